@@ -6,8 +6,8 @@ import { Registry } from './registry.ts';
 
 test('every half survives the way to float32 and back', () => {
   for (let half = 0; half < 0x10000; half++) {
-    const isNaN = (half & 0x7c00) === 0x7c00 && (half & 0x3ff) !== 0;
-    if (isNaN) assert.ok(Number.isNaN(f16ToF32(half)));
+    const notANumber = (half & 0x7c00) === 0x7c00 && (half & 0x3ff) !== 0;
+    if (notANumber) assert.ok(Number.isNaN(f16ToF32(half)));
     else assert.equal(f32ToF16(f16ToF32(half)), half);
   }
 });
