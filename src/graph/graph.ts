@@ -1,0 +1,49 @@
+import type { DType } from './dtype.ts';
+import type { Op, OpAttributes } from './ops.ts';
+
+/** Row-major, outermost first; always concrete. */
+export type Shape = readonly number[];
+
+/** One recorded op. `inputs` are ids of earlier nodes; `id` is the node's index in `Graph.nodes`. */
+export type GraphNode = {
+  [O in Op]: {
+    readonly id: number;
+    readonly op: O;
+    readonly inputs: readonly number[];
+    readonly attributes: OpAttributes[O];
+    readonly shape: Shape;
+    readonly dtype: DType;
+  };
+}[Op];
+
+/** A network for one concrete batch shape: plain data in execution order, with named results. */
+export interface Graph {
+  readonly nodes: readonly GraphNode[];
+  /** Named results, e.g. `logits` → node id. */
+  readonly outputs: Readonly<Record<string, number>>;
+}
+
+/** The concrete shape that a graph is recorded for. Devices keep one executable a shape. */
+export interface BatchShape {
+  /** Rows of this step over all sequences. */
+  tokens: number;
+  /** Query rows of each segment, in row order; they sum up to `tokens`. */
+  segmentRows: readonly number[];
+  /** Rows whose logits are wanted. */
+  outputRows: number;
+}
+
+/** What one layer keeps in the KV cache for each position. */
+export interface KvLayerSpec {
+  kind: 'self';
+  /** Elements of one position's keys (kvHeads · headDimension) and values. */
+  keyElements: number;
+  valueElements: number;
+  /** Positions older than this are never read again. */
+  window?: number;
+}
+
+/** The whole model's needs of the KV cache, layer by layer. */
+export interface KvSpec {
+  layers: readonly KvLayerSpec[];
+}

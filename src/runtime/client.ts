@@ -1,0 +1,28 @@
+import type { EngineDescription, EngineStatistics, GenerationRequest, SequenceEvent } from './types.ts';
+
+/**
+ * What protocols see of engines: the same in one process, over a socket to an engine process, and for a pool of engines.
+ * N front ends × M engines: a front end holds one client; a client may stand for several engines.
+ */
+export interface EngineClient {
+  readonly description: EngineDescription;
+  /** Whether requests would be answered now; flips while an engine restarts. */
+  readonly ready: boolean;
+  /**
+   * Queues a request. `listener` gets every event of it, ending with one `finish` for each sequence; never after that.
+   * @throws RuntimeError `QUEUE_FULL`, `PROMPT_TOO_LONG`, `REQUEST_INVALID`, `ENGINE_UNAVAILABLE`
+   */
+  submit(request: Omit<GenerationRequest, 'id'>, listener: (event: SequenceEvent) => void): RequestHandle;
+  statistics(): EngineStatistics;
+  /** Stops taking requests, lets the running ones finish for at most `timeoutMs`, then closes. */
+  close(options?: { drainTimeoutMs?: number }): Promise<void>;
+}
+
+export interface RequestHandle {
+  readonly id: number;
+  /**
+   * Ends the request, or one sequence of it (a stop string was found). Planned batches after this hold none of it. Its events end
+   * with `finish: 'cancelled'`.
+   */
+  cancel(sequence?: number): void;
+}
