@@ -1,0 +1,75 @@
+/**
+ * The engine process: one engine, its device and its loop. Started by the supervisor (see `supervisor.ts`), configured by the first
+ * IPC message, serving front ends over a socket. Compute never shares a process with the network: ggml aborts the whole process on
+ * a failed assertion, and a GPU fault poisons its context.
+ */
+
+import { systemClock } from '../base/clock.ts';
+import { messageOf, NereidError } from '../base/errors.ts';
+import { openEngine } from '../builder/open-engine.ts';
+import type { DeviceModelSource } from '../device/device.ts';
+import { devices } from '../device/registry.ts';
+import { EngineCore } from './engine-core.ts';
+import type { EngineProcessConfiguration, EngineProcessMessage } from './engine-process-messages.ts';
+import { EngineServer } from './engine-server.ts';
+import { dieWithParent } from './parent-death.ts';
+
+async function loadSource(configuration: EngineProcessConfiguration): Promise<DeviceModelSource> {
+  if (configuration.engineFolder !== undefined) return (await openEngine(configuration.engineFolder)).source;
+  const { nullModelSource } = await import('../device/null/index.ts');
+  return nullModelSource(configuration.nullModel);
+}
+
+async function start(configuration: EngineProcessConfiguration): Promise<void> {
+  const deviceModule = await devices.load(configuration.device);
+  const device = await deviceModule.openDevice(configuration.deviceOptions);
+  const source = await loadSource(configuration);
+  const contextLength = Math.min(source.contextLength, configuration.contextLength ?? source.contextLength);
+  const { slots, batchTokensMax, kvDtype, threads, kvBytesMax, prefixReuse } = configuration;
+  const model = await device.load({ ...source, contextLength }, { slots, batchTokensMax, kvDtype, threads });
+  const server = new EngineServer(
+    (emit) =>
+      new EngineCore(
+        model,
+        {
+          name: configuration.name,
+          device: device.name,
+          vocabularySize: source.vocabularySize,
+          contextLength,
+          slots,
+          batchTokensMax,
+          kvBytesMax,
+          prefixReuse,
+          clock: systemClock,
+        },
+        emit,
+      ),
+    fail,
+    (busy) => send({ kind: 'heartbeat', busy }),
+  );
+  await server.listen(configuration.socketPath);
+  send({ kind: 'ready' });
+}
+
+function send(message: EngineProcessMessage): void {
+  if (process.connected) process.send?.(message);
+}
+
+function fail(thrown: unknown): void {
+  const code = thrown instanceof NereidError ? thrown.code : 'ENGINE_FAILED';
+  const kind = thrown instanceof NereidError ? thrown.kind : 'internal';
+  const message: EngineProcessMessage = { kind: 'failed', code, errorKind: kind, message: messageOf(thrown) };
+  if (!process.connected || !process.send) process.exit(1);
+  process.send(message, () => process.exit(1));
+}
+
+// Ctrl-C reaches the whole foreground group: the front end drains and closes the channel, which is what ends this process.
+process.on('SIGINT', () => {});
+process.on('SIGTERM', () => {});
+process.on('disconnect', () => process.exit(0));
+process.on('uncaughtException', fail);
+process.on('unhandledRejection', fail);
+process.once('message', (configuration) => {
+  dieWithParent();
+  start(configuration as EngineProcessConfiguration).catch(fail);
+});

@@ -1,0 +1,190 @@
+import { connect, type Socket } from 'node:net';
+import { queuedRequestsMax } from '../base/limits.ts';
+import type { EngineClient, RequestHandle } from './client.ts';
+import { requestIdsPerConnection } from './engine-server.ts';
+import { RuntimeError } from './errors.ts';
+import { readFrames, writeFrame } from './frames.ts';
+import { type CommandMessage, type EngineMessage, type HelloMessage, unpackEvents } from './messages.ts';
+import type { EngineDescription, EngineStatistics, GenerationRequest, SequenceEvent } from './types.ts';
+import { validateRequest } from './validate.ts';
+
+/** Pause before the first and between later attempts to reach an engine that is not there (yet, or again). */
+const reconnectMs = { first: 20, max: 500 };
+
+interface RunningRequest {
+  listener: (event: SequenceEvent) => void;
+  /** Indexes of the sequences without a `finish` so far. */
+  open: Set<number>;
+}
+
+/**
+ * An {@link EngineClient} over the socket of an engine process. It reconnects for ever: while the engine is away `ready` is false,
+ * new requests are refused, and those that were running have ended with an error event. The supervisor decides about restarts.
+ */
+export class RemoteEngine implements EngineClient {
+  readonly #socketPath: string;
+  readonly #running = new Map<number, RunningRequest>();
+  #outbox: CommandMessage = { submits: [], cancels: [] };
+  #flushQueued = false;
+  #socket: Socket | undefined;
+  #hello: HelloMessage | undefined;
+  #statistics: EngineStatistics | undefined;
+  #counter = 0;
+  #retryMs = reconnectMs.first;
+  #retryTimer: NodeJS.Timeout | undefined;
+  #closed = false;
+  #draining = false;
+  #waiters: (() => void)[] = [];
+  #onIdle: (() => void) | undefined;
+
+  constructor(socketPath: string) {
+    this.#socketPath = socketPath;
+    this.#connect();
+  }
+
+  get ready(): boolean {
+    return this.#socket !== undefined && this.#hello !== undefined && !this.#draining;
+  }
+
+  /** Resolves at the first hello, and at once while connected. */
+  whenReady(): Promise<void> {
+    if (this.ready) return Promise.resolve();
+    return new Promise((resolve) => this.#waiters.push(resolve));
+  }
+
+  /** @throws RuntimeError `ENGINE_UNAVAILABLE` before the first hello (wait for {@link whenReady}) */
+  get description(): EngineDescription {
+    return this.#knownHello().description;
+  }
+
+  statistics(): EngineStatistics {
+    return this.#statistics ?? this.#knownHello().statistics;
+  }
+
+  /** Requests of this client with sequences still open. */
+  get inFlight(): number {
+    return this.#running.size;
+  }
+
+  submit(request: Omit<GenerationRequest, 'id'>, listener: (event: SequenceEvent) => void): RequestHandle {
+    if (this.#draining)
+      throw new RuntimeError('SHUTTING_DOWN', 'the server is shutting down; send the request elsewhere');
+    const hello = this.#hello;
+    if (!hello || !this.#socket) {
+      throw new RuntimeError(
+        'ENGINE_UNAVAILABLE',
+        'the engine is starting or restarting; try again in a moment',
+      );
+    }
+    if (this.#running.size >= queuedRequestsMax) {
+      const problem = `${queuedRequestsMax} requests are already queued or running (queuedRequestsMax)`;
+      throw new RuntimeError('QUEUE_FULL', `${problem}; try again later`);
+    }
+    const id = hello.connection * requestIdsPerConnection + this.#counter++;
+    const whole: GenerationRequest = { ...request, id };
+    validateRequest(whole, hello.description);
+    const open = new Set(Array.from({ length: request.sequences }, (_, sequence) => sequence));
+    this.#running.set(id, { listener, open });
+    this.#outbox.submits.push(whole);
+    this.#flushSoon();
+    return { id, cancel: (sequence) => this.#cancel(id, sequence) };
+  }
+
+  async close(options: { drainTimeoutMs?: number } = {}): Promise<void> {
+    if (this.#closed) return;
+    this.#draining = true;
+    const { drainTimeoutMs = 0 } = options;
+    if (this.#running.size > 0 && drainTimeoutMs > 0) {
+      let timer: NodeJS.Timeout | undefined;
+      await Promise.race([
+        new Promise<void>((resolve) => {
+          this.#onIdle = resolve;
+        }),
+        new Promise<void>((resolve) => {
+          timer = setTimeout(resolve, drainTimeoutMs);
+        }),
+      ]);
+      clearTimeout(timer);
+    }
+    this.#closed = true;
+    clearTimeout(this.#retryTimer);
+    this.#socket?.destroy();
+    this.#failRunning('the server shut down before the request was done');
+  }
+
+  #knownHello(): HelloMessage {
+    if (this.#hello) return this.#hello;
+    throw new RuntimeError('ENGINE_UNAVAILABLE', 'the engine has not started yet; wait for whenReady()');
+  }
+
+  #cancel(id: number, sequence: number | undefined): void {
+    if (!this.#running.has(id)) return;
+    this.#outbox.cancels.push(sequence === undefined ? { id } : { id, sequence });
+    this.#flushSoon();
+  }
+
+  /** Everything that one turn of the event loop asks for goes in one frame. */
+  #flushSoon(): void {
+    if (this.#flushQueued) return;
+    this.#flushQueued = true;
+    queueMicrotask(() => {
+      this.#flushQueued = false;
+      const message = this.#outbox;
+      this.#outbox = { submits: [], cancels: [] };
+      if (this.#socket) writeFrame(this.#socket, message);
+    });
+  }
+
+  #connect(): void {
+    const socket = connect(this.#socketPath);
+    socket.setNoDelay(true);
+    readFrames(socket, (value) => this.#receive(socket, value as EngineMessage));
+    socket.on('error', () => socket.destroy());
+    socket.on('close', () => this.#lost(socket));
+  }
+
+  #lost(socket: Socket): void {
+    if (this.#socket === socket) {
+      this.#socket = undefined;
+      this.#failRunning(
+        'the engine stopped while this request ran; it is being restarted, send the request again',
+      );
+    }
+    if (this.#closed) return;
+    this.#retryTimer = setTimeout(() => this.#connect(), this.#retryMs);
+    this.#retryMs = Math.min(this.#retryMs * 2, reconnectMs.max);
+  }
+
+  #receive(socket: Socket, message: EngineMessage): void {
+    if (message.kind === 'hello') {
+      this.#hello = message;
+      this.#statistics = message.statistics;
+      this.#socket = socket;
+      this.#retryMs = reconnectMs.first;
+      for (const resolve of this.#waiters.splice(0)) resolve();
+      return;
+    }
+    if (message.statistics) this.#statistics = message.statistics;
+    for (const event of unpackEvents(message)) this.#deliver(event);
+  }
+
+  #deliver(event: SequenceEvent): void {
+    const running = this.#running.get(event.requestId);
+    if (!running) return;
+    if (event.finish) {
+      running.open.delete(event.sequence);
+      if (running.open.size === 0) this.#running.delete(event.requestId);
+    }
+    running.listener(event);
+    if (this.#running.size === 0) this.#onIdle?.();
+  }
+
+  #failRunning(message: string): void {
+    const error = { code: 'ENGINE_UNAVAILABLE', kind: 'unavailable', message };
+    for (const [requestId, { open }] of [...this.#running]) {
+      for (const sequence of [...open]) {
+        this.#deliver({ requestId, sequence, tokens: [], finish: 'error', error });
+      }
+    }
+  }
+}
