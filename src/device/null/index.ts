@@ -1,0 +1,40 @@
+import { totalmem } from 'node:os';
+import type { Device, DeviceModelSource } from '../device.ts';
+import { DeviceError } from '../errors.ts';
+import { NullModel } from './model.ts';
+import { parseNullOptions } from './options.ts';
+
+export { NullModel } from './model.ts';
+export { type NullMode, type NullOptions, nullOptionNames, parseNullOptions } from './options.ts';
+
+/**
+ * The device without mathematics: tokens come from a hash of the slot's history (or a script) after a given step time, so that
+ * scheduler, protocols and load tools run at data-centre rates on a laptop.
+ * @throws DeviceError `DEVICE_OPTION_INVALID`
+ */
+export function openDevice(texts: Readonly<Record<string, string>>): Device {
+  const options = parseNullOptions(texts);
+  return {
+    name: 'null',
+    describe: () => ({
+      name: 'null',
+      hardware: `no maths: ${options.mode} tokens, ${options.stepMs} ms a step`,
+      memoryBytes: totalmem(),
+      details: Object.fromEntries(Object.entries(options).map(([name, value]) => [name, String(value)])),
+    }),
+    load: (source, modelOptions) => new NullModel(source, modelOptions, options),
+    close: () => {},
+  };
+}
+
+/** A model source with no network and no weights, for the null device alone. One position takes 128 bytes of KV in f16. */
+export function nullModelSource(size: { vocabularySize: number; contextLength: number }): DeviceModelSource {
+  return {
+    record: () => {
+      throw new DeviceError('DEVICE_OP_UNSUPPORTED', 'a null model has no network: run it with --device null');
+    },
+    weights: new Map(),
+    kv: { layers: [{ kind: 'self', keyElements: 32, valueElements: 32 }] },
+    ...size,
+  };
+}
