@@ -10,6 +10,7 @@ export const checkpointErrorKinds = {
   CHECKPOINT_CHANGED: 'unavailable',
   CHECKPOINT_JSON_INVALID: 'invalid',
   CHECKPOINT_WRITE_INVALID: 'invalid',
+  CHECKPOINT_WRITE_FAILED: 'unavailable',
   TENSOR_NOT_FOUND: 'not-found',
   TENSOR_RANGE_INVALID: 'invalid',
   TENSOR_TOO_LARGE: 'exhausted',
@@ -56,4 +57,10 @@ export function fileError(path: string, thrown: unknown): CheckpointError {
   }
   const message = `cannot read ${path}: ${messageOf(thrown)}; check that it is readable and complete`;
   return new CheckpointError('CHECKPOINT_UNREADABLE', message, { cause: thrown });
+}
+
+/** A failure to write `path` as a {@link CheckpointError}. */
+export function writeError(path: string, thrown: unknown): CheckpointError {
+  const message = `cannot write ${path}: ${messageOf(thrown)}; check the folder, its permissions and the free space`;
+  return new CheckpointError('CHECKPOINT_WRITE_FAILED', message, { cause: thrown });
 }

@@ -169,7 +169,7 @@ function readTensorEntry(source: ByteSource, name: string, entry: unknown, dataS
   }
   if (!isCounts(shape)) throw bad('has no shape of whole numbers');
   if (shape.length > safetensorsLimits.dimensionsMax)
-    throw bad(`has ${shape.length} dimensions; 8 are the most`);
+    throw bad(`has ${shape.length} dimensions; ${safetensorsLimits.dimensionsMax} are the most`);
   if (!isCounts(offsets) || offsets.length !== 2) throw bad('has no two data_offsets');
   const [start, end] = offsets as [number, number];
   const bits = elementCount(shape) * safetensorsTypes[dtype].bits;

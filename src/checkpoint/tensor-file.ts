@@ -2,7 +2,7 @@ import { constants } from 'node:buffer';
 import { open } from 'node:fs/promises';
 import { type DType, dtypes, rowBytes } from '../graph/dtype.ts';
 import { FileSource, shortRead, withFile } from './byte-source.ts';
-import { CheckpointError } from './errors.ts';
+import { CheckpointError, fileError } from './errors.ts';
 
 /** Where a tensor lies in a file. Nothing of it is in memory. */
 export interface StoredTensor {
@@ -129,7 +129,9 @@ export async function readTensorAsync(
 ): Promise<Buffer> {
   const span = spanOf(tensor, rowStart, rowCount);
   const target = targetOf(tensor, span, into);
-  const file = await open(tensor.path, 'r');
+  const file = await open(tensor.path, 'r').catch((thrown) => {
+    throw fileError(tensor.path, thrown);
+  });
   try {
     let done = 0;
     while (done < target.length) {
