@@ -1,0 +1,70 @@
+import { openEngine } from '../../src/builder/open-engine.ts';
+import { systemClock } from '../../src/base/clock.ts';
+import { devices } from '../../src/device/registry.ts';
+import { EngineCore } from '../../src/runtime/engine-core.ts';
+import { LocalEngine } from '../../src/runtime/local-engine.ts';
+import { greedySampling } from '../../src/runtime/types.ts';
+import { type Contender, type ContenderOptions, RunClock, type RunTimes, type Scenario } from './contender.ts';
+
+/** Nereid as a library in this process: the same scheduler, loop, sampler and device that `nereid serve` runs in its engine process. */
+export async function openContender(options: ContenderOptions): Promise<Contender> {
+  const { threads, sequences, contextLength } = options;
+  const { source } = await openEngine(options.modelPath);
+  const device = await (await devices.load('ggml')).openDevice({});
+  const model = await device.load(
+    { ...source, contextLength },
+    { slots: sequences, batchTokensMax: 512, kvDtype: 'f16', threads },
+  );
+  const engine = new LocalEngine(
+    (emit) =>
+      new EngineCore(
+        model,
+        {
+          name: 'bench',
+          device: device.name,
+          vocabularySize: source.vocabularySize,
+          contextLength,
+          slots: sequences,
+          batchTokensMax: 512,
+          kvBytesMax: sequences * contextLength * model.kvBytesPerPosition,
+          prefixReuse: false,
+          clock: systemClock,
+        },
+        emit,
+      ),
+  );
+  let positionsMax = 0;
+
+  function one(prompt: number[], generate: number, clock: RunClock): Promise<void> {
+    return new Promise((resolve, reject) => {
+      let count = 0;
+      engine.submit(
+        {
+          promptTokens: Int32Array.from(prompt),
+          sampling: greedySampling,
+          maxTokens: generate,
+          minTokens: 0,
+          stopTokenIds: [],
+          sequences: 1,
+          priority: 0,
+        },
+        (event) => {
+          for (const _ of event.tokens) clock.token(count++ === 0);
+          if (event.error) reject(new Error(event.error.message));
+          else if (event.finish) resolve();
+        },
+      );
+    });
+  }
+
+  return {
+    async run(scenario: Scenario): Promise<RunTimes> {
+      const positions = scenario.prompts.reduce((sum, prompt) => sum + prompt.length + scenario.generate, 0);
+      positionsMax = Math.max(positionsMax, positions);
+      const clock = new RunClock();
+      await Promise.all(scenario.prompts.map((prompt) => one(prompt, scenario.generate, clock)));
+      return clock.times();
+    },
+    accountedBytes: () => model.weightBytes + positionsMax * model.kvBytesPerPosition,
+  };
+}
