@@ -1,0 +1,55 @@
+import { z } from 'zod';
+
+/** Types that a build can make, beside `auto`: keep every tensor as the checkpoint has it. */
+export const buildDtypes = ['f32', 'f16', 'bf16', 'q8_0', 'q4_0', 'q4_k', 'q6_k'] as const;
+
+export type BuildDtype = (typeof buildDtypes)[number];
+
+/** Targets that engines are built for. */
+export const buildTargets = ['ggml'] as const;
+
+/** Overrides in one config; a model has far fewer kinds of tensors. */
+const tensorRulesMax = 1000;
+
+const tensorRule = z.strictObject({
+  pattern: z.string().min(1).max(200),
+  dtype: z.enum(buildDtypes),
+});
+
+/** What `build.yaml` may say. Every key is optional there; the command line overrides each. Documented in docs/build.md. */
+export const buildConfigSchema = z.strictObject({
+  /** An HF folder, a `.gguf`, a catalogue name or a hub name. */
+  model: z.string().min(1).optional(),
+  /** The engine folder to make. */
+  output: z.string().min(1).optional(),
+  /** What the engine calls itself; default the model's own name. */
+  name: z
+    .string()
+    .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/, 'must be letters, digits, dots, dashes (128 at most)')
+    .optional(),
+  target: z.enum(buildTargets).default('ggml'),
+  dtype: z.enum(['auto', ...buildDtypes]).default('auto'),
+  /** Overrides by GGUF tensor name, `*` standing for anything; the first match counts. */
+  tensors: z.array(tensorRule).max(tensorRulesMax).default([]),
+  /** Positions of one sequence; default what the model was trained for, which is also the most. */
+  contextLengthMax: z.int().min(1).optional(),
+  /** Type of the KV cache that the engine is meant to run with. */
+  kvDtype: z.enum(['f16', 'f32']).default('f16'),
+});
+
+export type BuildConfig = z.output<typeof buildConfigSchema>;
+
+/** A build config as a file or the command line gives it. */
+export type BuildConfigInput = z.input<typeof buildConfigSchema>;
+
+/** The part of a config that decides what the engine's bytes are: not where it comes from or goes to. */
+export type BuildRecipe = Omit<BuildConfig, 'model' | 'output' | 'name'>;
+
+/** @returns the recipe of a config, keys in a fixed order so that equal recipes have equal JSON */
+export function recipeOf(config: BuildConfig): BuildRecipe {
+  const { target, dtype, tensors, contextLengthMax, kvDtype } = config;
+  return { target, dtype, tensors, contextLengthMax, kvDtype };
+}
+
+/** Every default: an engine with the checkpoint's own types. */
+export const defaultRecipe: BuildRecipe = recipeOf(buildConfigSchema.parse({}));

@@ -1,0 +1,44 @@
+import type { Command } from 'commander';
+
+/** One subcommand. Its module, with all that it imports, loads only when it is the one asked for. */
+export interface CommandRow {
+  /** One line for `nereid --help`. */
+  summary: string;
+  /** What follows the name in `nereid --help`. */
+  usage: string;
+  load(): Promise<{ createCommand(): Command }>;
+}
+
+/** Every subcommand, in the order that `nereid --help` shows. */
+export const commands: Record<string, CommandRow> = {
+  serve: {
+    summary: 'serve a model over HTTP, building its engine first where needed',
+    usage: '<model> [options]',
+    load: () => import('./serve.ts'),
+  },
+  generate: {
+    summary: 'print one answer of a model, in this process',
+    usage: '<model> [options]',
+    load: () => import('./generate.ts'),
+  },
+  build: {
+    summary: 'convert and quantize a model into an engine folder',
+    usage: '[model] [options]',
+    load: () => import('./build.ts'),
+  },
+  models: {
+    summary: 'list the catalogue of models and where they come from',
+    usage: '[options]',
+    load: () => import('./models.ts'),
+  },
+  doctor: {
+    summary: 'check what this machine can run',
+    usage: '[options]',
+    load: () => import('./doctor.ts'),
+  },
+  version: {
+    summary: "print Nereid's version and that of what it runs on",
+    usage: '[options]',
+    load: () => import('./version.ts'),
+  },
+};

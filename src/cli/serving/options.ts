@@ -1,0 +1,34 @@
+import { availableParallelism } from 'node:os';
+
+/** Everything `nereid serve` was told, checked. */
+export interface ServeOptions {
+  models: string[];
+  host: string;
+  httpPort: number;
+  /** Undefined: no gRPC port. */
+  grpcPort?: number;
+  /** Undefined: `/metrics` on the HTTP port only. */
+  metricsPort?: number;
+  servedModelName?: string;
+  device: string;
+  deviceOptions: Record<string, string>;
+  threads?: number;
+  maxSequences: number;
+  maxBatchTokens: number;
+  kvCacheBytes?: number;
+  kvDtype?: 'f16' | 'f32';
+  contextLength?: number;
+  prefixReuse: boolean;
+  engines: number;
+  frontEnds: number;
+  apiKeys: string[];
+  drainSeconds: number;
+  stepTimeoutSeconds: number;
+  logLevel: string;
+  selfTest?: string;
+}
+
+/** CPU threads for each of several engines that share the machine: the supervisor's grant. */
+export function threadsPerEngine(asked: number | undefined, engines: number): number {
+  return asked ?? Math.max(1, Math.floor(availableParallelism() / engines));
+}
