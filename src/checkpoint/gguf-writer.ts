@@ -82,10 +82,11 @@ function encodeHeader(contents: GgufContents, alignmentBytes: number): Uint8Arra
   for (const [key, value] of entries) parts.push(encodeString(key), encodeValue(key, value));
   let offset = 0;
   for (const tensor of tensors) {
+    const byteLength = requiredBytes(tensor);
     const sizes = [...tensor.shape].reverse();
     parts.push(encodeString(tensor.name), encodeU32(sizes.length), ...sizes.map(encodeU64));
     parts.push(encodeU32(dtypes[tensor.dtype].ggmlId), encodeU64(offset));
-    offset += alignUp(requiredBytes(tensor), alignmentBytes);
+    offset += alignUp(byteLength, alignmentBytes);
   }
   return parts;
 }
