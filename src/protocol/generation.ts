@@ -1,0 +1,227 @@
+import { type Clock, systemClock } from '../base/clock.ts';
+import { definite, type NereidError } from '../base/errors.ts';
+import type { RequestHandle } from '../runtime/client.ts';
+import type { RequestStart, SamplingParameters, SequenceEvent } from '../runtime/types.ts';
+import { engineError, ProtocolError } from './errors.ts';
+import { type GenerationDelta, SequenceText } from './sequence-text.ts';
+import type { ServedModel } from './served-model.ts';
+
+export type { GenerationDelta } from './sequence-text.ts';
+
+/** A text generation as every protocol asks for it. Checked by the protocol; the engine checks again what concerns it. */
+export interface GenerationInput {
+  promptTokens: Int32Array;
+  sampling: SamplingParameters;
+  maxTokens: number;
+  minTokens: number;
+  /** Further ids that end a sequence, beside the model's own. */
+  stopTokenIds: readonly number[];
+  /** Goes on after the model's own end-of-text ids. */
+  ignoreEos: boolean;
+  stopStrings: readonly string[];
+  includeStopString: boolean;
+  skipSpecialTokens: boolean;
+  sequences: number;
+  /** As in `GenerationRequest`. */
+  logprobs?: number;
+  promptLogprobs?: number;
+  cacheSalt?: string;
+  priority: number;
+}
+
+/** Token counts of a finished (or cancelled) generation. */
+export interface GenerationUsage {
+  promptTokens: number;
+  cachedTokens: number;
+  /** Over all sequences; a stop id counts. */
+  completionTokens: number;
+}
+
+/** How the parts of a generation reach its protocol. Calls come in the order of the engine's steps; none after `end` or `fail`. */
+export interface GenerationListener {
+  /** Once, before the first delta. */
+  start?(start: RequestStart): void;
+  delta(delta: GenerationDelta): void;
+  end(usage: GenerationUsage): void;
+  /** The engine failed it, or was shut down under it. */
+  fail(error: NereidError): void;
+}
+
+/** When a generation's parts happened, for metrics. Seconds. */
+export interface GenerationRecord {
+  outcome: 'stop' | 'length' | 'abort' | 'error';
+  usage: GenerationUsage;
+  sequences: number;
+  maxTokens: number;
+  endToEndSeconds: number;
+  /** From the engine's own clock; absent if it never started. */
+  queuedSeconds?: number;
+  prefillSeconds?: number;
+  /** From the first token to the last one. */
+  decodeSeconds?: number;
+}
+
+/** What is measured while a generation runs. */
+export interface GenerationObserver {
+  firstToken(seconds: number): void;
+  interToken(seconds: number): void;
+  finished(record: GenerationRecord): void;
+}
+
+export interface GenerationOptions {
+  observer?: GenerationObserver;
+  clock?: Clock;
+  /** When the request arrived, on `clock`; default: now. */
+  arrivedNs?: number;
+}
+
+/**
+ * One text generation over an {@link ServedModel}'s engine: detokenizes, finds stop strings (and then cancels just that sequence),
+ * counts and times. Callbacks rather than async iterators, since this runs for every token of every stream.
+ */
+export class Generation {
+  readonly #listener: GenerationListener;
+  readonly #input: GenerationInput;
+  readonly #observer: GenerationObserver | undefined;
+  readonly #clock: Clock;
+  readonly #arrivedNs: number;
+  readonly #sequences: SequenceText[];
+  readonly #lastTokenNs: Float64Array;
+  readonly #handle: RequestHandle;
+  #open: number;
+  #closed = false;
+  #start: RequestStart | undefined;
+  #firstTokenNs: number | undefined;
+  #outcome: 'stop' | 'length' = 'length';
+
+  /**
+   * Submits at once.
+   * @throws RuntimeError `QUEUE_FULL`, `PROMPT_TOO_LONG`, `REQUEST_INVALID`, `ENGINE_UNAVAILABLE`; TokenizerError STOP_STRING_INVALID
+   */
+  constructor(
+    model: ServedModel,
+    input: GenerationInput,
+    listener: GenerationListener,
+    options: GenerationOptions = {},
+  ) {
+    this.#listener = listener;
+    this.#input = input;
+    this.#observer = options.observer;
+    this.#clock = options.clock ?? systemClock;
+    this.#arrivedNs = options.arrivedNs ?? this.#clock.nowNs();
+    const text = {
+      tokenizer: model.tokenizer,
+      stopStrings: input.stopStrings,
+      requestStopTokenIds: input.stopTokenIds,
+      minTokens: input.minTokens,
+      includeStopString: input.includeStopString,
+      skipSpecialTokens: input.skipSpecialTokens,
+    };
+    this.#sequences = Array.from({ length: input.sequences }, (_, index) => new SequenceText(index, text));
+    this.#lastTokenNs = new Float64Array(input.sequences);
+    this.#open = input.sequences;
+    const modelStops = input.ignoreEos ? [] : model.tokenizer.stopTokenIds;
+    this.#handle = model.client.submit(
+      {
+        promptTokens: input.promptTokens,
+        sampling: input.sampling,
+        maxTokens: input.maxTokens,
+        minTokens: input.minTokens,
+        stopTokenIds: [...new Set([...modelStops, ...input.stopTokenIds])],
+        sequences: input.sequences,
+        logprobs: input.logprobs,
+        promptLogprobs: input.promptLogprobs,
+        cacheSalt: input.cacheSalt,
+        priority: input.priority,
+      },
+      (event) => this.#accept(event),
+    );
+  }
+
+  /** Ends it for good: the engine plans it no more and the listener hears no more of it. Harmless when it is over. */
+  cancel(): void {
+    if (this.#closed) return;
+    this.#close('abort');
+    this.#handle.cancel();
+  }
+
+  /** Token counts so far. */
+  get usage(): GenerationUsage {
+    let completionTokens = 0;
+    for (const sequence of this.#sequences) completionTokens += sequence.tokenCount;
+    const cachedTokens = this.#start?.cachedTokens ?? 0;
+    return { promptTokens: this.#input.promptTokens.length, cachedTokens, completionTokens };
+  }
+
+  #accept(event: SequenceEvent): void {
+    if (this.#closed) return;
+    if (event.start) {
+      this.#start = event.start;
+      this.#listener.start?.(event.start);
+    }
+    const sequence = definite(this.#sequences[event.sequence], `sequence ${event.sequence} of an event`);
+    // After a stop string the engine still reports what it had in flight.
+    if (sequence.finished) return;
+    if (event.finish === 'error' || event.finish === 'cancelled') {
+      this.#fail(event.finish === 'error' ? engineError(event.error) : cancelledByEngine());
+      return;
+    }
+    if (event.tokens.length > 0) this.#time(event.sequence);
+    const delta = sequence.accept(event);
+    if (!sequence.finished) {
+      this.#listener.delta(delta);
+      return;
+    }
+    this.#open--;
+    if (delta.finish === 'stop') this.#outcome = 'stop';
+    if (event.finish === undefined) this.#handle.cancel(event.sequence);
+    this.#listener.delta(delta);
+    // The listener may have cancelled.
+    if (this.#open > 0 || this.#closed) return;
+    this.#close(this.#outcome);
+    this.#listener.end(this.usage);
+  }
+
+  #fail(error: NereidError): void {
+    this.#close('error');
+    this.#handle.cancel();
+    this.#listener.fail(error);
+  }
+
+  #time(sequence: number): void {
+    const nowNs = this.#clock.nowNs();
+    if (this.#firstTokenNs === undefined) {
+      this.#firstTokenNs = nowNs;
+      this.#observer?.firstToken((nowNs - this.#arrivedNs) / 1e9);
+    }
+    const lastNs = this.#lastTokenNs[sequence] as number;
+    if (lastNs > 0) this.#observer?.interToken((nowNs - lastNs) / 1e9);
+    this.#lastTokenNs[sequence] = nowNs;
+  }
+
+  #close(outcome: GenerationRecord['outcome']): void {
+    this.#closed = true;
+    if (!this.#observer) return;
+    const nowNs = this.#clock.nowNs();
+    const record: GenerationRecord = {
+      outcome,
+      usage: this.usage,
+      sequences: this.#input.sequences,
+      maxTokens: this.#input.maxTokens,
+      endToEndSeconds: (nowNs - this.#arrivedNs) / 1e9,
+    };
+    if (this.#start) {
+      record.queuedSeconds = this.#start.queuedMs / 1e3;
+      record.prefillSeconds = this.#start.prefillMs / 1e3;
+    }
+    if (this.#firstTokenNs !== undefined) {
+      record.decodeSeconds = (Math.max(...this.#lastTokenNs) - this.#firstTokenNs) / 1e9;
+    }
+    this.#observer.finished(record);
+  }
+}
+
+function cancelledByEngine(): ProtocolError {
+  const message = 'the engine ended this request before it was done (it is shutting down); send it again';
+  return new ProtocolError('SERVER_SHUTTING_DOWN', message);
+}

@@ -1,0 +1,204 @@
+import type { Socket } from 'node:net';
+import Fastify, {
+  type FastifyError,
+  type FastifyInstance,
+  type FastifyReply,
+  type FastifyRequest,
+} from 'fastify';
+import { type Clock, systemClock } from '../base/clock.ts';
+import { messageOf, NereidError } from '../base/errors.ts';
+import { bodyBytesMax } from '../base/limits.ts';
+import { httpStatusOf, ProtocolError, type ProtocolErrorCode } from './errors.ts';
+import { parseJsonBody } from './json-body.ts';
+import * as limits from './limits.ts';
+import type { ServerMetrics } from './metrics.ts';
+
+/** The part of pino's interface in use. */
+export interface RequestLogger {
+  info(fields: object, message: string): void;
+  warn(fields: object, message: string): void;
+  error(fields: object, message: string): void;
+}
+
+/** An error as a protocol words it. */
+export interface HttpErrorResponse {
+  status: number;
+  headers: Record<string, string>;
+  body: unknown;
+}
+
+/** Limits of an HTTP server; each has a default of the same name in `limits.ts` or `base/limits.ts`. */
+export interface HttpLimits {
+  bodyBytesMax?: number;
+  headerBytesMax?: number;
+  socketsMax?: number;
+  headersTimeoutMs?: number;
+  bodyTimeoutMs?: number;
+  keepAliveTimeoutMs?: number;
+  /** Arrival to last byte; 0 is none. Protocols apply it. */
+  requestTimeoutMs?: number;
+  streamBufferBytesMax?: number;
+}
+
+export interface HttpServerOptions {
+  limits?: HttpLimits;
+  metrics?: ServerMetrics;
+  logger?: RequestLogger;
+  clock?: Clock;
+  /** How the protocol words an error. */
+  errorResponse(error: unknown): HttpErrorResponse;
+}
+
+/** What is known of a request while it is answered. */
+export interface Exchange {
+  /** On the server's clock. */
+  arrivedNs: number;
+  /** Fields that protocols add to the request's log line: model, token counts, finish reason. */
+  log: Record<string, unknown>;
+}
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    exchange: Exchange;
+  }
+}
+
+/** A fastify instance with what every HTTP front end shares: limits, JSON bodies, error mapping, one log line a request, counts. */
+export function createHttpServer(options: HttpServerOptions): FastifyInstance {
+  const { clock = systemClock } = options;
+  const busySockets = new WeakMap<Socket, number>();
+  const app = Fastify({
+    logger: false,
+    bodyLimit: options.limits?.bodyBytesMax ?? bodyBytesMax,
+    keepAliveTimeout: options.limits?.keepAliveTimeoutMs ?? limits.keepAliveTimeoutMs,
+    requestTimeout: options.limits?.bodyTimeoutMs ?? limits.bodyTimeoutMs,
+    routerOptions: { maxParamLength: 1024 },
+    http: {
+      maxHeaderSize: options.limits?.headerBytesMax ?? limits.headerBytesMax,
+      headersTimeout: options.limits?.headersTimeoutMs ?? limits.headersTimeoutMs,
+    },
+    // Streams end by themselves when the app closes; idle connections are closed.
+    forceCloseConnections: 'idle',
+    clientErrorHandler: (error, socket) => answerClientError(error, socket as Socket, busySockets, options),
+    frameworkErrors: (error, _request, reply) => {
+      const { status, headers, body } = options.errorResponse(frameworkError(error));
+      void (reply as unknown as FastifyReply).code(status).headers(headers).send(body);
+    },
+  });
+  app.server.maxConnections = options.limits?.socketsMax ?? limits.socketsMax;
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (_request, body, done) => {
+    try {
+      done(null, parseJsonBody(body as Buffer));
+    } catch (error) {
+      done(error as Error);
+    }
+  });
+  app.decorateRequest('exchange');
+  app.addHook('onRequest', (request, reply, done) => {
+    request.exchange = { arrivedNs: clock.nowNs(), log: {} };
+    const { socket } = request.raw;
+    busySockets.set(socket, (busySockets.get(socket) ?? 0) + 1);
+    reply.raw.once('close', () => {
+      busySockets.set(socket, (busySockets.get(socket) ?? 1) - 1);
+      const status = reply.raw.writableFinished || reply.raw.headersSent ? reply.raw.statusCode : 499;
+      logRequest(request, status, clock, options);
+    });
+    done();
+  });
+  setErrorHandlers(app, options);
+  return app;
+}
+
+function logRequest(request: FastifyRequest, status: number, clock: Clock, options: HttpServerOptions): void {
+  const route = request.routeOptions.url ?? 'unknown';
+  options.metrics?.countHttpRequest(route, request.method, status);
+  if (!options.logger) return;
+  const durationMs = Math.round((clock.nowNs() - request.exchange.arrivedNs) / 1e4) / 100;
+  const fields = { method: request.method, route, status, durationMs, ...request.exchange.log };
+  if (status >= 500) options.logger.warn(fields, 'request');
+  else options.logger.info(fields, 'request');
+}
+
+function setErrorHandlers(app: FastifyInstance, options: HttpServerOptions): void {
+  app.setErrorHandler((error: FastifyError, request, reply) => {
+    const known = frameworkError(error);
+    const response = options.errorResponse(known);
+    request.exchange.log.error = known instanceof NereidError ? known.code : 'INTERNAL';
+    if (response.status >= 500 && !(known instanceof NereidError)) {
+      options.logger?.error({ err: error, route: request.routeOptions.url }, 'a request failed unexpectedly');
+    }
+    void reply.code(response.status).headers(response.headers).send(response.body);
+  });
+  app.setNotFoundHandler((request, reply) => {
+    const path = request.url.split('?', 1)[0] ?? '';
+    const others = (['GET', 'POST'] as const).filter((method) => app.hasRoute({ method, url: path }));
+    const error = others.length
+      ? new ProtocolError(
+          'METHOD_NOT_ALLOWED',
+          `${request.method} is not allowed on ${path}; use ${others.join(' or ')}`,
+        )
+      : new ProtocolError('ROUTE_NOT_FOUND', `there is no ${request.method} ${path.slice(0, 200)} here`);
+    const response = options.errorResponse(error);
+    if (others.length) response.headers.allow = others.join(', ');
+    void reply.code(response.status).headers(response.headers).send(response.body);
+  });
+}
+
+const codeOfStatus: Readonly<Record<number, ProtocolErrorCode>> = {
+  404: 'ROUTE_NOT_FOUND',
+  413: 'BODY_TOO_LARGE',
+  415: 'CONTENT_TYPE_UNSUPPORTED',
+};
+
+/** fastify's own refusals in our terms; everything else as it is. */
+function frameworkError(error: FastifyError): Error {
+  if (error instanceof NereidError || !error.code?.startsWith('FST_')) return error;
+  const status = error.statusCode ?? 500;
+  if (status >= 500) return error;
+  const code = codeOfStatus[status] ?? 'REQUEST_MALFORMED';
+  if (code === 'CONTENT_TYPE_UNSUPPORTED') {
+    return new ProtocolError(code, "the body must be JSON: send the header 'Content-Type: application/json'");
+  }
+  return new ProtocolError(code, messageOf(error), { cause: error });
+}
+
+/** Requests that Node's parser refuses reach no route: answer by hand and hang up. */
+function answerClientError(
+  error: NodeJS.ErrnoException,
+  socket: Socket,
+  busySockets: WeakMap<Socket, number>,
+  options: HttpServerOptions,
+): void {
+  // Nothing can be said in the middle of another request's response.
+  const busy = (busySockets.get(socket) ?? 0) > 0;
+  if (error.code === 'ECONNRESET' || busy || !socket.writable) {
+    socket.destroy();
+    return;
+  }
+  const problem = parserError(error);
+  const { headers, body } = options.errorResponse(problem);
+  const text = JSON.stringify(body);
+  const status = httpStatusOf(problem);
+  const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
+  socket.end(
+    `HTTP/1.1 ${status} Error\r\ncontent-type: application/json; charset=utf-8\r\nconnection: close\r\n` +
+      `${lines.join('')}content-length: ${Buffer.byteLength(text)}\r\n\r\n${text}`,
+  );
+}
+
+function parserError(error: NodeJS.ErrnoException): ProtocolError {
+  if (error.code === 'HPE_HEADER_OVERFLOW') {
+    return new ProtocolError(
+      'HEADERS_TOO_LARGE',
+      'the request headers are too large; send fewer or shorter ones',
+    );
+  }
+  if (error.code === 'ERR_HTTP_REQUEST_TIMEOUT') {
+    return new ProtocolError('REQUEST_TOO_SLOW', 'the request took too long to arrive');
+  }
+  return new ProtocolError(
+    'REQUEST_MALFORMED',
+    `this is not an HTTP request that we can read (${error.code ?? 'unknown'})`,
+  );
+}

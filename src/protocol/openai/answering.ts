@@ -1,0 +1,137 @@
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { Clock } from '../../base/clock.ts';
+import { ProtocolError } from '../errors.ts';
+import { EventStream } from '../event-stream.ts';
+import type { GenerationInput } from '../generation.ts';
+import { type Answer, GenerationGroup } from '../generation-group.ts';
+import type { ServerMetrics } from '../metrics.ts';
+import type { ServedModels } from '../served-model.ts';
+import { type AnswerSettings, chatCompletion, textCompletion, WholeAnswer } from './responses.ts';
+import { StreamedAnswer } from './stream.ts';
+
+/** What the handlers of one server share. */
+export interface OpenAiContext {
+  models: ServedModels;
+  metrics: ServerMetrics | undefined;
+  clock: Clock;
+  /** A new id's part after `chatcmpl-`; unique over servers. */
+  nextId(): string;
+  requestTimeoutMs: number;
+  streamBufferBytesMax: number;
+}
+
+/** A checked request, ready to run. */
+export interface AnswerPlan {
+  kind: 'chat' | 'completion';
+  stream: boolean;
+  inputs: readonly GenerationInput[];
+  settings: AnswerSettings;
+}
+
+/** Runs a plan and answers, as a whole or as a stream. The generations are cancelled when the client leaves or time is up. */
+export async function answer(
+  context: OpenAiContext,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  plan: AnswerPlan,
+): Promise<unknown> {
+  request.exchange.log.model = plan.settings.model.name;
+  request.exchange.log.id = plan.settings.id;
+  if (request.raw.socket.destroyed) throw new ProtocolError('CLIENT_CLOSED', 'the client left');
+  return plan.stream
+    ? answerStreaming(context, request, reply, plan)
+    : answerWhole(context, request, reply, plan);
+}
+
+function submit(
+  context: OpenAiContext,
+  request: FastifyRequest,
+  plan: AnswerPlan,
+  to: Answer,
+): GenerationGroup {
+  const { model } = plan.settings;
+  return new GenerationGroup(model, plan.inputs, to, {
+    observer: context.metrics?.observer(model.name),
+    clock: context.clock,
+    arrivedNs: request.exchange.arrivedNs,
+  });
+}
+
+async function answerWhole(
+  context: OpenAiContext,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  plan: AnswerPlan,
+): Promise<unknown> {
+  const whole = new WholeAnswer(plan.settings, plan.kind === 'chat' ? chatCompletion : textCompletion);
+  const group = submit(context, request, plan, whole);
+  const onClose = () => {
+    group.cancel();
+    whole.fail(new ProtocolError('CLIENT_CLOSED', 'the client left before the answer was done'));
+  };
+  reply.raw.once('close', onClose);
+  const timer = startTimeout(context, () => {
+    group.cancel();
+    whole.fail(timeoutError(context));
+  });
+  try {
+    const body = await whole.body;
+    logOutcome(request, group, whole.finishReasons);
+    return body;
+  } finally {
+    clearTimeout(timer);
+    reply.raw.off('close', onClose);
+  }
+}
+
+function answerStreaming(
+  context: OpenAiContext,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  plan: AnswerPlan,
+): FastifyReply {
+  const { raw } = reply;
+  let timer: NodeJS.Timeout | undefined;
+  const stream = new EventStream(request.raw, raw, {
+    bufferBytesMax: context.streamBufferBytesMax,
+    onAbort: (reason) => {
+      clearTimeout(timer);
+      group?.cancel();
+      if (group) logOutcome(request, group, reason);
+    },
+  });
+  const streamed = new StreamedAnswer(plan.kind, plan.settings, stream, raw, (outcome) => {
+    clearTimeout(timer);
+    if (group) logOutcome(request, group, outcome);
+  });
+  let group: GenerationGroup | undefined;
+  try {
+    group = submit(context, request, plan, streamed);
+  } catch (error) {
+    // Not hijacked yet: fastify answers.
+    stream.abandon();
+    throw error;
+  }
+  reply.hijack();
+  timer = startTimeout(context, () => {
+    group?.cancel();
+    streamed.fail(timeoutError(context));
+  });
+  return reply;
+}
+
+function logOutcome(request: FastifyRequest, group: GenerationGroup, finish: string): void {
+  const { promptTokens, completionTokens, cachedTokens } = group.usage;
+  Object.assign(request.exchange.log, { promptTokens, cachedTokens, completionTokens, finish });
+}
+
+function timeoutError(context: OpenAiContext): ProtocolError {
+  return new ProtocolError(
+    'REQUEST_TIMEOUT',
+    `the answer took longer than requestTimeoutMs (${context.requestTimeoutMs})`,
+  );
+}
+
+function startTimeout(context: OpenAiContext, onTimeout: () => void): NodeJS.Timeout | undefined {
+  return context.requestTimeoutMs > 0 ? setTimeout(onTimeout, context.requestTimeoutMs) : undefined;
+}

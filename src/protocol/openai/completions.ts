@@ -1,0 +1,127 @@
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { ProtocolError } from '../errors.ts';
+import type { GenerationInput } from '../generation.ts';
+import { choicesPerRequestMax } from '../limits.ts';
+import type { ServedModel } from '../served-model.ts';
+import { type AnswerPlan, answer, type OpenAiContext } from './answering.ts';
+import { validationError } from './errors.ts';
+import { checkResponseFormat, checkTokenId, generationInput, includeUsage } from './parameters.ts';
+import { refuseUnsupported } from './refused-fields.ts';
+import { type CompletionRequest, completionRequest } from './requests.ts';
+
+/** OpenAI's default for completions. */
+const defaultMaxTokens = 16;
+
+/** POST /v1/completions */
+export async function handleCompletion(
+  context: OpenAiContext,
+  request: FastifyRequest,
+  reply: FastifyReply,
+): Promise<unknown> {
+  const parsed = completionRequest.safeParse(request.body);
+  if (!parsed.success) throw validationError(parsed.error);
+  const body = parsed.data;
+  refuseUnsupported(body, 'completion');
+  const model = context.models.resolve(body.model ?? undefined);
+  return answer(context, request, reply, await planCompletion(context, body, model));
+}
+
+interface Prompt {
+  tokens: Int32Array;
+  /** As the client wrote it; absent for token ids. */
+  text?: string;
+}
+
+async function planCompletion(
+  context: OpenAiContext,
+  body: CompletionRequest,
+  model: ServedModel,
+): Promise<AnswerPlan> {
+  checkResponseFormat(body.response_format);
+  const usageWanted = includeUsage(body);
+  const { choices, sequences } = choiceCounts(body);
+  const prompts = await encodePrompts(body, model);
+  if (prompts.length * sequences > choicesPerRequestMax) {
+    const message = `${prompts.length} prompts × ${sequences} are over the ${choicesPerRequestMax} completions of one request; split it`;
+    throw invalid('prompt', message);
+  }
+  const promptOnly = body.max_tokens === 0;
+  if (promptOnly && !body.echo) throw invalid('max_tokens', 'max_tokens 0 makes sense only with echo: true');
+  const logprobs = body.logprobs ?? undefined;
+  const inputs = prompts.map(({ tokens }): GenerationInput => {
+    const requested = promptOnly ? 1 : (body.max_tokens ?? undefined);
+    const limits = {
+      requested,
+      parameter: 'max_tokens',
+      promptParameter: 'prompt',
+      fallback: defaultMaxTokens,
+    };
+    return {
+      ...generationInput(body, model, tokens, limits),
+      sequences,
+      // best_of ranks by the chosen tokens' log-probabilities.
+      logprobs: logprobs ?? (sequences > choices ? 0 : undefined),
+      promptLogprobs: body.echo ? logprobs : undefined,
+    };
+  });
+  return {
+    kind: 'completion',
+    stream: body.stream ?? false,
+    inputs,
+    settings: {
+      id: `cmpl-${context.nextId()}`,
+      createdSeconds: Math.floor(context.clock.wallMs() / 1000),
+      modelName: body.model ?? model.name,
+      model,
+      choicesPerPrompt: choices,
+      sequencesPerPrompt: sequences,
+      prompts: prompts.map((prompt) => prompt.tokens),
+      logprobs,
+      returnTokenIds: body.return_token_ids ?? false,
+      includeUsage: usageWanted,
+      echo: body.echo
+        ? prompts.map((prompt) => prompt.text ?? model.tokenizer.decode(prompt.tokens))
+        : undefined,
+      promptOnly,
+    },
+  };
+}
+
+function choiceCounts(body: CompletionRequest): { choices: number; sequences: number } {
+  const choices = body.n ?? 1;
+  const sequences = body.best_of ?? choices;
+  if (sequences < choices) throw invalid('best_of', `best_of ${sequences} is under n ${choices}`);
+  if (sequences > choices && body.stream) {
+    throw invalid('best_of', 'best_of over n cannot be streamed: the best is known only at the end');
+  }
+  return { choices, sequences };
+}
+
+async function encodePrompts(body: CompletionRequest, model: ServedModel): Promise<Prompt[]> {
+  const { prompt } = body;
+  const addSpecialTokens = body.add_special_tokens ?? true;
+  const ofText = async (text: string): Promise<Prompt> => {
+    const tokens = await model.encode(text, { addSpecialTokens });
+    if (tokens.length === 0)
+      throw invalid(
+        'prompt',
+        'the prompt is empty and this model has no token to begin with; send some text',
+      );
+    return { tokens, text };
+  };
+  const ofTokens = (ids: readonly number[]): Prompt => {
+    for (const id of ids) checkTokenId(id, model, 'prompt');
+    return { tokens: Int32Array.from(ids) };
+  };
+  if (typeof prompt === 'string') return [await ofText(prompt)];
+  if (typeof prompt[0] === 'number') return [ofTokens(prompt as number[])];
+  const prompts: Prompt[] = [];
+  for (const each of prompt as (string | number[])[]) {
+    prompts.push(typeof each === 'string' ? await ofText(each) : ofTokens(each));
+  }
+  return prompts;
+}
+
+function invalid(parameter: string, message: string): ProtocolError {
+  return new ProtocolError('PARAMETER_INVALID', message, { parameter });
+}

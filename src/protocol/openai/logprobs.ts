@@ -1,0 +1,94 @@
+import type { TokenLogprobs } from '../../runtime/types.ts';
+import type { Tokenizer } from '../../tokenizer/types.ts';
+
+/** OpenAI's chat log-probability of one token. */
+export interface ChatTokenLogprob {
+  token: string;
+  logprob: number;
+  bytes: number[];
+}
+
+/** Minus infinity is not JSON; OpenAI sends this for "as good as impossible". */
+const logprobMin = -9999;
+
+function finite(logprob: number): number {
+  return Number.isFinite(logprob) ? logprob : logprobMin;
+}
+
+function chatToken(tokenizer: Tokenizer, id: number, logprob: number): ChatTokenLogprob {
+  const bytes = tokenizer.tokenBytes(id);
+  return { token: Buffer.from(bytes).toString('utf8'), logprob: finite(logprob), bytes: [...bytes] };
+}
+
+/** The `logprobs.content` entries of some tokens. */
+export function chatLogprobs(
+  tokenizer: Tokenizer,
+  tokens: readonly number[],
+  logprobs: readonly TokenLogprobs[],
+  topCount: number,
+): (ChatTokenLogprob & { top_logprobs: ChatTokenLogprob[] })[] {
+  return tokens.map((id, index) => {
+    const entry = logprobs[index];
+    const top: ChatTokenLogprob[] = [];
+    const count = Math.min(topCount, entry?.top.tokens.length ?? 0);
+    for (let i = 0; i < count; i++) {
+      top.push(chatToken(tokenizer, entry?.top.tokens[i] ?? 0, entry?.top.logprobs[i] ?? logprobMin));
+    }
+    return { ...chatToken(tokenizer, id, entry?.logprob ?? logprobMin), top_logprobs: top };
+  });
+}
+
+/** OpenAI's legacy completions format: parallel lists. */
+export interface CompletionLogprobs {
+  tokens: string[];
+  token_logprobs: (number | null)[];
+  top_logprobs: (Record<string, number> | null)[];
+  text_offset: number[];
+}
+
+/** Adds some tokens to the lists; offsets are in UTF-16 units of the choice's whole text, as in JavaScript's and OpenAI's. */
+export class CompletionLogprobsBuilder {
+  readonly #tokenizer: Tokenizer;
+  readonly #topCount: number;
+  #offset: number;
+
+  constructor(tokenizer: Tokenizer, topCount: number, offset = 0) {
+    this.#tokenizer = tokenizer;
+    this.#topCount = topCount;
+    this.#offset = offset;
+  }
+
+  build(tokens: ArrayLike<number>, logprobs: readonly (TokenLogprobs | undefined)[]): CompletionLogprobs {
+    const lists: CompletionLogprobs = { tokens: [], token_logprobs: [], top_logprobs: [], text_offset: [] };
+    for (let index = 0; index < tokens.length; index++) {
+      const text = this.#name(tokens[index] as number);
+      const entry = logprobs[index];
+      lists.tokens.push(text);
+      // The first token of a prompt has no probability.
+      lists.token_logprobs.push(entry ? finite(entry.logprob) : null);
+      lists.top_logprobs.push(entry ? this.#top(tokens[index] as number, entry) : null);
+      lists.text_offset.push(this.#offset);
+      this.#offset += text.length;
+    }
+    return lists;
+  }
+
+  /** The chosen token is always among them, as in vLLM and in OpenAI's documentation ("up to logprobs + 1"). */
+  #top(chosen: number, entry: TokenLogprobs): Record<string, number> {
+    const top: Record<string, number> = {};
+    const count = Math.min(this.#topCount, entry.top.tokens.length);
+    for (let i = 0; i < count; i++) {
+      top[this.#name(entry.top.tokens[i] as number)] = finite(entry.top.logprobs[i] as number);
+    }
+    top[this.#name(chosen)] = finite(entry.logprob);
+    return top;
+  }
+
+  /** A token's text, or its bytes where it cuts a character: `bytes:\xe2\x96`, as OpenAI writes it. */
+  #name(id: number): string {
+    const bytes = this.#tokenizer.tokenBytes(id);
+    const text = Buffer.from(bytes).toString('utf8');
+    if (!text.includes('\ufffd')) return text;
+    return `bytes:${[...bytes].map((byte) => `\\x${byte.toString(16).padStart(2, '0')}`).join('')}`;
+  }
+}

@@ -1,0 +1,133 @@
+import type { SamplingParameters } from '../../runtime/types.ts';
+import { ProtocolError } from '../errors.ts';
+import type { GenerationInput } from '../generation.ts';
+import type { ServedModel } from '../served-model.ts';
+import { unsupported } from './refused-fields.ts';
+import type { GenerationFields } from './requests.ts';
+
+/** OpenAI's default where neither the request nor the checkpoint's generation_config says. */
+const defaultTemperature = 1;
+
+/** What the two generation endpoints add to {@link GenerationFields}. */
+export interface TokenLimits {
+  /** The request's own, if it has one. */
+  requested: number | undefined;
+  /** Which field said so. */
+  parameter: string;
+  /** Which field holds the prompt. */
+  promptParameter: string;
+  /** OpenAI's default: 16 for completions; absent: what the context leaves. */
+  fallback?: number;
+}
+
+export function samplingOf(fields: GenerationFields, model: ServedModel): SamplingParameters {
+  const { defaults } = model;
+  const topK = fields.top_k ?? defaults.topK ?? 0;
+  return {
+    temperature: fields.temperature ?? defaults.temperature ?? defaultTemperature,
+    topK: Math.max(0, topK),
+    topP: fields.top_p ?? defaults.topP ?? 1,
+    minP: fields.min_p ?? defaults.minP ?? 0,
+    repetitionPenalty: fields.repetition_penalty ?? defaults.repetitionPenalty ?? 1,
+    presencePenalty: fields.presence_penalty ?? 0,
+    frequencyPenalty: fields.frequency_penalty ?? 0,
+    seed: seedOf(fields.seed),
+    logitBias: logitBiasOf(fields.logit_bias, model),
+  };
+}
+
+/** Seeds of 64 bits are folded into the safe integers. */
+function seedOf(seed: number | null | undefined): number | undefined {
+  if (seed === null || seed === undefined) return undefined;
+  return Number.isSafeInteger(seed) ? seed : seed % Number.MAX_SAFE_INTEGER;
+}
+
+function logitBiasOf(
+  bias: Readonly<Record<string, number>> | null | undefined,
+  model: ServedModel,
+): SamplingParameters['logitBias'] {
+  if (!bias) return undefined;
+  const pairs = Object.entries(bias).map(([id, value]) => [Number(id), value] as const);
+  for (const [id] of pairs) checkTokenId(id, model, 'logit_bias');
+  return pairs.length > 0 ? pairs : undefined;
+}
+
+/** @throws ProtocolError PARAMETER_INVALID for an id outside the model's vocabulary */
+export function checkTokenId(id: number, model: ServedModel, parameter: string): void {
+  const size = model.client.description.vocabularySize;
+  if (id < size) return;
+  const message = `token id ${id} is outside the vocabulary of '${model.name}' (0 to ${size - 1})`;
+  throw new ProtocolError('PARAMETER_INVALID', message, { parameter });
+}
+
+/**
+ * Tokens a sequence may make.
+ * @throws ProtocolError CONTEXT_LENGTH_EXCEEDED
+ */
+function maxTokensOf(limits: TokenLimits, promptLength: number, model: ServedModel): number {
+  const { contextLength } = model.client.description;
+  const room = contextLength - promptLength;
+  const context = `the context of '${model.name}' is ${contextLength} tokens`;
+  if (room < 1) {
+    const message = `the prompt has ${promptLength} tokens and ${context}; shorten the prompt`;
+    throw new ProtocolError('CONTEXT_LENGTH_EXCEEDED', message, { parameter: limits.promptParameter });
+  }
+  const { requested, parameter } = limits;
+  if (requested !== undefined && requested > room) {
+    const message = `${parameter} ${requested} and the prompt's ${promptLength} tokens are over ${context}; ask for at most ${room}`;
+    throw new ProtocolError('CONTEXT_LENGTH_EXCEEDED', message, { parameter });
+  }
+  return requested ?? Math.min(room, limits.fallback ?? model.defaults.maxTokens ?? room);
+}
+
+/**
+ * The protocol-neutral generation of a checked request.
+ * @throws ProtocolError PARAMETER_INVALID, CONTEXT_LENGTH_EXCEEDED
+ */
+export function generationInput(
+  fields: GenerationFields,
+  model: ServedModel,
+  promptTokens: Int32Array,
+  limits: TokenLimits,
+): GenerationInput {
+  const maxTokens = maxTokensOf(limits, promptTokens.length, model);
+  const minTokens = fields.min_tokens ?? 0;
+  if (minTokens > maxTokens) {
+    const message = `min_tokens ${minTokens} is over the ${maxTokens} tokens that may be made`;
+    throw new ProtocolError('PARAMETER_INVALID', message, { parameter: 'min_tokens' });
+  }
+  const stopTokenIds = fields.stop_token_ids ?? [];
+  for (const id of stopTokenIds) checkTokenId(id, model, 'stop_token_ids');
+  const stop = fields.stop ?? [];
+  return {
+    promptTokens,
+    sampling: samplingOf(fields, model),
+    maxTokens,
+    minTokens,
+    stopTokenIds,
+    ignoreEos: fields.ignore_eos ?? false,
+    stopStrings: typeof stop === 'string' ? [stop] : stop,
+    includeStopString: fields.include_stop_str_in_output ?? false,
+    skipSpecialTokens: fields.skip_special_tokens ?? true,
+    sequences: fields.n ?? 1,
+    cacheSalt: fields.cache_salt ?? undefined,
+    // vLLM's field: lower is earlier. The engine's: higher is earlier.
+    priority: -(fields.priority ?? 0),
+  };
+}
+
+/** @throws ProtocolError PARAMETER_UNSUPPORTED for anything but text */
+export function checkResponseFormat(format: { type: string } | null | undefined): void {
+  if (!format || format.type === 'text') return;
+  const message = `response_format '${format.type.slice(0, 40)}' is not supported yet; only 'text' is`;
+  throw unsupported('response_format', message);
+}
+
+/** @throws ProtocolError PARAMETER_INVALID: stream_options without stream, as OpenAI has it */
+export function includeUsage(fields: GenerationFields): boolean {
+  if (fields.stream_options && !fields.stream) {
+    const message = 'stream_options is only allowed with stream: true';
+    throw new ProtocolError('PARAMETER_INVALID', message, { parameter: 'stream_options' });
+  }
+  return fields.stream_options?.include_usage ?? false;
+}

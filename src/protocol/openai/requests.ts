@@ -1,0 +1,153 @@
+import { z } from 'zod';
+import { logprobsMax, sequencesPerRequestMax, stopStringsMax } from '../../base/limits.ts';
+import {
+  chatMessagesMax,
+  chatToolsMax,
+  logitBiasEntriesMax,
+  promptsPerRequestMax,
+  shortTextLengthMax,
+  stopTokenIdsMax,
+} from '../limits.ts';
+
+/**
+ * Request bodies of the OpenAI API with vLLM's extensions. `null` means "not given", as it does there. Fields that neither API has are
+ * ignored as vLLM ignores them; fields that they have and we cannot honour are refused by name (`refused-fields.ts`).
+ */
+
+const shortText = z.string().max(shortTextLengthMax);
+const tokenId = z.int().min(0);
+
+/** Sampling and stopping, the same for chats and completions. */
+const generationFields = {
+  model: z.string().nullish(),
+  temperature: z.number().min(0).max(2).nullish(),
+  top_p: z.number().gt(0, 'must be over 0; for greedy decoding send temperature 0').max(1).nullish(),
+  top_k: z.int().min(-1).nullish(),
+  min_p: z.number().min(0).max(1).nullish(),
+  n: z.int().min(1).max(sequencesPerRequestMax).nullish(),
+  stop: z.union([z.string(), z.array(z.string()).max(stopStringsMax)]).nullish(),
+  stop_token_ids: z.array(tokenId).max(stopTokenIdsMax).nullish(),
+  ignore_eos: z.boolean().nullish(),
+  min_tokens: z.int().min(0).nullish(),
+  presence_penalty: z.number().min(-2).max(2).nullish(),
+  frequency_penalty: z.number().min(-2).max(2).nullish(),
+  repetition_penalty: z.number().gt(0).max(10).nullish(),
+  logit_bias: z
+    .record(z.string().regex(/^\d{1,9}$/, 'keys are token ids'), z.number().min(-100).max(100))
+    .refine(
+      (bias) => Object.keys(bias).length <= logitBiasEntriesMax,
+      `at most ${logitBiasEntriesMax} entries`,
+    )
+    .nullish(),
+  // 64-bit seeds are in use; JSON.parse rounds them, and the rounded value is as good a seed.
+  seed: z.number().refine(Number.isInteger, 'must be an integer').nullish(),
+  stream: z.boolean().nullish(),
+  stream_options: z.object({ include_usage: z.boolean().nullish() }).nullish(),
+  cache_salt: shortText.min(1).nullish(),
+  priority: z.int().nullish(),
+  include_stop_str_in_output: z.boolean().nullish(),
+  skip_special_tokens: z.boolean().nullish(),
+  return_token_ids: z.boolean().nullish(),
+  user: z.string().nullish(),
+};
+
+const textPart = z
+  .looseObject({ type: z.string(), text: z.string().optional() })
+  .superRefine((part, context) => {
+    if (part.type === 'refusal') return;
+    if (part.type !== 'text') {
+      const message = `content parts of type '${part.type.slice(0, 40)}' are not supported; send text parts`;
+      context.addIssue({ code: 'custom', message, params: { unsupported: true } });
+    } else if (part.text === undefined)
+      context.addIssue({ code: 'custom', message: 'a text part needs a text' });
+  });
+const content = z.union([z.string(), z.array(textPart)]);
+const toolCall = z.looseObject({
+  id: z.string().optional(),
+  type: z.literal('function').optional(),
+  function: z.looseObject({ name: z.string(), arguments: z.string() }),
+});
+
+const message = z
+  .looseObject({
+    role: z.enum(['system', 'developer', 'user', 'assistant', 'tool']),
+    content: content.nullish(),
+    name: z.string().optional(),
+    tool_calls: z.array(toolCall).nullish(),
+    tool_call_id: z.string().optional(),
+  })
+  .superRefine((value, context) => {
+    if (value.content === undefined || value.content === null) {
+      if (value.role === 'assistant') return;
+      context.addIssue({
+        code: 'custom',
+        message: `a ${value.role} message needs content`,
+        path: ['content'],
+      });
+    }
+  });
+
+const tool = z.looseObject({
+  type: z.literal('function'),
+  function: z.looseObject({ name: z.string(), description: z.string().nullish() }),
+});
+
+export const chatCompletionRequest = z.looseObject({
+  ...generationFields,
+  messages: z.array(message).min(1).max(chatMessagesMax),
+  max_tokens: z.int().min(1).nullish(),
+  max_completion_tokens: z.int().min(1).nullish(),
+  logprobs: z.boolean().nullish(),
+  top_logprobs: z.int().min(0).max(logprobsMax).nullish(),
+  tools: z.array(tool).max(chatToolsMax).nullish(),
+  tool_choice: z.union([z.enum(['none', 'auto', 'required']), z.looseObject({ type: z.string() })]).nullish(),
+  response_format: z.looseObject({ type: z.string() }).nullish(),
+  add_generation_prompt: z.boolean().nullish(),
+  chat_template_kwargs: z.record(z.string(), z.unknown()).nullish(),
+  reasoning_effort: shortText.nullish(),
+  echo: z.boolean().nullish(),
+});
+export type ChatCompletionRequest = z.infer<typeof chatCompletionRequest>;
+
+const promptTokens = z.array(tokenId).min(1);
+
+export const completionRequest = z.looseObject({
+  ...generationFields,
+  prompt: z.union([
+    z.string(),
+    promptTokens,
+    z.array(z.string()).min(1).max(promptsPerRequestMax),
+    z.array(promptTokens).min(1).max(promptsPerRequestMax),
+  ]),
+  max_tokens: z.int().min(0).nullish(),
+  logprobs: z.int().min(0).max(logprobsMax).nullish(),
+  echo: z.boolean().nullish(),
+  best_of: z.int().min(1).max(sequencesPerRequestMax).nullish(),
+  response_format: z.looseObject({ type: z.string() }).nullish(),
+  add_special_tokens: z.boolean().nullish(),
+});
+export type CompletionRequest = z.infer<typeof completionRequest>;
+
+/** vLLM's /tokenize: of a text, or of a chat. */
+export const tokenizeRequest = z.looseObject({
+  model: z.string().nullish(),
+  prompt: z.string().nullish(),
+  messages: z.array(message).min(1).max(chatMessagesMax).nullish(),
+  tools: z.array(tool).max(chatToolsMax).nullish(),
+  chat_template_kwargs: z.record(z.string(), z.unknown()).nullish(),
+  add_generation_prompt: z.boolean().nullish(),
+  add_special_tokens: z.boolean().nullish(),
+  return_token_strs: z.boolean().nullish(),
+});
+
+/** vLLM's /detokenize. */
+export const detokenizeRequest = z.looseObject({
+  model: z.string().nullish(),
+  tokens: z.array(tokenId),
+});
+
+/** What chats and completions share, as parsed. */
+export type GenerationFields = Pick<
+  ChatCompletionRequest & CompletionRequest,
+  Exclude<keyof typeof generationFields, 'model' | 'user'>
+>;

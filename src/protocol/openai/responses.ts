@@ -1,0 +1,203 @@
+import type { NereidError } from '../../base/errors.ts';
+import type { RequestStart, TokenLogprobs } from '../../runtime/types.ts';
+import type { GenerationDelta, GenerationUsage } from '../generation.ts';
+import type { Answer } from '../generation-group.ts';
+import type { ServedModel } from '../served-model.ts';
+import { CompletionLogprobsBuilder, chatLogprobs } from './logprobs.ts';
+
+/** What all parts of one answer carry, and what the request asked to see. */
+export interface AnswerSettings {
+  /** `chatcmpl-…` or `cmpl-…`. */
+  id: string;
+  createdSeconds: number;
+  /** The name the client used. */
+  modelName: string;
+  model: ServedModel;
+  /** Choices the client gets for each prompt. */
+  choicesPerPrompt: number;
+  /** Choices generated for each prompt: more than it gets with `best_of`. */
+  sequencesPerPrompt: number;
+  prompts: readonly Int32Array[];
+  /** Top log-probabilities a token; absent: none at all. */
+  logprobs?: number;
+  returnTokenIds: boolean;
+  includeUsage: boolean;
+  /** Text in front of each prompt's choices (`echo`). */
+  echo?: readonly string[];
+  /** Drops what is generated: the prompt alone was wanted (`max_tokens: 0` with `echo`). */
+  promptOnly: boolean;
+}
+
+export interface Usage {
+  prompt_tokens: number;
+  completion_tokens: number;
+  total_tokens: number;
+  prompt_tokens_details: { cached_tokens: number };
+}
+
+export function usageOf(usage: GenerationUsage, settings: AnswerSettings): Usage {
+  const completionTokens = settings.promptOnly ? 0 : usage.completionTokens;
+  return {
+    prompt_tokens: usage.promptTokens,
+    completion_tokens: completionTokens,
+    total_tokens: usage.promptTokens + completionTokens,
+    prompt_tokens_details: { cached_tokens: usage.cachedTokens },
+  };
+}
+
+/** One choice as it grows. */
+class Choice {
+  text = '';
+  readonly tokens: number[] = [];
+  readonly logprobs: TokenLogprobs[] = [];
+  finish: string | null = null;
+  stopReason: string | number | null = null;
+
+  add(delta: GenerationDelta): void {
+    this.text += delta.text;
+    for (const token of delta.tokens) this.tokens.push(token);
+    if (delta.logprobs) this.logprobs.push(...delta.logprobs);
+    if (delta.finish) this.finish = delta.finish;
+    if (delta.stopReason !== undefined) this.stopReason = delta.stopReason;
+  }
+
+  /** Mean log-probability of a token: what `best_of` ranks by. */
+  get score(): number {
+    if (this.logprobs.length === 0) return Number.NEGATIVE_INFINITY;
+    return this.logprobs.reduce((sum, entry) => sum + entry.logprob, 0) / this.logprobs.length;
+  }
+}
+
+/** Gathers an answer that is sent as a whole; {@link body} resolves with it. */
+export class WholeAnswer implements Answer {
+  readonly body: Promise<object>;
+  readonly #settings: AnswerSettings;
+  readonly #render: (answer: GatheredAnswer) => object;
+  readonly #choices: Choice[];
+  readonly #starts: RequestStart[] = [];
+  #resolve: (body: object) => void = () => {};
+  #reject: (error: Error) => void = () => {};
+
+  constructor(settings: AnswerSettings, render: (answer: GatheredAnswer) => object) {
+    this.#settings = settings;
+    this.#render = render;
+    const count = settings.prompts.length * settings.sequencesPerPrompt;
+    this.#choices = Array.from({ length: count }, () => new Choice());
+    this.body = new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+    // The caller may have gone by then.
+    this.body.catch(() => {});
+  }
+
+  start(prompt: number, start: RequestStart): void {
+    this.#starts[prompt] = start;
+  }
+
+  delta(choice: number, delta: GenerationDelta): void {
+    this.#choices[choice]?.add(delta);
+  }
+
+  end(usage: GenerationUsage): void {
+    const settings = this.#settings;
+    const choices = settings.prompts.flatMap((_, prompt) =>
+      this.#best(prompt).map((choice) => ({ prompt, choice })),
+    );
+    try {
+      this.#resolve(
+        this.#render({ settings, choices, starts: this.#starts, usage: usageOf(usage, settings) }),
+      );
+    } catch (error) {
+      this.#reject(error as Error);
+    }
+  }
+
+  fail(error: NereidError): void {
+    this.#reject(error);
+  }
+
+  /** Finish reasons, for the log. */
+  get finishReasons(): string {
+    return [...new Set(this.#choices.map((choice) => choice.finish))].join(',');
+  }
+
+  #best(prompt: number): Choice[] {
+    const { sequencesPerPrompt, choicesPerPrompt } = this.#settings;
+    const all = this.#choices.slice(prompt * sequencesPerPrompt, (prompt + 1) * sequencesPerPrompt);
+    if (sequencesPerPrompt === choicesPerPrompt) return all;
+    return all.sort((a, b) => b.score - a.score).slice(0, choicesPerPrompt);
+  }
+}
+
+export interface GatheredAnswer {
+  settings: AnswerSettings;
+  choices: { prompt: number; choice: Choice }[];
+  starts: readonly RequestStart[];
+  usage: Usage;
+}
+
+function envelope({ settings, usage }: GatheredAnswer, object: string, choices: object[]): object {
+  return {
+    id: settings.id,
+    object,
+    created: settings.createdSeconds,
+    model: settings.modelName,
+    system_fingerprint: settings.model.fingerprint,
+    choices,
+    usage,
+  };
+}
+
+/** `chat.completion` */
+export function chatCompletion(answer: GatheredAnswer): object {
+  const { settings } = answer;
+  const { tokenizer } = settings.model;
+  const choices = answer.choices.map(({ prompt, choice }, index) => ({
+    index,
+    message: {
+      role: 'assistant',
+      content: (settings.echo?.[prompt] ?? '') + choice.text,
+      refusal: null,
+    },
+    logprobs:
+      settings.logprobs === undefined
+        ? null
+        : {
+            content: chatLogprobs(tokenizer, choice.tokens, choice.logprobs, settings.logprobs),
+            refusal: null,
+          },
+    finish_reason: choice.finish,
+    stop_reason: choice.stopReason,
+    ...(settings.returnTokenIds ? { token_ids: choice.tokens } : {}),
+  }));
+  const body = envelope(answer, 'chat.completion', choices);
+  return settings.returnTokenIds ? { ...body, prompt_token_ids: [...(settings.prompts[0] ?? [])] } : body;
+}
+
+/** `text_completion` */
+export function textCompletion(answer: GatheredAnswer): object {
+  const { settings, starts } = answer;
+  const choices = answer.choices.map(({ prompt, choice }, index) => {
+    const tokens = settings.promptOnly ? [] : choice.tokens;
+    const echoed = settings.echo ? [...(settings.prompts[prompt] ?? [])] : [];
+    const echoedLogprobs = settings.echo ? (starts[prompt]?.promptLogprobs ?? []) : [];
+    return {
+      index,
+      text: (settings.echo?.[prompt] ?? '') + (settings.promptOnly ? '' : choice.text),
+      logprobs:
+        settings.logprobs === undefined
+          ? null
+          : new CompletionLogprobsBuilder(settings.model.tokenizer, settings.logprobs).build(
+              [...echoed, ...tokens],
+              [...echoedLogprobs, ...choice.logprobs],
+            ),
+      finish_reason: choice.finish,
+      stop_reason: choice.stopReason,
+      ...(settings.returnTokenIds
+        ? { token_ids: tokens, prompt_token_ids: [...(settings.prompts[prompt] ?? [])] }
+        : {}),
+    };
+  });
+  return envelope(answer, 'text_completion', choices);
+}

@@ -1,0 +1,100 @@
+import { randomBytes } from 'node:crypto';
+import type { FastifyInstance } from 'fastify';
+import { type Clock, systemClock } from '../../base/clock.ts';
+import { streamBufferBytesMax } from '../../base/limits.ts';
+import { ApiKeys } from '../authentication.ts';
+import { createHttpServer, type HttpLimits, type RequestLogger } from '../http-server.ts';
+import { requestTimeoutMs } from '../limits.ts';
+import type { ServerMetrics } from '../metrics.ts';
+import { addOperations } from '../operations.ts';
+import { type ServedModel, ServedModels } from '../served-model.ts';
+import type { OpenAiContext } from './answering.ts';
+import { handleChat } from './chat.ts';
+import { handleCompletion } from './completions.ts';
+import { errorResponse } from './errors.ts';
+import { handleDetokenize, handleTokenize } from './tokenize.ts';
+
+export interface OpenAiServerOptions {
+  /** The first is the default of requests that name none. */
+  models: readonly ServedModel[];
+  /** Absent: no /metrics route and nothing measured. */
+  metrics?: ServerMetrics;
+  /** One line a request. Absent: none. */
+  logger?: RequestLogger;
+  limits?: HttpLimits;
+  /** Absent or empty: no key is asked for. Health, metrics and version never ask. */
+  apiKeys?: readonly string[];
+  /** For GET /version. */
+  version: string;
+  /** A further reason not to be ready (draining), for /health/ready. */
+  notReadyReason?: () => string | undefined;
+  clock?: Clock;
+}
+
+/**
+ * The OpenAI-compatible front end as a fastify app; the caller listens and closes. Closing stops taking connections and waits for
+ * running answers; close the engines' clients (with a drain time) to bound that.
+ * @throws ProtocolError PARAMETER_INVALID for two models of one name
+ */
+export function createOpenAiServer(options: OpenAiServerOptions): FastifyInstance {
+  const models = new ServedModels(options.models);
+  const { metrics, clock = systemClock, limits = {} } = options;
+  const app = createHttpServer({ limits, metrics, logger: options.logger, clock, errorResponse });
+  const context: OpenAiContext = {
+    models,
+    metrics,
+    clock,
+    nextId: idSource(),
+    requestTimeoutMs: limits.requestTimeoutMs ?? requestTimeoutMs,
+    streamBufferBytesMax: limits.streamBufferBytesMax ?? streamBufferBytesMax,
+  };
+  addOperations(app, { models, metrics, version: options.version, notReadyReason: options.notReadyReason });
+  void app.register(async (api) => {
+    if (options.apiKeys && options.apiKeys.length > 0) {
+      const keys = new ApiKeys(options.apiKeys);
+      // Before the body is read: strangers cost nothing.
+      api.addHook('onRequest', async (request) => keys.check(request.headers.authorization));
+    }
+    addApi(api, context);
+  });
+  return app;
+}
+
+function addApi(api: FastifyInstance, context: OpenAiContext): void {
+  const { models } = context;
+  api.post('/v1/chat/completions', (request, reply) => handleChat(context, request, reply));
+  api.post('/v1/completions', (request, reply) => handleCompletion(context, request, reply));
+  api.post('/tokenize', (request) => handleTokenize(models, request.body));
+  api.post('/detokenize', async (request) => handleDetokenize(models, request.body));
+  api.get('/v1/models', async () => ({
+    object: 'list',
+    data: models.list.flatMap((model) =>
+      [model.name, ...model.aliases].map((name) => modelCard(name, model)),
+    ),
+  }));
+  // A wildcard, since names may hold slashes ('org/model').
+  api.get('/v1/models/*', async (request) => {
+    const name = (request.params as { '*': string })['*'];
+    return modelCard(name, models.resolve(name));
+  });
+}
+
+/** OpenAI's model object, with vLLM's `root` and `max_model_len`. */
+function modelCard(name: string, model: ServedModel): object {
+  return {
+    id: name,
+    object: 'model',
+    created: model.createdSeconds,
+    owned_by: 'nereid',
+    root: model.name,
+    parent: null,
+    max_model_len: model.client.description.contextLength,
+  };
+}
+
+/** Ids are a random start and a count: unique over servers without a random number a request. */
+function idSource(): () => string {
+  const start = randomBytes(10).toString('hex');
+  let counter = 0;
+  return () => start + (counter++).toString(16).padStart(8, '0');
+}

@@ -1,0 +1,102 @@
+import type { FinishReason, SequenceEvent, TokenLogprobs } from '../runtime/types.ts';
+import { StopStringMatcher } from '../tokenizer/stop-strings.ts';
+import type { IncrementalDecoder, Tokenizer } from '../tokenizer/types.ts';
+
+/** What one step did to one sequence, as text. */
+export interface GenerationDelta {
+  /** 0-based among the request's sequences. */
+  sequence: number;
+  /** Text that became certain; '' while a character or a possible stop string is incomplete. */
+  text: string;
+  /** The step's tokens, without a stop id and without what follows a stop string. */
+  tokens: readonly number[];
+  /** One for each of `tokens`, where asked for. */
+  logprobs?: readonly TokenLogprobs[];
+  finish?: Extract<FinishReason, 'stop' | 'length'>;
+  /** What stopped it: the string, or an id that the request named itself. Absent for the model's own end of text (as in vLLM). */
+  stopReason?: string | number;
+}
+
+export interface SequenceTextOptions {
+  tokenizer: Tokenizer;
+  stopStrings: readonly string[];
+  /** Ids that the request itself listed (the model's own are known by `finish: 'stop'`). */
+  requestStopTokenIds: readonly number[];
+  /** Tokens before which no stop string is looked for. */
+  minTokens: number;
+  includeStopString: boolean;
+  skipSpecialTokens: boolean;
+}
+
+/** One sequence's way from tokens to text: incremental detokenization, then stop strings. */
+export class SequenceText {
+  readonly #sequence: number;
+  readonly #options: SequenceTextOptions;
+  readonly #decoder: IncrementalDecoder;
+  readonly #matcher: StopStringMatcher | undefined;
+  /** Tokens so far, a stop id included. */
+  tokenCount = 0;
+  finished = false;
+
+  /** @throws TokenizerError STOP_STRING_INVALID */
+  constructor(sequence: number, options: SequenceTextOptions) {
+    this.#sequence = sequence;
+    this.#options = options;
+    const { skipSpecialTokens } = options;
+    this.#decoder = options.tokenizer.incrementalDecoder({ skipSpecialTokens, continuation: true });
+    this.#matcher = options.stopStrings.length > 0 ? new StopStringMatcher(options.stopStrings) : undefined;
+  }
+
+  /** Turns an event (not of an error or a cancellation) into a delta; `finished` is true after the last. */
+  accept(event: SequenceEvent): GenerationDelta {
+    const { tokens, logprobs } = event;
+    const ended = event.finish === 'stop' || event.finish === 'length';
+    const textCount = event.finish === 'stop' ? tokens.length - 1 : tokens.length;
+    const delta: GenerationDelta = { sequence: this.#sequence, text: '', tokens, logprobs };
+    for (let i = 0; i < textCount; i++) {
+      this.tokenCount++;
+      const stopped = this.#append(delta, this.#decoder.push(tokens[i] as number));
+      if (stopped) return trimmed(delta, i + 1);
+    }
+    if (!ended) return delta;
+    this.finished = true;
+    delta.finish = event.finish as 'stop' | 'length';
+    // A stop string may end within what the decoder held back.
+    if (this.#append(delta, this.#decoder.flush())) return trimmed(delta, textCount);
+    if (this.#matcher) delta.text += this.#matcher.flush();
+    if (textCount < tokens.length && textCount >= 0)
+      this.#endWithStopToken(delta, tokens[textCount] as number);
+    return trimmed(delta, Math.max(0, textCount));
+  }
+
+  #endWithStopToken(delta: GenerationDelta, stopToken: number): void {
+    this.tokenCount++;
+    if (this.#options.requestStopTokenIds.includes(stopToken)) delta.stopReason = stopToken;
+  }
+
+  /** @returns whether a stop string ended the sequence */
+  #append(delta: GenerationDelta, piece: string): boolean {
+    const matcher = this.#matcher;
+    if (!matcher || this.tokenCount <= this.#options.minTokens) {
+      delta.text += piece;
+      return false;
+    }
+    const match = matcher.push(piece);
+    delta.text += match.text;
+    if (match.stopped === undefined) return false;
+    if (this.#options.includeStopString) delta.text += match.stopped;
+    delta.finish = 'stop';
+    delta.stopReason = match.stopped;
+    this.finished = true;
+    return true;
+  }
+}
+
+/** Cuts tokens and their log-probabilities to the first `count`. */
+function trimmed(delta: GenerationDelta, count: number): GenerationDelta {
+  if (count < delta.tokens.length) {
+    delta.tokens = delta.tokens.slice(0, count);
+    if (delta.logprobs) delta.logprobs = delta.logprobs.slice(0, count);
+  }
+  return delta;
+}

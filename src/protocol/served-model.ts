@@ -1,0 +1,108 @@
+import { createHash } from 'node:crypto';
+import type { EngineClient } from '../runtime/client.ts';
+import type { SamplingParameters } from '../runtime/types.ts';
+import type { EncodeOptions, Tokenizer } from '../tokenizer/types.ts';
+import { ProtocolError } from './errors.ts';
+
+/** What a request gets when it does not say: the checkpoint's generation_config.json over the protocol's own defaults. */
+export type GenerationDefaults = Partial<
+  Pick<SamplingParameters, 'temperature' | 'topK' | 'topP' | 'minP' | 'repetitionPenalty'>
+> & {
+  /** generation_config's `max_new_tokens`. */
+  maxTokens?: number;
+};
+
+/** A model as the network sees it: an engine (or a pool of them) with the text side that engines know nothing of. */
+export interface ServedModel {
+  readonly name: string;
+  /** Other names it answers to. */
+  readonly aliases: readonly string[];
+  readonly client: EngineClient;
+  readonly tokenizer: Tokenizer;
+  readonly defaults: GenerationDefaults;
+  /** Jinja source; absent for base models, which then answer no chats. */
+  readonly chatTemplate?: string;
+  /** Seconds since the epoch (OpenAI's `created`). */
+  readonly createdSeconds: number;
+  /** Changes when what the model answers may change (OpenAI's `system_fingerprint`). */
+  readonly fingerprint: string;
+  /** Text to ids; long texts off the event loop. */
+  encode(text: string, options?: EncodeOptions): Promise<Int32Array>;
+}
+
+export interface ServedModelOptions {
+  name: string;
+  aliases?: readonly string[];
+  client: EngineClient;
+  tokenizer: Tokenizer;
+  defaults?: GenerationDefaults;
+  /** Default: the tokenizer's. */
+  chatTemplate?: string;
+  createdSeconds: number;
+  /** Default: a hash of the name and the engine's description. */
+  fingerprint?: string;
+  /** Encodes long texts off the event loop (`EncodePool` of the tokenizer layer). Default: the tokenizer itself. */
+  encode?: (text: string, options?: EncodeOptions) => Promise<Int32Array>;
+}
+
+/** Fills in what {@link ServedModelOptions} leaves out. */
+export function servedModel(options: ServedModelOptions): ServedModel {
+  const { name, client, tokenizer } = options;
+  const { device, vocabularySize, contextLength, weightBytes } = client.description;
+  const identity = JSON.stringify([name, device, vocabularySize, contextLength, weightBytes]);
+  return {
+    name,
+    aliases: options.aliases ?? [],
+    client,
+    tokenizer,
+    defaults: options.defaults ?? {},
+    chatTemplate: options.chatTemplate ?? tokenizer.chatTemplate,
+    createdSeconds: options.createdSeconds,
+    fingerprint:
+      options.fingerprint ?? `fp_${createHash('sha256').update(identity).digest('hex').slice(0, 12)}`,
+    encode: options.encode ?? (async (text, encodeOptions) => tokenizer.encode(text, encodeOptions)),
+  };
+}
+
+/** The models of one server, by name and alias; the first is the default one. */
+export class ServedModels {
+  readonly list: readonly ServedModel[];
+  readonly #byName = new Map<string, ServedModel>();
+
+  /** @throws ProtocolError PARAMETER_INVALID for a name that two models carry */
+  constructor(models: readonly ServedModel[]) {
+    this.list = models;
+    for (const model of models) {
+      for (const name of [model.name, ...model.aliases]) {
+        if (this.#byName.has(name)) {
+          throw new ProtocolError('PARAMETER_INVALID', `two served models are called '${name}'; rename one`);
+        }
+        this.#byName.set(name, model);
+      }
+    }
+  }
+
+  /** Every name that {@link resolve} takes. */
+  get names(): string[] {
+    return [...this.#byName.keys()];
+  }
+
+  /** @throws ProtocolError MODEL_NOT_FOUND, listing the served ones. No name: the default model. */
+  resolve(name: string | undefined): ServedModel {
+    const model = name === undefined ? this.list[0] : this.#byName.get(name);
+    if (model) return model;
+    const served = this.names.map((known) => `'${known}'`).join(', ');
+    const asked =
+      name === undefined ? 'no model is loaded' : `the model '${name.slice(0, 200)}' is not served here`;
+    throw new ProtocolError('MODEL_NOT_FOUND', `${asked}; served: ${served || 'none'}`, {
+      parameter: 'model',
+    });
+  }
+
+  /** Why requests would not be answered now, or undefined. */
+  get notReadyReason(): string | undefined {
+    if (this.list.length === 0) return 'no model is loaded';
+    const waiting = this.list.filter((model) => !model.client.ready).map((model) => model.name);
+    return waiting.length === 0 ? undefined : `the engine is starting or restarting: ${waiting.join(', ')}`;
+  }
+}
