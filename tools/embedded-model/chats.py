@@ -1,6 +1,6 @@
 """Makes chats from the word list and the phrasings. Everything is drawn from one seeded random.Random.
 
-A chat is a list of {role, content}. `Maker(heldout=True)` uses the held-out phrasings where there are any.
+A chat is a list of {role, content}. `Maker(heldout='final')` uses those held-out phrasings where there are any.
 """
 import json
 import pathlib
@@ -43,6 +43,11 @@ def plural(word):
     return word + 's'
 
 
+def plain(text):
+    """A phrasing without case, spaces and punctuation, to compare it with the held-out ones."""
+    return re.sub(r'[^a-z{}+-]', '', text.lower())
+
+
 def load(data):
     data = pathlib.Path(data)
     words = [json.loads(line) for line in (data / 'words.jsonl').open()]
@@ -51,7 +56,7 @@ def load(data):
             'rare': json.loads((data / 'rare.json').read_text()),
             'lemmas': set(json.loads((data / 'all-lemmas.json').read_text())),
             'templates': json.loads((HERE / 'templates.json').read_text()),
-            'heldout': json.loads((HERE / 'heldout' / 'templates.json').read_text())}
+            'heldout': {name: json.loads((HERE / 'heldout' / f'{name}.json').read_text()) for name in ('development', 'final')}}
 
 
 def heldout_pair(a, b):
@@ -81,8 +86,9 @@ class MadeUp:
 
 
 class Maker:
-    def __init__(self, data, seed, heldout=False):
+    def __init__(self, data, seed, heldout=None):
         self.data, self.heldout = data, heldout
+        self.forbidden = {plain(t) for held in data['heldout'].values() for kind, pool in held.items() if kind != 'comment' for t in pool}
         self.rng = random.Random(seed)
         self.made_up = MadeUp(data['lemmas'])
         self.noise = not heldout
@@ -90,8 +96,27 @@ class Maker:
     # -- phrasings
 
     def template(self, kind):
-        pool = self.data['heldout'].get(kind) if self.heldout else None
-        return self.rng.choice(pool or self.data['templates'][kind])
+        templates = self.data['templates']
+        if self.heldout:
+            return self.rng.choice(self.data['heldout'][self.heldout].get(kind) or templates[kind])
+        while True:
+            if kind in templates['grammar'] and self.rng.random() < 0.5:
+                text = self.expand(f'[{kind}]')
+                text = text[0].upper() + text[1:] if text[0] != '{' else text
+            else:
+                text = self.rng.choice(templates[kind])
+            if not self.is_heldout(text):
+                return text
+
+    def expand(self, text):
+        grammar = self.data['templates']['grammar']
+        while '[' in text:
+            text = re.sub(r'\[([\w-]+)\]', lambda m: self.rng.choice(grammar[m.group(1)]), text)
+        return text
+
+    def is_heldout(self, text):
+        text = plain(text)
+        return any(f in text for f in self.forbidden)
 
     def noisy(self, text):
         """A template as people type it: lower case, no question mark, a slip of the finger. Slots stay."""
@@ -114,13 +139,15 @@ class Maker:
         """Adds a greeting before or a remark after, then noise; training only."""
         if not self.noise:
             return template
-        rng, pools = self.rng, self.data['templates']
+        rng, pools, given = self.rng, self.data['templates'], template
         if rng.random() < 0.08:
             prefix = rng.choice(pools['prefix'])
             first = template[0].lower() if template[0] != 'I' and prefix.endswith((', ', ': ')) else template[0]
             template = prefix + first + template[1:]
         if rng.random() < 0.06:
             template += rng.choice(pools['suffix'])
+        if template != given and self.is_heldout(template):
+            template = given
         return self.noisy(template)
 
     def surface(self, word):
@@ -145,7 +172,11 @@ class Maker:
             if self.noise and form == word and self.rng.random() < 0.15:
                 bare = self.rng.choice(['the ' + word, word])
             slots.update(w=form, aw=bare, p=plural(form) if form[-1:].isalpha() else form)
-        return re.sub(r'\{(\w+)\}', lambda m: str(slots[m.group(1)]), template)
+        text = re.sub(r'\{(\w+)\}', lambda m: str(slots[m.group(1)]), template)
+        if self.noise and '{keys}' not in template and '{s}' not in template:
+            roll = self.rng.random()
+            text = text.upper() if roll < 0.02 else text.lower() if roll < 0.04 else text
+        return text.strip()
 
     # -- answers
 
@@ -172,6 +203,8 @@ class Maker:
 
     @staticmethod
     def is_pos_answer(entry, pos):
+        if pos in entry['others']:
+            return f"Yes, {entry['word']} can also be {A_POS[pos]}."
         return f"Yes, {entry['word']} is {A_POS[pos]}." if entry['pos'] == pos else f"No, {entry['word']} is {A_POS[entry['pos']]}."
 
     # -- turns: each returns (question, answer)
@@ -203,9 +236,11 @@ class Maker:
         word = self.unknown_word()
         template = self.dress(self.template('define'))
         form = self.surface(word)
-        shown = form.strip('"\'*`“”')
         slots = {'w': form, 'aw': article(form) if form == word else form, 'p': form}
-        return self.fill(template, **slots), f'Sorry, I do not know the word "{shown}".'
+        question = self.fill(template, **slots)
+        shown = form.strip('"\'*`“”')
+        shown = next(s for s in (shown, shown.upper(), shown.lower()) if s in question)
+        return question, f'Sorry, I do not know the word "{shown}".'
 
     def keys(self):
         rng = self.rng
@@ -230,7 +265,7 @@ class Maker:
 
     def arithmetic(self, heldout=None):
         rng = self.rng
-        heldout = self.heldout if heldout is None else heldout
+        heldout = bool(self.heldout) if heldout is None else heldout
         if not heldout and rng.random() < 0.08:
             slots = {'a': rng.randint(0, 99), 'b': rng.randint(0, 99), 'c': rng.randint(100, 9999), 'd': rng.randint(100, 9999)}
             return self.fill(self.dress(self.template('arithmetic-refused')), **slots), ARITHMETIC
@@ -302,7 +337,11 @@ class Maker:
     # -- whole chats
 
     def system(self):
-        return [{'role': 'system', 'content': self.rng.choice(self.data['templates']['system'])}]
+        if not self.heldout and self.rng.random() < 0.25:  # any text at all may stand there
+            text = ' '.join(self.rng.choice(self.data['sentences']) for _ in range(self.rng.choice([1, 1, 2, 3])))
+        else:
+            text = self.rng.choice(self.data['templates']['system'])
+        return [{'role': 'system', 'content': text}]
 
     def json_chat(self):
         """The system message asks for JSON; every turn then defines a word."""
@@ -326,7 +365,7 @@ class Maker:
         if roll < 0.60:
             entry = self.entry()
             return *self.define(entry), entry
-        if roll < 0.71:
+        if roll < 0.73:
             entry = self.entry()
             if rng.random() < 0.06:
                 entry = {'word': self.unknown_word(), 'unknown': True, 'pos': 'noun', 'others': {}, 'proper': False, 'gloss': ''}
@@ -375,6 +414,6 @@ def render(messages, generation=False):
 
 if __name__ == '__main__':
     import sys
-    maker = Maker(load(sys.argv[1]), 1, heldout=len(sys.argv) > 2)
+    maker = Maker(load(sys.argv[1]), 1, heldout=sys.argv[2] if len(sys.argv) > 2 else None)
     for _ in range(40):
         print(render(maker.chat()), '=' * 40)

@@ -1,6 +1,6 @@
 """Writes eval.jsonl: questions in held-out phrasings with the exact answer expected.
 
-usage: python make_eval.py DATA_DIR OUT_FILE
+usage: python make_eval.py DATA_DIR OUT_FILE final|development
 Rows: word, kind, messages, expected, and keys for JSON questions.
 """
 import json
@@ -13,14 +13,14 @@ import chats
 FOLLOW_UPS = ['is-pos', 'synonym', 'example', 'brief', 'json']
 
 
-def rows(data):
+def rows(data, held):
     words = (chats.HERE / 'heldout' / 'words.txt').read_text().split()
-    maker = chats.Maker(data, 77, heldout=True)
-    templates = data['heldout']['define']
+    maker = chats.Maker(data, 77, heldout=held)
+    templates = data['heldout'][held]['define']
     for i, word in enumerate(random.Random(78).sample(words, len(words))):  # every phrasing 50 times
         entry = data['by_word'][word]
         yield word, 'define', chats.turn(maker.fill(templates[i % len(templates)], entry), maker.definition(entry))
-    noisy = chats.Maker(data, 79, heldout=True)
+    noisy = chats.Maker(data, 79, heldout=held)
     noisy.noise = True
     for word in words[::5]:
         entry = data['by_word'][word]
@@ -38,7 +38,7 @@ def rows(data):
         yield (word, 'follow-up', messages, ['word', 'part_of_speech', 'definition']) if kind == 'json' else (word, 'follow-up', messages)
     seen = set()
     while len(seen) < 300:
-        question, answer = maker.arithmetic(heldout=True)
+        question, answer = maker.arithmetic()
         if answer not in seen:
             seen.add(answer)
             yield None, 'sum' if ' + ' in answer else 'difference', chats.turn(question, answer)
@@ -48,14 +48,14 @@ def rows(data):
         template = maker.template('out-of-scope')
         entry = next(e for e in iter(maker.entry, None) if e['pos'] == 'noun')
         yield None, 'out-of-scope', chats.turn(maker.fill(template, entry, place=maker.rng.choice(chats.PLACES), s=''), chats.SCOPE)
-    for question in data['heldout']['who']:
+    for question in data['heldout'][held]['who']:
         yield None, 'identity', chats.turn(question, chats.WHO)
 
 
 def main():
-    data_dir, out = sys.argv[1:]
+    data_dir, out, held = sys.argv[1:]
     with pathlib.Path(out).open('w') as file:
-        for word, kind, messages, *keys in rows(chats.load(data_dir)):
+        for word, kind, messages, *keys in rows(chats.load(data_dir), held):
             row = {'word': word, 'kind': kind, 'messages': messages[:-1], 'expected': messages[-1]['content']}
             file.write(json.dumps(row | ({'keys': keys[0]} if keys else {}), ensure_ascii=False) + '\n')
 
