@@ -4,6 +4,7 @@ import { type AddedToken, AddedTokenSplitter } from './added-tokens.ts';
 import { BpeModel } from './bpe-model.ts';
 import { TokenizerError } from './errors.ts';
 import { type Merge, mergesMax } from './merge-table.ts';
+import { gpt2Regex } from './pre-tokenizers.ts';
 import { guardRegexes } from './regex-guard.ts';
 import { TokenList } from './token-list.ts';
 import { type Component, flatten, type TokenizerJson } from './tokenizer-json.ts';
@@ -133,9 +134,7 @@ function openLibrary(json: TokenizerJson, isBpe: boolean, byteLevel: boolean): L
   }
 }
 
-const gpt2Regex = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
-
-/** ByteLevel's regex and prefix space stay, as a Split and a Prepend; its byte mapping is {@link BpeModel}'s. */
+/** ByteLevel's regex and prefix space stay, as a Split and a Replace; its byte mapping is {@link BpeModel}'s. */
 function withoutByteLevel(preTokenizer: Component | null | undefined): Component | null {
   const pretokenizers = flatten(preTokenizer).flatMap((part): Component[] => {
     if (part.type !== 'ByteLevel') return [part];

@@ -71,7 +71,9 @@ export class Vocabulary {
       );
     const token = this.#tokens[id];
     if (token === undefined) return noBytes;
-    const bytes = this.#added.has(id) ? new TextEncoder().encode(token) : bytesOfToken(token, this.#rule);
+    // BERT's decoder puts spaces around special tokens too.
+    const raw = this.#added.has(id) && this.#rule.style !== 'word-piece';
+    const bytes = raw ? new TextEncoder().encode(token) : bytesOfToken(token, this.#rule);
     this.#bytes[id] = bytes;
     return bytes;
   }
