@@ -125,7 +125,9 @@ function realOr(path: string, small: Buffer): Buffer {
   return existsSync(sharedPath(path)) ? readFileSync(sharedPath(path)) : small;
 }
 
-const realGguf = realOr('models/stories260K/stories260K-f32.gguf', smallGguf).subarray(0, 64 * 1024);
+const realGguf = realOr('models/stories260K/stories260K-f32.gguf', smallGguf);
+/** Vocabulary only: the whole file is metadata, strings above all. */
+const realVocabulary = realOr('models/tokenizers/gguf-vocab/ggml-vocab-bert-bge.gguf', smallGguf);
 const realSafetensors = realOr('models/stories260K-lora-zed/adapter_model.safetensors', smallSafetensors);
 const randomBytes = fc.uint8Array({ maxLength: 512 });
 
@@ -153,7 +155,8 @@ const canaryTensor: StoredTensor = {
 };
 
 test('GGUF: mutated small files', () => fuzz(parseGguf, mutated(smallGguf, smallGguf.length)));
-test('GGUF: mutated real file', () => fuzz(parseGguf, mutated(realGguf, 16 * 1024)));
+test('GGUF: mutated real model', () => fuzz(parseGguf, mutated(realGguf, 16 * 1024)));
+test('GGUF: mutated real vocabulary', () => fuzz(parseGguf, mutated(realVocabulary, 640 * 1024)));
 test('GGUF: random bytes behind a valid start', () => {
   const start = Buffer.concat([Buffer.from('GGUF'), u32(3)]);
   fuzz(

@@ -24,6 +24,10 @@ export class GgufCursor {
     this.#end = Math.min(source.sizeBytes, ggufLimits.metadataBytesMax);
   }
 
+  get path(): string {
+    return this.#source.path;
+  }
+
   /** Absolute byte position in the file. */
   get position(): number {
     return this.#windowStart + this.#at;
@@ -100,7 +104,7 @@ export class GgufCursor {
 
   /** Fills `target` with the next bytes. */
   bytes(target: Uint8Array): void {
-    this.#require(target.length);
+    this.require(target.length);
     const held = Math.min(target.length, this.#window.length - this.#at);
     target.set(this.#window.subarray(this.#at, this.#at + held));
     const position = this.position;
@@ -119,7 +123,8 @@ export class GgufCursor {
     return new CheckpointError('GGUF_LIMIT', `${problem}; the file is damaged or not meant for this program`);
   }
 
-  #require(bytes: number): void {
+  /** @throws CheckpointError unless that many bytes of metadata may follow */
+  require(bytes: number): void {
     if (bytes <= this.remainingBytes) return;
     if (this.#end < this.#source.sizeBytes)
       throw this.overLimit('the metadata in bytes', this.position + bytes, this.#end);
@@ -136,7 +141,7 @@ export class GgufCursor {
   }
 
   #slide(bytes: number): void {
-    this.#require(bytes);
+    this.require(bytes);
     const start = this.position;
     const size = Math.min(Math.max(bytes, this.#windowBytes), this.remainingBytes);
     const window = Buffer.allocUnsafeSlow(size);

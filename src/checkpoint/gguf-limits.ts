@@ -6,7 +6,7 @@ export const ggufLimits = {
   tensorsMax: 262_144,
   metadataEntriesMax: 65_536,
   /** Everything before the tensor data. */
-  metadataBytesMax: 512 * 1024 * 1024,
+  metadataBytesMax: 256 * 1024 * 1024,
   /** The format's own limit for keys. */
   keyBytesMax: 65_535,
   /** ggml itself stops at 63; other writers do not. */
@@ -14,6 +14,8 @@ export const ggufLimits = {
   /** Whole tokenizer.json files are found as one string. */
   stringBytesMax: 64 * 1024 * 1024,
   arrayElementsMax: 16 * 1024 * 1024,
+  /** Strings, booleans and arrays in arrays, all together: each costs far more in memory than in the file. */
+  arrayObjectsMax: 4 * 1024 * 1024,
   arrayDepthMax: 4,
   dimensionsMax: 4,
   alignmentBytesMax: 2 * 1024 * 1024,

@@ -182,6 +182,12 @@ test('absurd counts are refused before anything is allocated for them', () => {
   refuses({ entries: [entry(8, u64(1000))] }, 'GGUF_TRUNCATED', /value of metadata key 'k'/);
   refuses({ entries: [entry(9, u32(4), u64(huge))] }, 'GGUF_LIMIT', /length of a metadata array/);
   refuses({ entries: [entry(9, u32(8), u64(16_000_000))] }, 'GGUF_TRUNCATED', /an array of 16000000 string/);
+  const many = Buffer.concat([
+    u32(7),
+    u64(ggufLimits.arrayObjectsMax + 1),
+    Buffer.alloc(ggufLimits.arrayObjectsMax + 1),
+  ]);
+  refuses({ entries: [entry(9, many)] }, 'GGUF_LIMIT', /number of strings, booleans and arrays/);
   const nested = (depth: number): Buffer =>
     depth === 0 ? Buffer.concat([u32(0), u64(0)]) : Buffer.concat([u32(9), u64(1), nested(depth - 1)]);
   refuses(

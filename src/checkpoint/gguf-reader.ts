@@ -3,17 +3,10 @@ import { type DType, dtypeNames, dtypeOfGgmlId, dtypes } from '../graph/dtype.ts
 import { type ByteSource, withFile } from './byte-source.ts';
 import { CheckpointError } from './errors.ts';
 import { GgufCursor } from './gguf-cursor.ts';
+import { damaged, readEntries } from './gguf-decode.ts';
 import { alignmentBytesDefault, alignUp, ggufLimits, ggufMagic } from './gguf-limits.ts';
 import { readShards } from './gguf-split.ts';
-import {
-  type GgufArray,
-  GgufMetadata,
-  type GgufType,
-  type GgufValue,
-  ggufTypeBytes,
-  ggufTypes,
-  isNumberType,
-} from './gguf-values.ts';
+import { GgufMetadata, type GgufValue } from './gguf-values.ts';
 import { layoutProblem } from './layout.ts';
 import { type StoredTensor, tensorBytes } from './tensor-file.ts';
 
@@ -79,29 +72,10 @@ export function parseGguf(source: ByteSource): GgufParts {
   const version = readVersion(cursor, source);
   const tensorCount = cursor.count(ggufLimits.tensorsMax, 'the tensor count');
   const entryCount = cursor.count(ggufLimits.metadataEntriesMax, 'the metadata count');
-  const metadata = new Map<string, GgufValue>();
-  for (let i = 0; i < entryCount; i++) {
-    cursor.reading = `metadata entry ${i} of ${entryCount}`;
-    const key = cursor.string(ggufLimits.keyBytesMax, 'a metadata key in bytes');
-    if (metadata.has(key))
-      throw invalid('GGUF_METADATA_INVALID', source, `metadata key '${key}' stands twice`);
-    cursor.reading = `the value of metadata key '${key}'`;
-    metadata.set(key, readValue(cursor, source, readType(cursor, source), 0));
-  }
+  const metadata = readEntries(cursor, entryCount);
   const alignmentBytes = readAlignment(source, metadata);
   const tensors = readTensors(cursor, source, tensorCount, alignmentBytes);
   return { path: source.path, version, alignmentBytes, metadata, tensors };
-}
-
-function invalid(
-  code: 'GGUF_METADATA_INVALID' | 'GGUF_TENSOR_INVALID' | 'GGUF_LAYOUT_INVALID',
-  source: ByteSource,
-  problem: string,
-): CheckpointError {
-  return new CheckpointError(
-    code,
-    `${source.path}: ${problem}; the file is damaged: download or convert it again`,
-  );
 }
 
 function readVersion(cursor: GgufCursor, source: ByteSource): number {
@@ -122,82 +96,13 @@ function readVersion(cursor: GgufCursor, source: ByteSource): number {
   throw new CheckpointError('GGUF_VERSION_UNSUPPORTED', `${source.path} is ${what}; ${fix}`);
 }
 
-function readType(cursor: GgufCursor, source: ByteSource): GgufType {
-  const id = cursor.u32();
-  const type = ggufTypes[id];
-  if (type) return type;
-  throw invalid('GGUF_METADATA_INVALID', source, `${cursor.reading} has the unknown type ${id}`);
-}
-
-function readValue(cursor: GgufCursor, source: ByteSource, type: GgufType, depth: number): GgufValue {
-  if (type === 'array') return readArray(cursor, source, depth + 1);
-  if (type === 'string') {
-    return { type, value: cursor.string(ggufLimits.stringBytesMax, 'a metadata string in bytes') };
-  }
-  if (type === 'bool') return { type, value: readBoolean(cursor, source) };
-  if (type === 'u64' || type === 'i64') return { type, value: cursor[type]() };
-  return { type, value: cursor[type]() };
-}
-
-function readBoolean(cursor: GgufCursor, source: ByteSource): boolean {
-  const value = cursor.u8();
-  if (value > 1)
-    throw invalid('GGUF_METADATA_INVALID', source, `${cursor.reading} holds the boolean ${value}`);
-  return value === 1;
-}
-
-const numberArrays = {
-  u8: Uint8Array,
-  i8: Int8Array,
-  u16: Uint16Array,
-  i16: Int16Array,
-  u32: Uint32Array,
-  i32: Int32Array,
-  f32: Float32Array,
-  f64: Float64Array,
-} as const;
-
-function readArray(cursor: GgufCursor, source: ByteSource, depth: number): GgufArray {
-  if (depth > ggufLimits.arrayDepthMax) {
-    throw cursor.overLimit('the nesting of metadata arrays', depth, ggufLimits.arrayDepthMax);
-  }
-  const of = readType(cursor, source);
-  const count = cursor.count(ggufLimits.arrayElementsMax, 'the length of a metadata array');
-  if (count * ggufTypeBytes[of] > cursor.remainingBytes) {
-    // Said before anything is allocated for the claimed length.
-    const problem = `${source.path} ends inside ${cursor.reading}, an array of ${count} ${of}`;
-    throw new CheckpointError('GGUF_TRUNCATED', `${problem}; download or convert it again`);
-  }
-  const type = 'array';
-  if (isNumberType(of)) return { type, of, value: fill(cursor, new numberArrays[of](count)) };
-  if (of === 'u64') return { type, of, value: fill(cursor, new BigUint64Array(count)) };
-  if (of === 'i64') return { type, of, value: fill(cursor, new BigInt64Array(count)) };
-  if (of === 'bool')
-    return { type, of, value: Array.from({ length: count }, () => readBoolean(cursor, source)) };
-  if (of === 'string') return { type, of, value: readStrings(cursor, count) };
-  return { type, of, value: Array.from({ length: count }, () => readArray(cursor, source, depth + 1)) };
-}
-
-function fill<T extends ArrayBufferView>(cursor: GgufCursor, array: T): T {
-  cursor.bytes(new Uint8Array(array.buffer, array.byteOffset, array.byteLength));
-  return array;
-}
-
-function readStrings(cursor: GgufCursor, count: number): string[] {
-  const strings: string[] = [];
-  for (let i = 0; i < count; i++) {
-    strings.push(cursor.string(ggufLimits.stringBytesMax, 'a metadata string in bytes'));
-  }
-  return strings;
-}
-
 function readAlignment(source: ByteSource, metadata: Map<string, GgufValue>): number {
   const alignment = new GgufMetadata(source.path, metadata).optionalNumber('general.alignment');
   if (alignment === undefined) return alignmentBytesDefault;
   const powerOfTwo = alignment > 0 && Number.isInteger(Math.log2(alignment));
   if (powerOfTwo && alignment >= 1 && alignment <= ggufLimits.alignmentBytesMax) return alignment;
   const problem = `general.alignment is ${alignment}, but must be a power of two up to ${ggufLimits.alignmentBytesMax}`;
-  throw invalid('GGUF_METADATA_INVALID', source, problem);
+  throw damaged('GGUF_METADATA_INVALID', source.path, problem);
 }
 
 function readTensors(
@@ -216,7 +121,7 @@ function readTensors(
   for (const tensor of tensors) {
     tensor.offset += dataStart;
     if (byName.has(tensor.name))
-      throw invalid('GGUF_TENSOR_INVALID', source, `tensor '${tensor.name}' stands twice`);
+      throw damaged('GGUF_TENSOR_INVALID', source.path, `tensor '${tensor.name}' stands twice`);
     byName.set(tensor.name, tensor);
     if (tensor.byteLength > 0 && tensor.offset + tensor.byteLength > source.sizeBytes) {
       const needed = `tensor '${tensor.name}' ends at byte ${tensor.offset + tensor.byteLength}`;
@@ -237,7 +142,7 @@ function checkOverlap(source: ByteSource, tensors: readonly StoredTensor[]): voi
   const problem = layoutProblem(ranges);
   if (problem?.kind !== 'overlap') return;
   const names = `'${problem.first.name}' and '${problem.second.name}'`;
-  throw invalid('GGUF_LAYOUT_INVALID', source, `tensors ${names} share bytes`);
+  throw damaged('GGUF_LAYOUT_INVALID', source.path, `tensors ${names} share bytes`);
 }
 
 /** One tensor's entry; its `offset` still counts from the start of the tensor data. */
@@ -255,13 +160,13 @@ function readTensorInfo(cursor: GgufCursor, source: ByteSource, alignmentBytes: 
   const offset = cursor.count(Number.MAX_SAFE_INTEGER, `the offset of tensor '${name}'`);
   if (offset % alignmentBytes !== 0) {
     const problem = `tensor '${name}' starts at ${offset}, which is no multiple of the alignment ${alignmentBytes}`;
-    throw invalid('GGUF_LAYOUT_INVALID', source, problem);
+    throw damaged('GGUF_LAYOUT_INVALID', source.path, problem);
   }
   const byteLength = tensorBytes(dtype, shape);
   if (byteLength === undefined || !Number.isSafeInteger(offset + byteLength)) {
     const block = definite(dtypes[dtype], dtype).blockElements;
     const problem = `tensor '${name}' of shape [${shape}] is too large or has rows that are no multiple of ${dtype}'s block of ${block}`;
-    throw invalid('GGUF_TENSOR_INVALID', source, problem);
+    throw damaged('GGUF_TENSOR_INVALID', source.path, problem);
   }
   return { name, dtype, shape, path: source.path, offset, byteLength };
 }
