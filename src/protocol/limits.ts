@@ -27,11 +27,7 @@ export const chatToolsMax = 512;
 /** Nesting of arrays and objects in a JSON body: templates and serializers recurse over what a client sends. */
 export const jsonDepthMax = 100;
 
-/** Entries of `logit_bias`, and of `stop_token_ids`. */
-export const logitBiasEntriesMax = 4096;
-export const stopTokenIdsMax = 1024;
-
-/** Characters of a `cache_salt`, `user` and other short texts. */
+/** Characters of short texts (`reasoning_effort`). */
 export const shortTextLengthMax = 1024;
 
 /** What a client is told to wait before it tries again after 429 or 503. */

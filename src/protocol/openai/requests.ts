@@ -1,13 +1,7 @@
 import { z } from 'zod';
 import { logprobsMax, sequencesPerRequestMax, stopStringsMax } from '../../base/limits.ts';
-import {
-  chatMessagesMax,
-  chatToolsMax,
-  logitBiasEntriesMax,
-  promptsPerRequestMax,
-  shortTextLengthMax,
-  stopTokenIdsMax,
-} from '../limits.ts';
+import { cacheSaltLengthMax, logitBiasMax, stopTokenIdsMax } from '../../runtime/validate.ts';
+import { chatMessagesMax, chatToolsMax, promptsPerRequestMax, shortTextLengthMax } from '../limits.ts';
 
 /**
  * Request bodies of the OpenAI API with vLLM's extensions. `null` means "not given", as it does there. Fields that neither API has are
@@ -34,16 +28,13 @@ const generationFields = {
   repetition_penalty: z.number().gt(0).max(10).nullish(),
   logit_bias: z
     .record(z.string().regex(/^\d{1,9}$/, 'keys are token ids'), z.number().min(-100).max(100))
-    .refine(
-      (bias) => Object.keys(bias).length <= logitBiasEntriesMax,
-      `at most ${logitBiasEntriesMax} entries`,
-    )
+    .refine((bias) => Object.keys(bias).length <= logitBiasMax, `at most ${logitBiasMax} entries`)
     .nullish(),
   // 64-bit seeds are in use; JSON.parse rounds them, and the rounded value is as good a seed.
   seed: z.number().refine(Number.isInteger, 'must be an integer').nullish(),
   stream: z.boolean().nullish(),
   stream_options: z.object({ include_usage: z.boolean().nullish() }).nullish(),
-  cache_salt: shortText.min(1).nullish(),
+  cache_salt: z.string().min(1).max(cacheSaltLengthMax).nullish(),
   priority: z.int().nullish(),
   include_stop_str_in_output: z.boolean().nullish(),
   skip_special_tokens: z.boolean().nullish(),
