@@ -31,7 +31,10 @@ export function openDevice(texts: Readonly<Record<string, string>>): Device {
 export function nullModelSource(size: { vocabularySize: number; contextLength: number }): DeviceModelSource {
   return {
     record: () => {
-      throw new DeviceError('DEVICE_OP_UNSUPPORTED', 'a null model has no network: run it with --device null');
+      throw new DeviceError(
+        'DEVICE_OP_UNSUPPORTED',
+        'a null model has no network: run it with --device null',
+      );
     },
     weights: new Map(),
     kv: { layers: [{ kind: 'self', keyElements: 32, valueElements: 32 }] },

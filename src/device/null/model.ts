@@ -40,10 +40,16 @@ export class NullModel implements DeviceModel {
     this.#contextLength = source.contextLength;
     this.#batchTokensMax = modelOptions.batchTokensMax;
     this.#options = options;
-    this.#slots = Array.from({ length: modelOptions.slots }, () => ({ hashes: new Uint32Array(0), length: 0 }));
+    this.#slots = Array.from({ length: modelOptions.slots }, () => ({
+      hashes: new Uint32Array(0),
+      length: 0,
+    }));
     this.#timer = new StepTimer(options.stepMs, options.rowUs);
     this.#eos = new Set(options.eosTokens);
-    const elements = source.kv.layers.reduce((sum, layer) => sum + layer.keyElements + layer.valueElements, 0);
+    const elements = source.kv.layers.reduce(
+      (sum, layer) => sum + layer.keyElements + layer.valueElements,
+      0,
+    );
     this.kvBytesPerPosition = elements * (modelOptions.kvDtype === 'f16' ? 2 : 4);
     for (const token of [...options.eosTokens, ...options.script]) {
       if (token >= source.vocabularySize) {
@@ -94,7 +100,9 @@ export class NullModel implements DeviceModel {
 
   #grow(slot: NullSlot, length: number): void {
     if (slot.hashes.length >= length) return;
-    const hashes = new Uint32Array(Math.min(this.#contextLength, Math.max(64, length, slot.hashes.length * 2)));
+    const hashes = new Uint32Array(
+      Math.min(this.#contextLength, Math.max(64, length, slot.hashes.length * 2)),
+    );
     hashes.set(slot.hashes.subarray(0, slot.length));
     slot.hashes = hashes;
   }
@@ -109,7 +117,10 @@ export class NullModel implements DeviceModel {
       const slot = this.#slot(segment.slot);
       const first = segment.kvLength - segment.rows;
       assert(!seen.has(segment.slot), `slot ${segment.slot} is in one batch twice`);
-      assert(segment.rows > 0 && first >= 0 && first <= slot.length, `slot ${segment.slot} has a gap at ${first}`);
+      assert(
+        segment.rows > 0 && first >= 0 && first <= slot.length,
+        `slot ${segment.slot} has a gap at ${first}`,
+      );
       assert(segment.kvLength <= this.#contextLength, `position ${segment.kvLength} is outside the context`);
       seen.add(segment.slot);
       this.#grow(slot, segment.kvLength);
@@ -164,7 +175,12 @@ export class NullModel implements DeviceModel {
         const outputRow = definite(batch.outputRows[index], 'output row');
         if (outputRow >= end) break;
         const position = segment.kvLength - (end - outputRow);
-        visit(index, definite(slot.hashes[position], 'hash'), definite(batch.tokens[outputRow], 'token'), position);
+        visit(
+          index,
+          definite(slot.hashes[position], 'hash'),
+          definite(batch.tokens[outputRow], 'token'),
+          position,
+        );
       }
       row = end;
     }
@@ -175,7 +191,8 @@ export class NullModel implements DeviceModel {
     const { mode, script, eosTokens, eosChance } = this.#options;
     if (mode === 'echo') return token;
     if (mode === 'script') return definite(script[(position + 1) % script.length], 'script token');
-    if (eosChance > 0 && hash32(hash, eosSalt) / 2 ** 32 < eosChance) return definite(eosTokens[0], 'eos token');
+    if (eosChance > 0 && hash32(hash, eosSalt) / 2 ** 32 < eosChance)
+      return definite(eosTokens[0], 'eos token');
     let picked = hash32(hash, tokenSalt) % this.#vocabularySize;
     while (this.#eos.has(picked)) picked = (picked + 1) % this.#vocabularySize;
     return picked;

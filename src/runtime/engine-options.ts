@@ -1,0 +1,66 @@
+import { type Clock, systemClock } from '../base/clock.ts';
+import { queuedRequestsMax } from '../base/limits.ts';
+import { type CapacityPolicy, capacityPolicy } from './capacity.ts';
+import { RuntimeError } from './errors.ts';
+
+export interface EngineCoreOptions {
+  name: string;
+  /** The device's registry name, for the description. */
+  device: string;
+  vocabularySize: number;
+  /** Positions of one sequence. */
+  contextLength: number;
+  /** KV slots of the loaded model. */
+  slots: number;
+  /** Token budget of one step; at least the sequences that may run at once. */
+  batchTokensMax: number;
+  kvBytesMax: number;
+  /** Sequences in flight at most, if fewer than slots. */
+  sequencesMax?: number;
+  /** Requests that may wait. */
+  queuedRequestsMax?: number;
+  /** By TensorRT-LLM's name: `guaranteed_no_evict` (default), `max_utilization`, `static_batch`. */
+  capacityPolicy?: string;
+  /** Whether prompts reuse the KV of others with the same prefix. Default true. */
+  prefixReuse?: boolean;
+  /** KV bytes that finished prompts may keep for reuse while nobody else needs them. Default `kvBytesMax`. */
+  prefixCacheBytesMax?: number;
+  clock?: Clock;
+  /** A seed for a request that brings none: a safe integer ≥ 0. */
+  randomSeed?: () => number;
+  /** The device is lost and every request failed; without it `step()` throws what happened. */
+  onFatal?: (error: unknown) => void;
+}
+
+export type ResolvedOptions = Required<Omit<EngineCoreOptions, 'capacityPolicy' | 'onFatal'>> & {
+  capacityPolicy: CapacityPolicy;
+  onFatal: ((error: unknown) => void) | undefined;
+};
+
+/** @throws RuntimeError `OPTIONS_INVALID`; UnknownNameError for a capacity policy */
+export function resolveOptions(options: EngineCoreOptions): ResolvedOptions {
+  const resolved: ResolvedOptions = {
+    ...options,
+    sequencesMax: Math.min(options.sequencesMax ?? options.slots, options.slots),
+    queuedRequestsMax: options.queuedRequestsMax ?? queuedRequestsMax,
+    capacityPolicy: capacityPolicy(options.capacityPolicy ?? 'guaranteed_no_evict'),
+    prefixReuse: options.prefixReuse ?? true,
+    prefixCacheBytesMax: Math.min(options.prefixCacheBytesMax ?? options.kvBytesMax, options.kvBytesMax),
+    clock: options.clock ?? systemClock,
+    randomSeed: options.randomSeed ?? (() => Math.floor(Math.random() * 2 ** 48)),
+    onFatal: options.onFatal,
+  };
+  atLeast('contextLength', resolved.contextLength, 2);
+  atLeast('vocabularySize', resolved.vocabularySize, 1);
+  atLeast('sequencesMax', resolved.sequencesMax, 1);
+  atLeast('queuedRequestsMax', resolved.queuedRequestsMax, 1);
+  atLeast('kvBytesMax', resolved.kvBytesMax, 1);
+  atLeast('prefixCacheBytesMax', resolved.prefixCacheBytesMax, 0);
+  atLeast('batchTokensMax', resolved.batchTokensMax, resolved.sequencesMax);
+  return resolved;
+}
+
+function atLeast(name: string, value: number, min: number): void {
+  if (Number.isSafeInteger(value) && value >= min) return;
+  throw new RuntimeError('OPTIONS_INVALID', `${name} is ${value}; it must be an integer of at least ${min}`);
+}

@@ -1,0 +1,128 @@
+import type { DeviceModel } from '../device/device.ts';
+import type { EngineClient, RequestHandle } from './client.ts';
+import { EngineCore, type EngineCoreOptions } from './engine-core.ts';
+import { RuntimeError } from './errors.ts';
+import type { EngineDescription, EngineStatistics, GenerationRequest, SequenceEvent } from './types.ts';
+
+interface LocalRequest {
+  listener: (event: SequenceEvent) => void;
+  unfinished: number;
+}
+
+/**
+ * An engine in this process: the same client API as over a transport, for tests and for use as a library. Its steps block the event
+ * loop on a CPU device; between two of them the loop turns once.
+ */
+export class LocalEngine implements EngineClient {
+  readonly description: EngineDescription;
+  readonly #core: EngineCore;
+  readonly #requests = new Map<number, LocalRequest>();
+  #nextId = 0;
+  #isLooping = false;
+  #isClosing = false;
+  #failure: unknown;
+  #drained: (() => void) | undefined;
+
+  /**
+   * Owns neither the model nor its device: close them after the engine.
+   * @throws RuntimeError `OPTIONS_INVALID`
+   */
+  constructor(model: DeviceModel, options: EngineCoreOptions) {
+    this.#core = new EngineCore(
+      model,
+      {
+        ...options,
+        onFatal: (error) => {
+          this.#failure = error;
+          options.onFatal?.(error);
+        },
+      },
+      (events) => this.#dispatch(events),
+    );
+    this.description = this.#core.description;
+  }
+
+  get ready(): boolean {
+    return !this.#isClosing && this.#failure === undefined;
+  }
+
+  submit(request: Omit<GenerationRequest, 'id'>, listener: (event: SequenceEvent) => void): RequestHandle {
+    if (this.#isClosing) throw new RuntimeError('SHUTTING_DOWN', 'the engine is closing; use another');
+    const id = this.#nextId++;
+    this.#core.submit({ ...request, id });
+    this.#requests.set(id, { listener, unfinished: request.sequences });
+    this.#wake();
+    return {
+      id,
+      cancel: (sequence) => {
+        this.#core.cancel(id, sequence);
+        this.#wake();
+      },
+    };
+  }
+
+  statistics(): EngineStatistics {
+    return this.#core.statistics();
+  }
+
+  async close(options?: { drainTimeoutMs?: number }): Promise<void> {
+    this.#isClosing = true;
+    if (!this.#core.idle) await this.#drain(options?.drainTimeoutMs ?? 0);
+    for (const id of this.#requests.keys()) this.#core.cancel(id);
+    this.#wake();
+    // Cancelled ones still report; at most one step is in flight.
+    if (!this.#core.idle) await new Promise<void>((resolve) => this.#onDrained(resolve));
+  }
+
+  #drain(timeoutMs: number): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, timeoutMs);
+      this.#onDrained(() => {
+        clearTimeout(timer);
+        resolve();
+      });
+    });
+  }
+
+  #onDrained(resolve: () => void): void {
+    this.#drained = resolve;
+  }
+
+  #wake(): void {
+    if (this.#isLooping || this.#core.idle) return;
+    this.#isLooping = true;
+    setImmediate(() => void this.#turn());
+  }
+
+  async #turn(): Promise<void> {
+    const step = this.#core.step();
+    if (step) await step;
+    if (!this.#core.idle) {
+      setImmediate(() => void this.#turn());
+      return;
+    }
+    this.#isLooping = false;
+    this.#drained?.();
+  }
+
+  #dispatch(events: SequenceEvent[]): void {
+    for (const event of events) {
+      const request = this.#requests.get(event.requestId);
+      if (!request) continue;
+      if (event.finish && --request.unfinished === 0) this.#requests.delete(event.requestId);
+      this.#notify(request, event);
+    }
+  }
+
+  /** A listener that throws loses its own request only; its error surfaces like any uncaught one. */
+  #notify(request: LocalRequest, event: SequenceEvent): void {
+    try {
+      request.listener(event);
+    } catch (thrown) {
+      this.#core.cancel(event.requestId);
+      queueMicrotask(() => {
+        throw thrown;
+      });
+    }
+  }
+}

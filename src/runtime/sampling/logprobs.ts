@@ -1,0 +1,50 @@
+import type { TokenLogprobs } from '../types.ts';
+import { expNegative } from './exponential.ts';
+import { argmax, type LogitRow, tokenAt } from './logit-row.ts';
+
+/**
+ * Log-probabilities of the model's own distribution (no temperature, no penalties), as vLLM and OpenAI report them.
+ * @param token the chosen one; −Infinity if it is not in the row
+ * @param top how many of the likeliest to report; fewer if the row has fewer
+ */
+export function tokenLogprobs(row: LogitRow, token: number, top: number): TokenLogprobs {
+  const maxPosition = argmax(row);
+  const max = row.logits[maxPosition] ?? Number.NaN;
+  let sum = 0;
+  for (let position = row.start; position < row.start + row.width; position++) {
+    sum += expNegative(max - (row.logits[position] as number));
+  }
+  const logSum = max + Math.log(sum);
+  const best = topPositions(row, top);
+  return {
+    logprob: logitOf(row, token) - logSum,
+    top: {
+      tokens: Int32Array.from(best, (position) => tokenAt(row, position)),
+      logprobs: Float32Array.from(best, (position) => (row.logits[position] as number) - logSum),
+    },
+  };
+}
+
+function logitOf(row: LogitRow, token: number): number {
+  if (!row.ids) return row.logits[row.start + token] as number;
+  const position = row.ids.subarray(0, row.start + row.width).indexOf(token, row.start);
+  return position < 0 ? Number.NEGATIVE_INFINITY : (row.logits[position] as number);
+}
+
+/** Positions of the `count` largest logits, largest first; of equal ones the earlier first. `count` is small: insertion. */
+function topPositions(row: LogitRow, count: number): number[] {
+  const best: number[] = [];
+  if (count === 0) return best;
+  let lowest = Number.NEGATIVE_INFINITY;
+  for (let position = row.start; position < row.start + row.width; position++) {
+    const logit = row.logits[position] as number;
+    if (!(logit > lowest) && best.length === count) continue;
+    if (!(logit > Number.NEGATIVE_INFINITY)) continue;
+    let place = best.length;
+    while (place > 0 && (row.logits[best[place - 1] as number] as number) < logit) place--;
+    best.splice(place, 0, position);
+    if (best.length > count) best.pop();
+    if (best.length === count) lowest = row.logits[best[count - 1] as number] as number;
+  }
+  return best;
+}

@@ -1,0 +1,51 @@
+import type { GenerationRequest, SamplingParameters } from '../types.ts';
+
+/** Below it a temperature counts as 0 (vLLM's threshold): dividing by it would overflow. */
+export const temperatureMin = 1e-5;
+
+/** A request's sampling, prepared once for every row it will have. */
+export interface RowSampling {
+  parameters: SamplingParameters;
+  isGreedy: boolean;
+  hasPenalties: boolean;
+  biasTokens: Int32Array;
+  biasValues: Float32Array;
+  stopTokens: Int32Array;
+  minTokens: number;
+  /** Top log-probabilities wanted; −1 is none. */
+  logprobs: number;
+}
+
+export function compileSampling(request: GenerationRequest): RowSampling {
+  const parameters = request.sampling;
+  const bias = parameters.logitBias ?? [];
+  return {
+    parameters,
+    isGreedy: parameters.temperature < temperatureMin,
+    hasPenalties:
+      parameters.repetitionPenalty !== 1 ||
+      parameters.presencePenalty !== 0 ||
+      parameters.frequencyPenalty !== 0,
+    biasTokens: Int32Array.from(bias, ([token]) => token),
+    biasValues: Float32Array.from(bias, ([, value]) => value),
+    stopTokens: Int32Array.from(request.stopTokenIds),
+    minTokens: request.minTokens,
+    logprobs: request.logprobs ?? -1,
+  };
+}
+
+/** Whether the argmax of the raw logits is the answer, so that the device may pick it itself. */
+export function isPlainGreedy(sampling: RowSampling, generated: number): boolean {
+  return (
+    sampling.isGreedy &&
+    !sampling.hasPenalties &&
+    sampling.biasTokens.length === 0 &&
+    sampling.logprobs < 0 &&
+    !bansStops(sampling, generated)
+  );
+}
+
+/** Whether stop ids may not be chosen yet. */
+export function bansStops(sampling: RowSampling, generated: number): boolean {
+  return generated < sampling.minTokens && sampling.stopTokens.length > 0;
+}

@@ -1,0 +1,60 @@
+import { RuntimeError } from '../errors.ts';
+import { Adjustments } from './adjustments.ts';
+import { Candidates } from './candidates.ts';
+import { argmax, type LogitRow, tokenAt } from './logit-row.ts';
+import type { RowSampling } from './row-sampling.ts';
+
+/** What a row's choice depends on beside its logits. */
+export interface RowContext {
+  sampling: RowSampling;
+  /** Prompt and output so far. */
+  tokens: Int32Array;
+  promptLength: number;
+  /** In [0, 1), keyed by (seed, sequence, position); not used when greedy. */
+  uniform: number;
+}
+
+/** Chooses tokens from rows of logits, with scratch memory for one vocabulary. A row's choice depends on nothing outside its context. */
+export class Sampler {
+  readonly #adjustments: Adjustments;
+  readonly #candidates: Candidates;
+
+  constructor(vocabularySize: number) {
+    this.#adjustments = new Adjustments(vocabularySize);
+    this.#candidates = new Candidates(vocabularySize);
+  }
+
+  /**
+   * The next token. The row is changed meanwhile and put back.
+   * @throws RuntimeError `LOGITS_INVALID` when no token is possible
+   */
+  sample(row: LogitRow, context: RowContext): number {
+    const { sampling, tokens, promptLength } = context;
+    this.#adjustments.apply(row, sampling, tokens, promptLength);
+    try {
+      const best = argmax(row);
+      if (best < 0) throw noToken(tokens.length);
+      if (sampling.isGreedy) return tokenAt(row, best);
+      return this.#draw(row, best, context);
+    } finally {
+      this.#adjustments.restore(row);
+    }
+  }
+
+  #draw(row: LogitRow, best: number, context: RowContext): number {
+    const { temperature, minP, topK, topP } = context.sampling.parameters;
+    const candidates = this.#candidates;
+    candidates.gather(row, best, temperature, minP);
+    if (topK > 0) candidates.keepTop(row, topK);
+    candidates.keepMass(row, topP);
+    return candidates.draw(row, context.uniform);
+  }
+}
+
+function noToken(position: number): RuntimeError {
+  return new RuntimeError(
+    'LOGITS_INVALID',
+    `no token is possible at position ${position}: all are banned (logit bias, min tokens), or the model made NaN or infinity; ` +
+      'loosen the bans, or try the engine with another type of weights or KV cache',
+  );
+}

@@ -1,0 +1,66 @@
+import type { Segment, StepBatch } from '../device/device.ts';
+import { isPlainGreedy } from './sampling/row-sampling.ts';
+import type { PlannedRows } from './scheduler.ts';
+import type { Sequence } from './sequence.ts';
+
+/** What an output row is for. */
+export interface OutputUse {
+  sequence: Sequence;
+  /** Prompt position whose log-probability the row gives; absent: the row gives the sequence's next token. */
+  promptPosition?: number;
+}
+
+export interface AssembledStep {
+  batch: StepBatch;
+  planned: readonly PlannedRows<Sequence>[];
+  /** By output row. */
+  uses: readonly OutputUse[];
+}
+
+/** Writes planned rows into a device's batch. The arrays are reused: a step's batch is valid until the next is assembled. */
+export class BatchAssembler {
+  readonly #tokens: Int32Array;
+  readonly #positions: Int32Array;
+  readonly #outputRows: Int32Array;
+
+  constructor(batchTokensMax: number) {
+    this.#tokens = new Int32Array(batchTokensMax);
+    this.#positions = new Int32Array(batchTokensMax);
+    this.#outputRows = new Int32Array(batchTokensMax);
+  }
+
+  assemble(planned: readonly PlannedRows<Sequence>[]): AssembledStep {
+    const segments: Segment[] = [];
+    const uses: OutputUse[] = [];
+    let want: StepBatch['want'] = 'greedy';
+    let row = 0;
+    for (const { sequence, rows } of planned) {
+      const kvLength = sequence.computed + rows;
+      this.#tokens.set(sequence.tokens.subarray(sequence.computed, kvLength), row);
+      for (let position = sequence.computed; position < kvLength; position++, row++) {
+        this.#positions[row] = position;
+        const use = outputUse(sequence, position);
+        if (!use) continue;
+        this.#outputRows[uses.length] = row;
+        uses.push(use);
+        const { sampling } = sequence.owner;
+        if (use.promptPosition !== undefined || !isPlainGreedy(sampling, sequence.generated)) want = 'logits';
+      }
+      segments.push({ slot: sequence.handle, rows, kvLength });
+    }
+    const batch: StepBatch = {
+      tokens: this.#tokens.subarray(0, row),
+      positions: this.#positions.subarray(0, row),
+      segments,
+      outputRows: this.#outputRows.subarray(0, uses.length),
+      want,
+    };
+    return { batch, planned, uses };
+  }
+}
+
+function outputUse(sequence: Sequence, position: number): OutputUse | undefined {
+  if (position === sequence.length - 1) return { sequence };
+  const givesPromptLogprob = sequence.owner.needsPromptRows && position + 1 < sequence.promptLength;
+  return givesPromptLogprob ? { sequence, promptPosition: position + 1 } : undefined;
+}

@@ -1,0 +1,106 @@
+import { logprobsMax, sequencesPerRequestMax } from '../base/limits.ts';
+import { RuntimeError } from './errors.ts';
+import type { EngineDescription, GenerationRequest, SamplingParameters } from './types.ts';
+
+/** Entries of a logit bias, and stop ids, of one request. */
+export const logitBiasMax = 1024;
+export const stopTokenIdsMax = 1024;
+export const cacheSaltLengthMax = 1024;
+/** Tokens the engine is asked for at most; more than any context holds. */
+const tokensMax = 2 ** 31 - 1;
+
+interface Range {
+  low: number;
+  high: number;
+  /** `low` itself is not allowed. */
+  lowIsOpen?: boolean;
+  integer?: boolean;
+}
+
+const samplingRanges: Record<Exclude<keyof SamplingParameters, 'logitBias' | 'seed'>, Range> = {
+  temperature: { low: 0, high: 100 },
+  topK: { low: 0, high: tokensMax, integer: true },
+  topP: { low: 0, high: 1, lowIsOpen: true },
+  minP: { low: 0, high: 1 },
+  repetitionPenalty: { low: 0, high: 100, lowIsOpen: true },
+  presencePenalty: { low: -2, high: 2 },
+  frequencyPenalty: { low: -2, high: 2 },
+};
+
+/**
+ * Checks everything a request says, so that nothing odd reaches the scheduler, the sampler or a device (ggml aborts on a bad id).
+ * Called by the front end before sending, and by the engine again, since it cannot know who sent it.
+ * @throws RuntimeError `REQUEST_INVALID` naming the parameter and its range; `PROMPT_TOO_LONG`
+ */
+export function validateRequest(
+  request: GenerationRequest,
+  engine: Pick<EngineDescription, 'vocabularySize' | 'contextLength'>,
+): void {
+  checkNumber('id', request.id, { low: 0, high: Number.MAX_SAFE_INTEGER, integer: true });
+  checkPrompt(request.promptTokens, engine);
+  for (const [name, range] of Object.entries(samplingRanges)) {
+    checkNumber(name, request.sampling[name as keyof typeof samplingRanges], range);
+  }
+  const { seed, logitBias } = request.sampling;
+  const safe = { low: Number.MIN_SAFE_INTEGER, high: Number.MAX_SAFE_INTEGER, integer: true };
+  if (seed !== undefined) checkNumber('seed', seed, safe);
+  if (logitBias) checkBias(logitBias, engine.vocabularySize);
+  checkNumber('maxTokens', request.maxTokens, { low: 1, high: tokensMax, integer: true });
+  checkNumber('minTokens', request.minTokens, { low: 0, high: request.maxTokens, integer: true });
+  checkNumber('sequences', request.sequences, { low: 1, high: sequencesPerRequestMax, integer: true });
+  checkNumber('priority', request.priority, safe);
+  const logprobs = { low: 0, high: Math.min(logprobsMax, engine.vocabularySize), integer: true };
+  if (request.logprobs !== undefined) checkNumber('logprobs', request.logprobs, logprobs);
+  if (request.promptLogprobs !== undefined) checkNumber('promptLogprobs', request.promptLogprobs, logprobs);
+  checkCount('stopTokenIds', request.stopTokenIds.length, stopTokenIdsMax);
+  for (const token of request.stopTokenIds) checkToken('stopTokenIds', token, engine.vocabularySize);
+  if ((request.cacheSalt?.length ?? 0) > cacheSaltLengthMax) {
+    throw invalid(`cacheSalt has over ${cacheSaltLengthMax} characters; shorten or hash it`);
+  }
+}
+
+function checkPrompt(prompt: Int32Array, engine: { vocabularySize: number; contextLength: number }): void {
+  if (prompt.length === 0) throw invalid('the prompt has no tokens; send at least one');
+  if (prompt.length + 1 > engine.contextLength) {
+    throw new RuntimeError(
+      'PROMPT_TOO_LONG',
+      `the prompt has ${prompt.length} tokens, but the context is ${engine.contextLength} (one is needed for the answer); ` +
+        `shorten it to ${engine.contextLength - 1} or fewer`,
+    );
+  }
+  for (const token of prompt) checkToken('promptTokens', token, engine.vocabularySize);
+}
+
+function checkBias(bias: readonly (readonly [number, number])[], vocabularySize: number): void {
+  checkCount('logitBias', bias.length, logitBiasMax);
+  for (const [token, value] of bias) {
+    checkToken('logitBias', token, vocabularySize);
+    checkNumber('logitBias', value, { low: -100, high: 100 });
+  }
+}
+
+function checkCount(name: string, count: number, max: number): void {
+  if (count > max) throw invalid(`${name} has ${count} entries; at most ${max} are taken`);
+}
+
+function checkToken(name: string, token: number, vocabularySize: number): void {
+  if (!(token >= 0 && token < vocabularySize && Number.isInteger(token))) {
+    throw invalid(`${name} has token ${token}; ids go from 0 to ${vocabularySize - 1}`);
+  }
+}
+
+function checkNumber(name: string, value: unknown, range: Range): void {
+  const isInside =
+    typeof value === 'number' &&
+    (range.lowIsOpen ? value > range.low : value >= range.low) &&
+    value <= range.high &&
+    (!range.integer || Number.isInteger(value));
+  if (isInside) return;
+  const what = range.integer ? 'an integer' : 'a number';
+  const low = range.lowIsOpen ? `above ${range.low}` : `from ${range.low}`;
+  throw invalid(`${name} is ${String(value)}; it must be ${what} ${low} to ${range.high}`);
+}
+
+function invalid(message: string): RuntimeError {
+  return new RuntimeError('REQUEST_INVALID', message);
+}
