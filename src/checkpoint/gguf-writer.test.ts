@@ -101,6 +101,15 @@ test('the same contents give the same bytes, and onBytes sees all of them in ord
   assert.equal(hash.digest('hex'), createHash('sha256').update(bytes).digest('hex'));
 });
 
+test('an alignment in the metadata counts, so that a copy keeps it', async (t) => {
+  const path = join(temporaryFolder(t), 'aligned.gguf');
+  const stated: [string, GgufValue][] = [['general.alignment', { type: 'u32', value: 1024 }]];
+  await writeGguf(path, { metadata: stated, tensors: everyType });
+  const file = openGguf(path);
+  assert.equal(file.alignmentBytes, 1024);
+  for (const tensor of file.tensors.values()) assert.equal(tensor.offset % 1024, 0);
+});
+
 const stories = 'models/stories260K/stories260K-f32.gguf';
 test('copying a real model gives every byte of it again', { skip: skipWithout(stories) }, async (t) => {
   const original = openGguf(sharedPath(stories));
@@ -132,6 +141,11 @@ test('what ggml would not load is not written, and nothing incomplete stays', as
   await refuses({ tensors: [{ ...tensor, data: new Uint8Array(7) }] }, /needs 8 bytes, but 7 were given/);
   await refuses({ tensors: [{ ...tensor, data: new Uint8Array(9) }] }, /needs 8 bytes, but more were given/);
   await refuses({ alignmentBytes: 24 }, /no power of two/);
+  const stated: [string, GgufValue][] = [['general.alignment', { type: 'u32', value: 64 }]];
+  await refuses(
+    { alignmentBytes: 32, metadata: stated },
+    /is 32, but the metadata's general\.alignment is 64/,
+  );
   await refuses({ metadata: [['k', { type: 'u8', value: 256 }]] }, /metadata key 'k'/);
   await refuses({ metadata: [['k', { type: 'i32', value: 0.5 }]] }, /no whole number/);
   await refuses({ metadata: [['k', { type: 'u64', value: -1 }]] }, /metadata key 'k'/);

@@ -6,6 +6,10 @@ import type { GgufValue } from './gguf-values.ts';
 import { OutputFile, type TensorData, writeTensorData } from './output-file.ts';
 import { tensorBytes } from './tensor-file.ts';
 
+type Entry = readonly [string, GgufValue];
+
+const alignmentKey = 'general.alignment';
+
 /** A tensor to write; its data is asked for when its turn comes. */
 export interface GgufTensor {
   name: string;
@@ -16,10 +20,10 @@ export interface GgufTensor {
 }
 
 export interface GgufContents {
-  /** In the order in which they are written. `general.alignment` is added in front when it is not the default. */
-  metadata: Iterable<readonly [string, GgufValue]>;
+  /** In the order in which they are written. */
+  metadata: Iterable<Entry>;
   tensors: readonly GgufTensor[];
-  /** Of tensor data; a power of two from 8, default 32. */
+  /** Of tensor data; a power of two from 8. Default: `general.alignment` in the metadata, else 32. Written into the metadata. */
   alignmentBytes?: number;
   /** Called with every run of bytes as it is written, in file order: for hashes and progress. */
   onBytes?: (bytes: Uint8Array) => void;
@@ -32,8 +36,9 @@ export interface GgufContents {
  * @throws CheckpointError for names or shapes that ggml would not load, and data of another length than the shape says
  */
 export async function writeGguf(path: string, contents: GgufContents): Promise<number> {
-  const alignmentBytes = checkedAlignment(contents);
-  const header = encodeHeader(contents, alignmentBytes);
+  const given = [...contents.metadata];
+  const alignmentBytes = checkedAlignment(contents, given);
+  const header = encodeHeader(withAlignment(given, alignmentBytes), contents.tensors, alignmentBytes);
   const output = await OutputFile.create(path, contents.onBytes);
   try {
     for (const part of header) await output.write(part);
@@ -54,10 +59,21 @@ function refuse(problem: string): CheckpointError {
   return new CheckpointError('CHECKPOINT_WRITE_INVALID', problem);
 }
 
-function checkedAlignment({ alignmentBytes = alignmentBytesDefault }: GgufContents): number {
-  const fits = alignmentBytes >= 8 && alignmentBytes <= ggufLimits.alignmentBytesMax;
-  if (fits && Number.isInteger(Math.log2(alignmentBytes))) return alignmentBytes;
-  throw refuse(`alignment ${alignmentBytes} is no power of two from 8 to ${ggufLimits.alignmentBytesMax}`);
+function checkedAlignment(contents: GgufContents, entries: readonly Entry[]): number {
+  const stated = entries.find(([key]) => key === alignmentKey)?.[1].value;
+  const alignmentBytes = contents.alignmentBytes ?? stated ?? alignmentBytesDefault;
+  if (stated !== undefined && stated !== alignmentBytes) {
+    throw refuse(
+      `alignmentBytes is ${alignmentBytes}, but the metadata's ${alignmentKey} is ${stated}; leave one out`,
+    );
+  }
+  const fits = typeof alignmentBytes === 'number' && alignmentBytes >= 8;
+  if (fits && alignmentBytes <= ggufLimits.alignmentBytesMax && Number.isInteger(Math.log2(alignmentBytes))) {
+    return alignmentBytes;
+  }
+  throw refuse(
+    `alignment ${String(alignmentBytes)} is no power of two from 8 to ${ggufLimits.alignmentBytesMax}`,
+  );
 }
 
 function requiredBytes({ name, dtype, shape }: GgufTensor): number {
@@ -69,9 +85,11 @@ function requiredBytes({ name, dtype, shape }: GgufTensor): number {
   );
 }
 
-function encodeHeader(contents: GgufContents, alignmentBytes: number): Uint8Array[] {
-  const entries = withAlignment(contents.metadata, alignmentBytes);
-  const { tensors } = contents;
+function encodeHeader(
+  entries: readonly Entry[],
+  tensors: readonly GgufTensor[],
+  alignmentBytes: number,
+): Uint8Array[] {
   checkNames(entries, tensors);
   const parts = [
     Buffer.from(ggufMagic, 'latin1'),
@@ -91,16 +109,13 @@ function encodeHeader(contents: GgufContents, alignmentBytes: number): Uint8Arra
   return parts;
 }
 
-function withAlignment(
-  metadata: GgufContents['metadata'],
-  alignmentBytes: number,
-): (readonly [string, GgufValue])[] {
-  const entries = [...metadata].filter(([key]) => key !== 'general.alignment');
-  if (alignmentBytes === alignmentBytesDefault) return entries;
-  return [['general.alignment', { type: 'u32', value: alignmentBytes }], ...entries];
+/** Says the alignment in front where it is not the default and nobody has said it. */
+function withAlignment(entries: readonly Entry[], alignmentBytes: number): readonly Entry[] {
+  const said = alignmentBytes === alignmentBytesDefault || entries.some(([key]) => key === alignmentKey);
+  return said ? entries : [[alignmentKey, { type: 'u32', value: alignmentBytes }], ...entries];
 }
 
-function checkNames(entries: (readonly [string, GgufValue])[], tensors: readonly GgufTensor[]): void {
+function checkNames(entries: readonly Entry[], tensors: readonly GgufTensor[]): void {
   const keys = new Set<string>();
   for (const [key] of entries) {
     if (keys.has(key)) throw refuse(`metadata key '${key}' is given twice`);

@@ -74,7 +74,10 @@ export class HuggingFaceFolder {
   requirePath(file: keyof HuggingFacePaths): string {
     const path = this.paths[file];
     if (path) return path;
-    const fix = `download ${fileNames[file]} from the model's repository into the folder`;
+    const sentencePiece = file === 'tokenizer' && isFile(join(this.path, 'tokenizer.model'));
+    const fix = sentencePiece
+      ? 'convert its tokenizer.model with transformers (AutoTokenizer.from_pretrained(…).save_pretrained(…))'
+      : `download ${fileNames[file]} from the model's repository into the folder`;
     throw new CheckpointError('CHECKPOINT_INCOMPLETE', `${this.path} has no ${fileNames[file]}; ${fix}`);
   }
 }

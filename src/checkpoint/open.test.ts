@@ -40,6 +40,13 @@ test('a folder without tokenizer or generation config opens; who needs them is t
   assert.throws(() => checkpoint.requirePath('tokenizer'), error);
 });
 
+test('a SentencePiece model instead of tokenizer.json is told how to convert', (t) => {
+  const files = { 'config.json': '{}', 'model.safetensors': model, 'tokenizer.model': '' };
+  const checkpoint = openCheckpoint(temporaryFolder(t, files));
+  assert.ok(checkpoint.kind === 'hugging-face');
+  assert.throws(() => checkpoint.requirePath('tokenizer'), { message: /convert its tokenizer\.model/ });
+});
+
 test('a GGUF opens as a file, and from a folder that holds only it', (t) => {
   const folder = temporaryFolder(t, { 'model.gguf': gguf, 'README.md': '' });
   for (const path of [folder, join(folder, 'model.gguf')]) {

@@ -73,7 +73,8 @@ function readWeightMap(indexPath: string): Map<string, string> {
   return files;
 }
 
-/** A shard lies beside its index: an index from a stranger must not make us read other files. */
+/** A shard lies beside its index: an index from a stranger must not make us read other files. (Links are followed:
+ * the hub's cache is made of them.) */
 function checkFileName(indexPath: string, fileName: string): void {
   if (/^[^/\\\0]+\.safetensors$/.test(fileName)) return;
   const problem = `names '${fileName.slice(0, 200)}', which is no .safetensors file in the same folder`;
