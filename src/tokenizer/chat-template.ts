@@ -1,5 +1,5 @@
-import { Template } from '@huggingface/jinja';
 import { messageOf } from '../base/errors.ts';
+import { BoundedTemplate } from './bounded-template.ts';
 import { TokenizerError } from './errors.ts';
 
 /** A part of a message's content. Only text parts reach a template here. */
@@ -34,10 +34,10 @@ export const renderedChatLengthMax = 16 * 1024 * 1024;
 /** Compiled templates kept; a server has one per model. */
 const compiledTemplatesMax = 64;
 
-const compiled = new Map<string, Template>();
+const compiled = new Map<string, BoundedTemplate>();
 
 /** @throws TokenizerError CHAT_TEMPLATE_INVALID */
-function compile(source: string): Template {
+function compile(source: string): BoundedTemplate {
   const known = compiled.get(source);
   if (known) return known;
   if (source.length > chatTemplateLengthMax)
@@ -46,7 +46,7 @@ function compile(source: string): Template {
       `the chat template is over ${chatTemplateLengthMax} characters`,
     );
   try {
-    const template = new Template(source);
+    const template = new BoundedTemplate(source);
     if (compiled.size >= compiledTemplatesMax) compiled.clear();
     compiled.set(source, template);
     return template;
@@ -102,8 +102,8 @@ function strftimeNow(format: unknown): string {
 }
 
 /**
- * Renders a chat with the model's own template. A template comes with the checkpoint and is trusted as far as its maths: it cannot
- * reach the file system or the process, but it can loop (see docs/tokenizer.md).
+ * Renders a chat with the model's own template. A template comes with the checkpoint, so it is bounded (steps, time, sizes) and reaches
+ * nothing but its variables.
  * @throws TokenizerError CHAT_TEMPLATE_MISSING, CHAT_TEMPLATE_INVALID, CHAT_TEMPLATE_REJECTED (with the template's own message),
  *   CHAT_MESSAGE_INVALID
  */
