@@ -1,13 +1,13 @@
 import { CheckpointError } from './errors.ts';
 import { isRecord, type JsonRecord, readJsonFile } from './json.ts';
-import { modulePattern } from './lora-pattern.ts';
+import { ModulePattern, patternStepsMax } from './lora-pattern.ts';
 
 /** The largest LoRA rank. */
 export const loraRankMax = 1024;
 
 /** Rank or alpha for the modules that a pattern matches. */
 export interface PatternValue {
-  pattern: RegExp;
+  pattern: ModulePattern;
   value: number;
 }
 
@@ -104,13 +104,27 @@ function readPattern(path: string, config: JsonRecord, key: string): PatternValu
   return Object.entries(patterns).map(([name, value]) => {
     if (typeof value !== 'number' || !Number.isFinite(value))
       throw configError(path, `${key} of '${name}' must be a number`);
-    return { pattern: modulePattern(path, name), value };
+    return { pattern: new ModulePattern(path, name), value };
   });
 }
 
 /** Rank and alpha of one module after the patterns; the first that matches counts, as in PEFT. */
 export function rankAndAlpha(config: LoraConfig, module: string): { rank: number; alpha: number } {
   const pick = (patterns: readonly PatternValue[]) =>
-    patterns.find(({ pattern }) => pattern.test(module))?.value;
+    patterns.find(({ pattern }) => pattern.matches(module))?.value;
   return { rank: pick(config.rankPattern) ?? config.rank, alpha: pick(config.alphaPattern) ?? config.alpha };
+}
+
+/** @throws CheckpointError when matching the patterns with all modules could take long */
+export function checkPatternCost(path: string, config: LoraConfig, modules: Iterable<string>): void {
+  const patterns = [...config.rankPattern, ...config.alphaPattern].map(({ pattern }) => pattern);
+  if (patterns.length === 0) return;
+  let steps = 0;
+  for (const module of modules) {
+    for (const pattern of patterns) steps += pattern.stepsMax(module);
+    if (steps > patternStepsMax) {
+      const problem = `${path}: rank_pattern and alpha_pattern could take over ${patternStepsMax} steps to match`;
+      throw new CheckpointError('LORA_UNSUPPORTED', `${problem}; write fewer and simpler expressions`);
+    }
+  }
 }

@@ -6,7 +6,7 @@ import { temporaryFolder } from '../../test/support/checkpoint-files.ts';
 import { sharedPath, skipWithout } from '../../test/support/shared.ts';
 import type { CheckpointErrorCode } from './errors.ts';
 import { openLora } from './lora.ts';
-import { modulePattern } from './lora-pattern.ts';
+import { ModulePattern } from './lora-pattern.ts';
 import { writeSafetensors } from './safetensors-writer.ts';
 
 const real = [
@@ -115,12 +115,23 @@ test('missing files say which', (t) => {
 });
 
 test('a module pattern matches whole names at the end, and hostile ones are refused', () => {
-  const matches = (key: string, module: string) => modulePattern('config', key).test(module);
+  const matches = (key: string, module: string) => new ModulePattern('config', key).matches(module);
   assert.ok(matches('q_proj', 'model.layers.0.q_proj'));
   assert.ok(!matches('q_proj', 'model.layers.0.my_q_proj'));
   assert.ok(matches('layers.0.q_proj', 'model.layers.0.q_proj'));
   assert.ok(matches('.*\\.layers\\.\\d+\\.q_proj', 'model.layers.10.q_proj'));
-  for (const key of ['(a*)*', '(?=a)', '(a)\\1', 'a*b*c*', '(', 'a'.repeat(257)]) {
-    assert.throws(() => modulePattern('config', key), { code: 'LORA_UNSUPPORTED' });
+  assert.ok(matches('(q|v)_proj', 'model.layers.10.v_proj'));
+  const alternatives = '(a|a)'.repeat(9);
+  for (const key of ['(a*)*', '(?=a)', '(a)\\1', 'a*b*c*', 'a?a?a?', '(', 'a'.repeat(257), alternatives]) {
+    assert.throws(() => new ModulePattern('config', key), { code: 'LORA_UNSUPPORTED' }, key);
   }
+});
+
+test('patterns that could take long together are refused', async (t) => {
+  const module = `${'a.'.repeat(1000)}q`;
+  const folder = await adapter(t, { alpha_pattern: { '.*a.*b': 1 } }, pair(module));
+  assert.throws(() => openLora(folder), {
+    code: 'LORA_UNSUPPORTED',
+    message: /could take over 1000000000 steps/,
+  });
 });

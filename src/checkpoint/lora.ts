@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { definite } from '../base/errors.ts';
 import { CheckpointError } from './errors.ts';
-import { type LoraConfig, rankAndAlpha, readLoraConfig } from './lora-config.ts';
+import { checkPatternCost, type LoraConfig, rankAndAlpha, readLoraConfig } from './lora-config.ts';
 import { openSafetensors } from './safetensors.ts';
 import type { StoredTensor } from './tensor-file.ts';
 
@@ -89,6 +89,7 @@ function pairTensors(
     pair[side] = tensor;
   }
   if (pairs.size === 0) throw tensorError(path, 'it holds no LoRA tensors');
+  checkPatternCost(path, config, pairs.keys());
   const targets = new Map<string, LoraTarget>();
   for (const [module, { A, B }] of pairs) {
     if (!A || !B) throw tensorError(path, `${module} has no lora_${A ? 'B' : 'A'}`);
