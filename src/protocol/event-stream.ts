@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import type { Socket } from 'node:net';
+import { Socket } from 'node:net';
 import { streamBufferBytesMax } from '../base/limits.ts';
 
 /**
@@ -60,8 +60,10 @@ export class EventStream {
     });
     this.#response.flushHeaders();
     const { socket } = this.#response;
-    socket?.setNoDelay(true);
-    if (this.#chunked && socket) this.#socket = socket;
+    // Not in fastify's `inject()`, which gathers what goes through the response.
+    if (!(socket instanceof Socket)) return;
+    socket.setNoDelay(true);
+    if (this.#chunked) this.#socket = socket;
   }
 
   /** Adds whole frames; they leave at the end of this turn of the event loop. */

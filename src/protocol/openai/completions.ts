@@ -1,7 +1,7 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { ProtocolError } from '../errors.ts';
 import type { GenerationInput } from '../generation.ts';
-import { choicesPerRequestMax } from '../limits.ts';
+import { choicesPerRequestMax, promptsPerRequestMax } from '../limits.ts';
 import type { ServedModel } from '../served-model.ts';
 import { type AnswerPlan, answer, type OpenAiContext } from './answering.ts';
 import { validationError } from './errors.ts';
@@ -115,6 +115,12 @@ async function encodePrompts(body: CompletionRequest, model: ServedModel): Promi
   };
   if (typeof prompt === 'string') return [await ofText(prompt)];
   if (typeof prompt[0] === 'number') return [ofTokens(prompt as number[])];
+  if (prompt.length > promptsPerRequestMax) {
+    throw invalid(
+      'prompt',
+      `${prompt.length} prompts are over the ${promptsPerRequestMax} of one request; split it`,
+    );
+  }
   const prompts: Prompt[] = [];
   for (const each of prompt as (string | number[])[]) {
     prompts.push(typeof each === 'string' ? await ofText(each) : ofTokens(each));

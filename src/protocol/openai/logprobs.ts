@@ -1,5 +1,5 @@
 import type { TokenLogprobs } from '../../runtime/types.ts';
-import type { Tokenizer } from '../../tokenizer/types.ts';
+import type { IncrementalDecoder, Tokenizer } from '../../tokenizer/types.ts';
 
 /** OpenAI's chat log-probability of one token. */
 export interface ChatTokenLogprob {
@@ -50,25 +50,27 @@ export interface CompletionLogprobs {
 export class CompletionLogprobsBuilder {
   readonly #tokenizer: Tokenizer;
   readonly #topCount: number;
-  #offset: number;
+  readonly #decoder: IncrementalDecoder;
+  #offset = 0;
 
-  constructor(tokenizer: Tokenizer, topCount: number, offset = 0) {
+  constructor(tokenizer: Tokenizer, topCount: number) {
     this.#tokenizer = tokenizer;
     this.#topCount = topCount;
-    this.#offset = offset;
+    this.#decoder = tokenizer.incrementalDecoder({ continuation: true });
   }
 
   build(tokens: ArrayLike<number>, logprobs: readonly (TokenLogprobs | undefined)[]): CompletionLogprobs {
     const lists: CompletionLogprobs = { tokens: [], token_logprobs: [], top_logprobs: [], text_offset: [] };
     for (let index = 0; index < tokens.length; index++) {
-      const text = this.#name(tokens[index] as number);
+      const id = tokens[index] as number;
       const entry = logprobs[index];
-      lists.tokens.push(text);
+      lists.tokens.push(this.#name(id));
       // The first token of a prompt has no probability.
       lists.token_logprobs.push(entry ? finite(entry.logprob) : null);
-      lists.top_logprobs.push(entry ? this.#top(tokens[index] as number, entry) : null);
+      lists.top_logprobs.push(entry ? this.#top(id, entry) : null);
       lists.text_offset.push(this.#offset);
-      this.#offset += text.length;
+      // Tokens of one character share its offset.
+      this.#offset += this.#decoder.push(id).length;
     }
     return lists;
   }

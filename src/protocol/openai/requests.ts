@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { logprobsMax, sequencesPerRequestMax, stopStringsMax } from '../../base/limits.ts';
 import { cacheSaltLengthMax, logitBiasMax, stopTokenIdsMax } from '../../runtime/validate.ts';
-import { chatMessagesMax, chatToolsMax, promptsPerRequestMax, shortTextLengthMax } from '../limits.ts';
+import { chatMessagesMax, chatToolsMax, shortTextLengthMax } from '../limits.ts';
 
 /**
  * Request bodies of the OpenAI API with vLLM's extensions. `null` means "not given", as it does there. Fields that neither API has are
@@ -104,12 +104,7 @@ const promptTokens = z.array(tokenId).min(1);
 
 export const completionRequest = z.looseObject({
   ...generationFields,
-  prompt: z.union([
-    z.string(),
-    promptTokens,
-    z.array(z.string()).min(1).max(promptsPerRequestMax),
-    z.array(promptTokens).min(1).max(promptsPerRequestMax),
-  ]),
+  prompt: z.union([z.string(), promptTokens, z.array(z.string()).min(1), z.array(promptTokens).min(1)]),
   max_tokens: z.int().min(0).nullish(),
   logprobs: z.int().min(0).max(logprobsMax).nullish(),
   echo: z.boolean().nullish(),

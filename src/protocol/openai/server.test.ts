@@ -1,0 +1,97 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { post } from '../../../test/openai/inject.ts';
+import { promptOf, testServer } from '../../../test/openai/test-server.ts';
+
+const says = 'Hello, wörld! ';
+const prompt = promptOf(says);
+
+describe('operations', () => {
+  test('models and their aliases are listed and found; a missing name lists the served ones', async () => {
+    const server = await testServer({ model: { aliases: ['org/alias'] } });
+    const list = (await server.app.inject('/v1/models')).json();
+    assert.deepEqual(
+      list.data.map((card: { id: string }) => card.id),
+      ['test', 'org/alias'],
+    );
+    assert.equal((await server.app.inject('/v1/models/org/alias')).json().root, 'test');
+    const missing = await server.app.inject('/v1/models/other');
+    assert.equal(missing.statusCode, 404);
+    assert.match(missing.json().error.message, /'test', 'org\/alias'/);
+    await server.close();
+  });
+
+  test('readiness follows the engine; liveness does not', async () => {
+    const server = await testServer();
+    assert.equal((await server.app.inject('/health/ready')).statusCode, 200);
+    await server.engine.close();
+    const ready = await server.app.inject('/health/ready');
+    assert.equal(ready.statusCode, 503);
+    assert.match(ready.json().reason, /test/);
+    assert.equal((await server.app.inject('/health/live')).statusCode, 200);
+    const refused = await post(server, '/v1/completions', { prompt: 'x' });
+    assert.equal(refused.status, 503);
+    assert.equal(refused.headers['retry-after'], '1');
+    await server.close();
+  });
+
+  test('API keys guard the API and not health or metrics', async () => {
+    const server = await testServer({ says }, { apiKeys: ['secret-1', 'secret-2'] });
+    const ask = (authorization?: string) =>
+      server.app.inject({ url: '/v1/models', headers: authorization ? { authorization } : {} });
+    for (const wrong of [undefined, 'Bearer', 'Bearer nope', 'Basic secret-1', 'Bearer secret-1x']) {
+      const response = await ask(wrong);
+      assert.deepEqual([response.statusCode, response.json().error.code], [401, 'invalid_api_key']);
+    }
+    assert.equal((await ask('Bearer secret-2')).statusCode, 200);
+    assert.equal((await server.app.inject('/metrics')).statusCode, 200);
+    assert.equal((await server.app.inject('/health/live')).statusCode, 200);
+    await server.close();
+  });
+
+  test('metrics count what happened', async () => {
+    const server = await testServer({ says });
+    await post(server, '/v1/completions', { prompt, temperature: 0, max_tokens: 5 });
+    const { body } = await server.app.inject('/metrics');
+    const value = (name: string) => Number(new RegExp(`^${name} (.+)$`, 'm').exec(body)?.[1]);
+    assert.equal(value('vllm:generation_tokens_total{model_name="test"}'), 5);
+    assert.equal(value('vllm:prompt_tokens_total{model_name="test"}'), prompt.length);
+    assert.equal(value('vllm:time_to_first_token_seconds_count{model_name="test"}'), 1);
+    assert.equal(value('vllm:inter_token_latency_seconds_count{model_name="test"}'), 4);
+    assert.equal(value('vllm:request_success_total{model_name="test",finished_reason="length"}'), 1);
+    assert.equal(value('vllm:num_requests_running{model_name="test"}'), 0);
+    assert.equal(value('http_requests_total{handler="/v1/completions",method="POST",status="200"}'), 1);
+    await server.close();
+  });
+
+  test('one log line a request, without its text', async () => {
+    const lines: { fields: Record<string, unknown>; message: string }[] = [];
+    const log = (fields: object, message: string) =>
+      void lines.push({ fields: fields as Record<string, unknown>, message });
+    const server = await testServer({ says }, { logger: { info: log, warn: log, error: log } });
+    await post(server, '/v1/completions', { prompt, max_tokens: 3, temperature: 0 });
+    assert.equal(lines.length, 1);
+    const { fields } = lines[0]!;
+    assert.deepEqual(
+      [
+        fields.route,
+        fields.status,
+        fields.model,
+        fields.promptTokens,
+        fields.completionTokens,
+        fields.finish,
+      ],
+      ['/v1/completions', 200, 'test', prompt.length, 3, 'length'],
+    );
+    assert.ok(!JSON.stringify(lines).includes('Hel'));
+    await server.close();
+  });
+
+  test('a request over requestTimeoutMs ends with 504', async () => {
+    const server = await testServer({ says, stepMs: 5 }, { limits: { requestTimeoutMs: 30 } });
+    const { status, body } = await post(server, '/v1/completions', { prompt, max_tokens: 1000 });
+    assert.deepEqual([status, body.error.code], [504, 'request_timeout']);
+    assert.equal(server.engine.statistics().runningSequences <= 1, true);
+    await server.close();
+  });
+});

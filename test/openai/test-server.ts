@@ -1,0 +1,106 @@
+import type { AddressInfo } from 'node:net';
+import type { FastifyInstance } from 'fastify';
+import { nullModelSource, openDevice } from '../../src/device/null/index.ts';
+import { ServerMetrics } from '../../src/protocol/metrics.ts';
+import { createOpenAiServer, type OpenAiServerOptions } from '../../src/protocol/openai/server.ts';
+import { type ServedModel, type ServedModelOptions, servedModel } from '../../src/protocol/served-model.ts';
+import { LocalEngine } from '../../src/runtime/local-engine.ts';
+import type { Tokenizer } from '../../src/tokenizer/types.ts';
+import { bytesOf, byteTokenizer, byteVocabularySize, endOfTextId } from './byte-tokenizer.ts';
+
+export interface TestEngineOptions {
+  /** What the engine says, over and over; absent: hashed tokens. */
+  says?: string;
+  /** Ends the script with the end-of-text token. */
+  thenStops?: boolean;
+  stepMs?: number;
+  contextLength?: number;
+  slots?: number;
+  tokenizer?: Tokenizer;
+  model?: Partial<ServedModelOptions>;
+}
+
+export interface TestEngine {
+  engine: LocalEngine;
+  model: ServedModel;
+}
+
+/**
+ * A null-device engine in this process whose tokens are bytes. A script is placed by position: the first token after a prompt of p
+ * tokens is the script's byte at p modulo its length, which {@link promptOf} makes 0.
+ */
+export async function testEngine(options: TestEngineOptions = {}): Promise<TestEngine> {
+  const { says, thenStops = false, stepMs = 0, contextLength = 2048, slots = 64 } = options;
+  const deviceOptions: Record<string, string> = { 'step-ms': String(stepMs) };
+  if (says !== undefined) {
+    deviceOptions.mode = 'script';
+    deviceOptions.script = [...bytesOf(says), ...(thenStops ? [endOfTextId] : [])].join(',');
+  }
+  const size = { vocabularySize: byteVocabularySize, contextLength };
+  const modelOptions = { slots, batchTokensMax: 4096, kvDtype: 'f16', threads: 1 } as const;
+  const deviceModel = await openDevice(deviceOptions).load(nullModelSource(size), modelOptions);
+  const engine = new LocalEngine(deviceModel, {
+    name: 'null',
+    device: 'null',
+    ...size,
+    slots,
+    batchTokensMax: 4096,
+    kvBytesMax: slots * contextLength * deviceModel.kvBytesPerPosition,
+  });
+  const tokenizer = options.tokenizer ?? byteTokenizer();
+  const model = servedModel({
+    name: 'test',
+    client: engine,
+    tokenizer,
+    createdSeconds: 1_700_000_000,
+    ...options.model,
+  });
+  return { engine, model };
+}
+
+export interface TestServer extends TestEngine {
+  app: FastifyInstance;
+  metrics: ServerMetrics;
+  /** `http://127.0.0.1:PORT` once {@link listen} was called. */
+  listen(): Promise<{ url: string; port: number }>;
+  close(): Promise<void>;
+}
+
+/** The OpenAI front end over {@link testEngine}. */
+export async function testServer(
+  engineOptions: TestEngineOptions = {},
+  serverOptions: Partial<OpenAiServerOptions> = {},
+): Promise<TestServer> {
+  const { engine, model } = await testEngine(engineOptions);
+  const metrics = new ServerMetrics({ models: [model], processMetrics: false });
+  const app = createOpenAiServer({ models: [model], metrics, version: '0.0.0', ...serverOptions });
+  return {
+    engine,
+    model,
+    app,
+    metrics,
+    listen: async () => {
+      await app.listen({ port: 0, host: '127.0.0.1' });
+      const { port } = app.server.address() as AddressInfo;
+      return { url: `http://127.0.0.1:${port}`, port };
+    },
+    close: async () => {
+      await engine.close();
+      await app.close();
+    },
+  };
+}
+
+/** A completion prompt after which a script of `says` begins at its beginning. */
+export function promptOf(says: string, thenStops = false): string {
+  return '.'.repeat(bytesOf(says).length + (thenStops ? 1 : 0));
+}
+
+/** Resolves once `condition` holds, looking after every turn of the event loop; fails after `turnsMax` of them. */
+export async function eventually(condition: () => boolean, what: string, turnsMax = 20_000): Promise<void> {
+  for (let turn = 0; turn < turnsMax; turn++) {
+    if (condition()) return;
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  throw new Error(`never happened: ${what}`);
+}
