@@ -1,4 +1,13 @@
-import { accessSync, constants, existsSync, readFileSync, renameSync, statSync, utimesSync, writeFileSync } from 'node:fs';
+import {
+  accessSync,
+  constants,
+  existsSync,
+  readFileSync,
+  renameSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { mkdir, readdir, rm, stat } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -103,7 +112,10 @@ export class Cache {
    * A file's SHA-256, remembered by path, size, times and inode, so that a model of gigabytes is hashed once and not at every start.
    * A file changed in place with its time set back is taken for the old one; `nereid build --verify` looks at the bytes.
    */
-  async sha256(path: string, options: { onBytes?: (bytes: number) => void; signal?: AbortSignal } = {}): Promise<string> {
+  async sha256(
+    path: string,
+    options: { onBytes?: (bytes: number) => void; signal?: AbortSignal } = {},
+  ): Promise<string> {
     const { size, mtimeMs, ctimeMs, ino } = await stat(path);
     const stamp = `${size}:${mtimeMs}:${ctimeMs}:${ino}`;
     const known = this.#readHashes()[path];

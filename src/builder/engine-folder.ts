@@ -106,12 +106,20 @@ export async function verifyEngine(
 /** Sizes and hashes of all files below `folder` but the manifest, in path order. */
 export async function hashFiles(
   folder: string,
-  options: { onBytes?: (bytes: number) => void; signal?: AbortSignal; known?: ReadonlyMap<string, string> } = {},
+  options: {
+    onBytes?: (bytes: number) => void;
+    signal?: AbortSignal;
+    known?: ReadonlyMap<string, string>;
+  } = {},
 ): Promise<EngineFile[]> {
   const entries = await readdir(folder, { recursive: true, withFileTypes: true });
   const paths = entries
     .filter((entry) => entry.isFile())
-    .map((entry) => join(entry.parentPath, entry.name).slice(folder.length + 1).replaceAll('\\', '/'))
+    .map((entry) =>
+      join(entry.parentPath, entry.name)
+        .slice(folder.length + 1)
+        .replaceAll('\\', '/'),
+    )
     .filter((path) => path !== manifestFileName)
     .sort();
   const files: EngineFile[] = [];

@@ -43,7 +43,13 @@ export function writeError(folder: string, thrown: unknown): unknown {
     const message = `no space left while writing to ${folder}; free some space or choose another --output`;
     return new BuilderError('BUILD_DISK_FULL', message, { cause: thrown });
   }
-  if (reason === 'EACCES' || reason === 'EPERM' || reason === 'EROFS' || reason === 'ENOTDIR') {
+  if (
+    reason === 'EACCES' ||
+    reason === 'EPERM' ||
+    reason === 'EROFS' ||
+    reason === 'ENOTDIR' ||
+    reason === 'EEXIST'
+  ) {
     const message = `cannot write to ${folder} (${messageOf(thrown)}); choose another --output or change its permissions`;
     return new BuilderError('BUILD_OUTPUT_UNWRITABLE', message, { cause: thrown });
   }

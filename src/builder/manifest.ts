@@ -15,6 +15,7 @@ export const manifestFileName = 'engine.json';
 const filesMax = 4096;
 
 const manifestBytesMax = 16 * 1024 * 1024;
+
 export { manifestBytesMax };
 
 const relativePath = z

@@ -30,12 +30,15 @@ export function isVerbose(argv: readonly string[] = process.argv): boolean {
 /** The one line that a failed command prints: `nereid: message [CODE]`. Line breaks inside messages become spaces. */
 export function errorLine(thrown: unknown): string {
   const code = thrown instanceof NereidError ? ` [${thrown.code}]` : systemCode(thrown);
-  const text = messageOf(thrown).replaceAll(/\s*\n\s*/g, ' ').trim();
+  const text = messageOf(thrown)
+    .replaceAll(/\s*\n\s*/g, ' ')
+    .trim();
   return `nereid: ${text}${code}`;
 }
 
 function systemCode(thrown: unknown): string {
-  if (thrown instanceof Error && 'code' in thrown && typeof thrown.code === 'string') return ` [${thrown.code}]`;
+  if (thrown instanceof Error && 'code' in thrown && typeof thrown.code === 'string')
+    return ` [${thrown.code}]`;
   return '';
 }
 

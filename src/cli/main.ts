@@ -15,11 +15,20 @@ Documentation: docs/cli.md`;
 
 /** Runs `nereid` with these arguments and sets the process's exit status. Never throws. */
 export async function main(argv: readonly string[]): Promise<void> {
+  endQuietlyWhenReaderLeaves();
   try {
     await run(argv);
   } catch (thrown) {
     process.exitCode = exitCodeOf(thrown);
   }
+}
+
+/** `nereid … | head` closes our stdout early: that is the reader's right and no error. */
+function endQuietlyWhenReaderLeaves(): void {
+  process.stdout.on('error', (thrown: NodeJS.ErrnoException) => {
+    if (thrown.code === 'EPIPE') process.exit(exitCodes.ok);
+    throw thrown;
+  });
 }
 
 async function run(argv: readonly string[]): Promise<void> {
@@ -36,7 +45,9 @@ async function run(argv: readonly string[]): Promise<void> {
 function createProgram(): Command {
   const program = new Command('nereid');
   program
-    .description('Compiles LLM checkpoints into engines, serves them with in-flight batching, and measures them.')
+    .description(
+      'Compiles LLM checkpoints into engines, serves them with in-flight batching, and measures them.',
+    )
     .version(packageVersion(), '-V, --version', 'print the version')
     .option('--verbose', 'print stack traces with errors')
     .addHelpText('after', examples)
@@ -70,7 +81,8 @@ function settle(command: Command): Command {
         const line = text
           .replace(/^error: /, '')
           .trim()
-          .replaceAll(/\s*\n\s*/g, ' ');
+          .replaceAll(/\s*\n\s*/g, ' ')
+          .replace(/\.$/, '');
         write(`nereid: ${line}${line.endsWith('?)') ? '' : `; see nereid ${helpTopic(command)}--help`}\n`);
       },
     });

@@ -2,7 +2,7 @@ import Table from 'cli-table3';
 import { Command } from 'commander';
 import { Cache } from '../artifact/cache.ts';
 import { type CatalogEntry, describeSource, loadCatalog } from '../artifact/catalog.ts';
-import { localCopy } from '../artifact/resolver.ts';
+import { localCopy } from '../artifact/resolve-model.ts';
 import { CliError } from './errors.ts';
 import { formatBytes } from './progress.ts';
 
@@ -15,9 +15,14 @@ Examples:
 /** `nereid models` */
 export function createCommand(): Command {
   return new Command()
-    .description('Lists the models that Nereid knows by name, where they come from, and which are on this machine.')
+    .description(
+      'Lists the models that Nereid knows by name, where they come from, and which are on this machine.',
+    )
     .option('--json', 'print JSON')
-    .option('--prune <size>', 'remove cached engines, longest unused first, until they take at most this (e.g. 500MB)')
+    .option(
+      '--prune <size>',
+      'remove cached engines, longest unused first, until they take at most this (e.g. 500MB)',
+    )
     .addHelpText('after', examples)
     .action(async (options: { json?: boolean; prune?: string }) => {
       if (options.prune !== undefined) await prune(options.prune);
@@ -33,7 +38,10 @@ function list(json: boolean): void {
     console.log(JSON.stringify({ cache: cache.root, models: rows }, undefined, 2));
     return;
   }
-  const table = new Table({ head: ['name', 'description', 'licence', 'sources, in order', 'local'], style: { head: [] } });
+  const table = new Table({
+    head: ['name', 'description', 'licence', 'sources, in order', 'local'],
+    style: { head: [], border: [] },
+  });
   for (const row of rows) {
     const name = [row.name + (row.isDefault ? ' (default)' : ''), ...row.aliases].join('\n');
     const sources = row.sources.map((source) => source.name).join('\n');

@@ -1,12 +1,14 @@
 import { Command } from 'commander';
-import { installedGgmlRelease } from '../device/ggml/release.ts';
 import { engineFormatVersion } from '../builder/manifest.ts';
+import { installedGgmlRelease } from '../device/ggml/release.ts';
 import { packageVersion } from './package-version.ts';
 
 /** `nereid version` */
 export function createCommand(): Command {
   return new Command()
-    .description("Prints Nereid's version, the engine format it reads, and the ggml release and Node it runs on.")
+    .description(
+      "Prints Nereid's version, the engine format it reads, and the ggml release and Node it runs on.",
+    )
     .option('--json', 'print JSON')
     .action((options: { json?: boolean }) => {
       const versions = {
@@ -17,6 +19,7 @@ export function createCommand(): Command {
         platform: `${process.platform}-${process.arch}`,
       };
       if (options.json) console.log(JSON.stringify(versions, undefined, 2));
-      else for (const [name, version] of Object.entries(versions)) console.log(`${name.padEnd(13)}${version}`);
+      else
+        for (const [name, version] of Object.entries(versions)) console.log(`${name.padEnd(13)}${version}`);
     });
 }

@@ -1,0 +1,74 @@
+import { availableParallelism } from 'node:os';
+import { Command, Option } from 'commander';
+import { buildDtypes, buildTargets } from '../builder/config.ts';
+import { withInterrupt } from './interrupt.ts';
+import { integerOption, keyValueOption } from './values.ts';
+
+/** Threads that one build may ask for. */
+export const threadsMax = 1024;
+
+const contextLengthMax = 2 ** 31 - 1;
+
+/** What commander makes of the command line. */
+export interface BuildFlags {
+  config?: string;
+  output?: string;
+  name?: string;
+  target?: 'ggml';
+  dtype?: 'auto' | (typeof buildDtypes)[number];
+  tensor?: Record<string, string>;
+  contextLengthMax?: number;
+  kvDtype?: 'f16' | 'f32';
+  threads: number;
+  force?: boolean;
+  verify?: boolean;
+  quiet?: boolean;
+}
+
+const examples = `
+Examples:
+  nereid build ./hf-folder --dtype q8_0 --output ./engine
+  nereid build model.gguf --dtype q4_k --output ./engine --tensor 'blk.*.attn_v.weight=q8_0'
+  nereid build HuggingFaceTB/SmolLM2-135M-Instruct --dtype q8_0
+  nereid build --config build.yaml --dtype f16        (flags override the file)
+  nereid build ./engine --verify                      check every file of an engine against its hash
+
+Types: auto keeps the checkpoint's own; ${buildDtypes.join(', ')}. See docs/build.md.`;
+
+/** `nereid build` */
+export function createCommand(): Command {
+  return new Command()
+    .description(
+      'Builds an engine folder from a model: a Hugging Face folder, a .gguf file, a catalogue name or a hub name.',
+    )
+    .argument('[model]', 'what to build from; may stand in the config instead')
+    .option('-c, --config <file>', 'build config (YAML); see docs/build.md')
+    .option('-o, --output <folder>', 'engine folder to make (default: <name>-engine)')
+    .option('--name <name>', 'what the engine calls itself (default: the model)')
+    .addOption(new Option('--target <target>', 'what it is built for (default: ggml)').choices(buildTargets))
+    .addOption(
+      new Option('--dtype <type>', 'type of the weights (default: auto)').choices(['auto', ...buildDtypes]),
+    )
+    .option(
+      '--tensor <pattern=type>',
+      'type of the tensors whose GGUF name matches; repeatable',
+      keyValueOption,
+    )
+    .option(
+      '--context-length-max <n>',
+      'positions of one sequence at most',
+      integerOption(1, contextLengthMax),
+    )
+    .addOption(new Option('--kv-dtype <type>', 'type of the KV cache (default: f16)').choices(['f16', 'f32']))
+    .option('--threads <n>', 'threads to quantize with', integerOption(1, threadsMax), availableParallelism())
+    .option('--force', 'replace the engine that is at the output')
+    .option('--verify', 'build nothing: hash every file of the engine and compare')
+    .option('-q, --quiet', 'no progress, only errors')
+    .addHelpText('after', examples)
+    .action((model: string | undefined, flags: BuildFlags) =>
+      withInterrupt(async (signal) => {
+        const { runBuild } = await import('./build-run.ts');
+        await runBuild(model, flags, signal);
+      }),
+    );
+}
