@@ -1,0 +1,266 @@
+import assert from 'node:assert/strict';
+import { ManualClock } from '../../src/base/clock.ts';
+import { SeededRandom } from '../../src/base/random.ts';
+import { nullModelSource, openDevice } from '../../src/device/null/index.ts';
+import { capacityPolicyNames } from '../../src/runtime/capacity.ts';
+import { EngineCore, type EngineCoreOptions } from '../../src/runtime/engine-core.ts';
+import {
+  type FinishReason,
+  type GenerationRequest,
+  greedySampling,
+  type SequenceEvent,
+} from '../../src/runtime/types.ts';
+import { AuditedModel } from './audited-model.ts';
+
+export const vocabularySize = 997;
+export const contextLength = 160;
+/** Bytes of KV that one position of the null model takes in f16. */
+const bytesPerPosition = 128;
+
+/** An engine on the null device whose every batch is audited. */
+export async function auditedEngine(
+  overrides: Partial<EngineCoreOptions> & { deviceOptions?: Record<string, string> } = {},
+  onEvents: (events: SequenceEvent[]) => void = () => {},
+): Promise<{ core: EngineCore; model: AuditedModel; clock: ManualClock }> {
+  const { deviceOptions = {}, ...rest } = overrides;
+  const slots = rest.slots ?? 4;
+  const batchTokensMax = rest.batchTokensMax ?? 64;
+  const clock = new ManualClock();
+  const inner = await openDevice(deviceOptions).load(nullModelSource({ vocabularySize, contextLength }), {
+    slots,
+    batchTokensMax,
+    kvDtype: 'f16',
+    threads: 1,
+  });
+  const model = new AuditedModel(inner, { slots, batchTokensMax, sequencesMax: rest.sequencesMax ?? slots });
+  const core = new EngineCore(
+    model,
+    {
+      name: 'simulated',
+      device: 'null',
+      vocabularySize,
+      contextLength,
+      slots,
+      batchTokensMax,
+      kvBytesMax: slots * contextLength * bytesPerPosition,
+      clock,
+      ...rest,
+    },
+    onEvents,
+  );
+  return { core, model, clock };
+}
+
+/** What became of one sequence. */
+export interface Outcome {
+  tokens: number[];
+  finish: FinishReason | undefined;
+}
+
+/** Gathers events by request and sequence, and fails on any after the finish. */
+export class Outcomes {
+  readonly #bySequence = new Map<string, Outcome>();
+  readonly starts = new Map<number, SequenceEvent['start']>();
+
+  take(events: SequenceEvent[]): void {
+    const seen = new Set<string>();
+    for (const event of events) {
+      const key = `${event.requestId}/${event.sequence}`;
+      assert.ok(!seen.has(key), `one event of ${key} a step`);
+      seen.add(key);
+      const outcome = this.of(event.requestId, event.sequence);
+      assert.equal(outcome.finish, undefined, `nothing of ${key} after its finish`);
+      outcome.tokens.push(...event.tokens);
+      outcome.finish = event.finish;
+      if (event.start) {
+        assert.ok(!this.starts.has(event.requestId), `${event.requestId} starts once`);
+        this.starts.set(event.requestId, event.start);
+      }
+    }
+  }
+
+  of(requestId: number, sequence: number): Outcome {
+    const key = `${requestId}/${sequence}`;
+    let outcome = this.#bySequence.get(key);
+    if (!outcome) {
+      outcome = { tokens: [], finish: undefined };
+      this.#bySequence.set(key, outcome);
+    }
+    return outcome;
+  }
+}
+
+/** A request with defaults that ask for little. */
+export function requestOf(overrides: Partial<GenerationRequest> & { id: number }): GenerationRequest {
+  return {
+    promptTokens: Int32Array.of(1, 2, 3),
+    sampling: greedySampling,
+    maxTokens: 5,
+    minTokens: 0,
+    stopTokenIds: [],
+    sequences: 1,
+    priority: 0,
+    ...overrides,
+  };
+}
+
+/** What the request makes when nothing else is there: no batching, no reuse, no chunks. */
+export async function outcomesAlone(request: GenerationRequest): Promise<Outcome[]> {
+  const outcomes = new Outcomes();
+  const options = { slots: 1, batchTokensMax: contextLength, prefixReuse: false };
+  const { core } = await auditedEngine(options, (events) => outcomes.take(events));
+  core.submit(request);
+  while (!core.idle) await core.step();
+  return Array.from({ length: request.sequences }, (_, sequence) => outcomes.of(request.id, sequence));
+}
+
+interface Arrival {
+  step: number;
+  request: GenerationRequest;
+  /** Step at which it is cancelled, and which sequence (−1: all). */
+  cancel?: { step: number; sequence: number };
+}
+
+/** One seeded run of arrivals, cancels, priorities and odd limits; every promise of the engine is asserted on the way. */
+export async function simulate(seed: number): Promise<void> {
+  const random = new SeededRandom(seed);
+  const options = randomOptions(random);
+  const arrivals = randomArrivals(random, options.kvBytesMax / bytesPerPosition);
+  const outcomes = new Outcomes();
+  const { core, model, clock } = await auditedEngine(options, (events) => outcomes.take(events));
+  model.isDeferred = random.integer(4) === 0;
+  const cancelled: Int32Array[] = [];
+  model.onBatch = () => {
+    for (const prompt of cancelled) assertAbsent(model, prompt);
+  };
+  const work = arrivals.reduce(
+    (sum, { request }) => sum + request.promptTokens.length + request.maxTokens * request.sequences,
+    0,
+  );
+  // Every step makes progress on at least one row; pauses repeat some of it.
+  const stepsMax = 200 + work * 4;
+  const pending = [...arrivals];
+  let step = 0;
+  for (; pending.length > 0 || !core.idle; step++) {
+    assert.ok(step < stepsMax, `everything ends within ${stepsMax} steps`);
+    while (pending[0] && pending[0].step <= step) core.submit(pending.shift()!.request);
+    // A cancel comes before the step, or while a deferred one is in flight.
+    const running = model.isDeferred ? core.step() : undefined;
+    for (const { request, cancel } of arrivals) {
+      if (cancel?.step !== step) continue;
+      core.cancel(request.id, cancel.sequence < 0 ? undefined : cancel.sequence);
+      if (cancel.sequence < 0) cancelled.push(request.promptTokens);
+    }
+    await (model.isDeferred ? running : core.step());
+    clock.advanceMs(1);
+    const usage = core.kvUsage();
+    assert.ok(usage.bytesReserved + usage.bytesRetained <= usage.bytesMax, 'KV bytes are kept');
+    assert.ok(usage.handlesInUse <= (options.sequencesMax ?? options.slots), 'sequences are capped');
+  }
+  core.releaseRetained();
+  assert.equal(model.histories.size, 0, 'all memory is given back');
+  const { runningSequences, waitingRequests, kvBytesReserved } = core.statistics();
+  assert.deepEqual([runningSequences, waitingRequests, kvBytesReserved], [0, 0, 0]);
+  await checkOutcomes(arrivals, outcomes);
+}
+
+async function checkOutcomes(arrivals: Arrival[], outcomes: Outcomes): Promise<void> {
+  for (const { request, cancel } of arrivals) {
+    const alone = await outcomesAlone(request);
+    for (const [sequence, expected] of alone.entries()) {
+      const actual = outcomes.of(request.id, sequence);
+      assert.ok(actual.finish, `request ${request.id} sequence ${sequence} has a finish`);
+      if (actual.finish === 'cancelled') {
+        assert.ok(cancel && (cancel.sequence < 0 || cancel.sequence === sequence), 'only the cancelled are');
+        assert.deepEqual(actual.tokens, expected.tokens.slice(0, actual.tokens.length));
+      } else assert.deepEqual(actual, expected, `request ${request.id} sequence ${sequence} is as if alone`);
+    }
+  }
+}
+
+/** No slot of the batch holds the whole prompt (prompts end in a token of their own). */
+function assertAbsent(model: AuditedModel, prompt: Int32Array): void {
+  const batch = model.batches.at(-1)!;
+  for (const { slot, kvLength } of batch.segments) {
+    const history = model.histories.get(slot) ?? [];
+    if (kvLength < prompt.length) continue;
+    const isSame = prompt.every((token, position) => history[position] === token);
+    assert.ok(!isSame, 'a cancelled request is in no batch planned after');
+  }
+}
+
+function randomOptions(random: SeededRandom): EngineCoreOptions {
+  const slots = 1 + random.integer(6);
+  const sequencesMax = 1 + random.integer(slots);
+  // At least one sequence of full length fits, or nothing could be promised.
+  const positions = contextLength + random.integer(slots * contextLength);
+  return {
+    name: 'simulated',
+    device: 'null',
+    vocabularySize,
+    contextLength,
+    slots,
+    sequencesMax,
+    batchTokensMax: sequencesMax + random.integer(40),
+    kvBytesMax: positions * bytesPerPosition,
+    capacityPolicy: capacityPolicyNames[random.integer(capacityPolicyNames.length)],
+    prefixReuse: random.integer(4) > 0,
+    prefixCacheBytesMax:
+      random.integer(3) === 0 ? random.integer(contextLength) * bytesPerPosition : undefined,
+  };
+}
+
+function randomArrivals(random: SeededRandom, positionsMax: number): Arrival[] {
+  assert.ok(positionsMax >= contextLength);
+  const prefixes = Array.from({ length: 3 }, () => randomTokens(random, 10 + random.integer(70)));
+  const count = 5 + random.integer(25);
+  const arrivals: Arrival[] = [];
+  let step = 0;
+  for (let id = 0; id < count; id++) {
+    step += random.integer(6);
+    const prefix = prefixes[random.integer(prefixes.length)]!;
+    const used = prefix.slice(0, random.integer(3) === 0 ? random.integer(prefix.length) : prefix.length);
+    // Tokens from 900 up are each one request's own.
+    const tokens = [...used, ...randomTokens(random, random.integer(20)), 900 + id];
+    const sequences = random.integer(4) === 0 ? 1 + random.integer(5) : 1;
+    const maxTokens = 1 + random.integer(random.integer(5) === 0 ? 100 : 20);
+    const request = requestOf({
+      id,
+      promptTokens: Int32Array.from(tokens),
+      maxTokens,
+      minTokens: random.integer(3) === 0 ? random.integer(maxTokens) : 0,
+      stopTokenIds: random.integer(3) === 0 ? Array.from({ length: 100 }, (_, i) => i * 5) : [],
+      sequences,
+      priority: random.integer(4) === 0 ? random.integer(3) : 0,
+      sampling: randomSampling(random, id),
+      cacheSalt: random.integer(5) === 0 ? 'salt' : undefined,
+      logprobs: random.integer(6) === 0 ? random.integer(5) : undefined,
+      promptLogprobs: random.integer(10) === 0 ? random.integer(3) : undefined,
+    });
+    const cancel =
+      random.integer(4) === 0
+        ? { step: step + random.integer(30), sequence: random.integer(sequences + 1) - 1 }
+        : undefined;
+    arrivals.push({ step, request, cancel });
+  }
+  return arrivals;
+}
+
+function randomTokens(random: SeededRandom, count: number): number[] {
+  return Array.from({ length: count }, () => random.integer(900));
+}
+
+function randomSampling(random: SeededRandom, seed: number): GenerationRequest['sampling'] {
+  if (random.integer(2) === 0) return { ...greedySampling, seed };
+  return {
+    temperature: random.integer(4) === 0 ? 0 : 0.2 + random.next() * 2,
+    topK: random.integer(2) === 0 ? 0 : 1 + random.integer(20),
+    topP: random.integer(2) === 0 ? 1 : 0.05 + random.next() * 0.95,
+    minP: random.integer(3) === 0 ? random.next() * 0.5 : 0,
+    repetitionPenalty: random.integer(3) === 0 ? 0.5 + random.next() : 1,
+    presencePenalty: random.integer(3) === 0 ? random.next() * 4 - 2 : 0,
+    frequencyPenalty: random.integer(3) === 0 ? random.next() * 4 - 2 : 0,
+    seed,
+    logitBias: random.integer(4) === 0 ? [[random.integer(900), random.next() * 20 - 10]] : undefined,
+  };
+}
