@@ -139,7 +139,7 @@ test('bad files, ids and texts are refused with a code', () => {
   );
   assert.throws(open({ decoder: { type: 'CTC' }, model }), code('TOKENIZER_UNSUPPORTED'));
   assert.throws(open({ decoder, model, pre_tokenizer: { type: 'Nonsense' } }), code('TOKENIZER_UNSUPPORTED'));
-  const merged = { type: 'Split', pattern: { Regex: 'a' }, behavior: 'MergedWithNext', invert: false };
+  const merged = { type: 'Split', pattern: { Regex: 'a' }, behavior: 'MergedWithNext', invert: true };
   assert.throws(open({ decoder, model, pre_tokenizer: merged }), code('TOKENIZER_UNSUPPORTED'));
   for (const id of [-1, 0.5, Number.NaN])
     assert.throws(() => byteLevel.tokenBytes(id), code('TOKEN_ID_OUT_OF_RANGE'));

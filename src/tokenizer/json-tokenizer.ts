@@ -148,10 +148,11 @@ function addedTokensOf(json: TokenizerJson): AddedToken[] {
 }
 
 /** The model's tokens: an object of ids (BPE, WordPiece) or a list of [token, score] (Unigram). */
-function vocabularyOf(json: TokenizerJson): [string, number][] {
+function vocabularyOf(json: TokenizerJson): Record<string, number> {
   const { vocab } = json.model;
-  if (Array.isArray(vocab)) return vocab.map((entry, id) => [String((entry as unknown[])[0]), id]);
-  if (typeof vocab === 'object' && vocab !== null) return Object.entries(vocab) as [string, number][];
+  if (Array.isArray(vocab))
+    return Object.fromEntries(vocab.map((entry, id) => [String((entry as unknown[])[0]), id]));
+  if (typeof vocab === 'object' && vocab !== null) return vocab as Record<string, number>;
   throw new TokenizerError(
     'TOKENIZER_INVALID',
     'tokenizer.json: model.vocab is missing; fetch the file again',

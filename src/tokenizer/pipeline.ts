@@ -5,7 +5,7 @@ import { BpeModel } from './bpe-model.ts';
 import { TokenizerError } from './errors.ts';
 import { type Merge, mergesMax } from './merge-table.ts';
 import { gpt2Regex } from './pre-tokenizers.ts';
-import { guardRegexes } from './regex-guard.ts';
+import { translatedPreTokenizer } from './split-rules.ts';
 import { TokenList } from './token-list.ts';
 import { type Component, flatten, type TokenizerJson } from './tokenizer-json.ts';
 import type { Vocabulary } from './vocabulary.ts';
@@ -31,7 +31,8 @@ export class Pipeline {
     this.#vocabulary = vocabulary;
     this.#added = added;
     const isBpe = modelTypeOf(json) === 'BPE';
-    const byteLevel = isBpe && flatten(json.pre_tokenizer).some((part) => part.type === 'ByteLevel');
+    // A part after ByteLevel (Falcon has one) works on the bytes' characters: there the library maps them and BPE sees characters.
+    const byteLevel = isBpe && flatten(json.pre_tokenizer).at(-1)?.type === 'ByteLevel';
     this.#library = openLibrary(json, isBpe, byteLevel);
     this.#model = isBpe ? new BpeModel(bpeOptions(json, vocabulary, byteLevel)) : this.#libraryModel(json);
   }
@@ -119,9 +120,7 @@ function openLibrary(json: TokenizerJson, isBpe: boolean, byteLevel: boolean): L
   const model = isBpe ? { type: 'BPE', vocab: {}, merges: [] } : { ...json.model, type: modelTypeOf(json) };
   const parts = {
     normalizer: json.normalizer ?? null,
-    pre_tokenizer: guardRegexes(
-      byteLevel ? withoutByteLevel(json.pre_tokenizer) : (json.pre_tokenizer ?? null),
-    ),
+    pre_tokenizer: translatedPreTokenizer(unfoldByteLevel(json.pre_tokenizer, !byteLevel)),
     post_processor: json.post_processor ?? null,
     decoder: null,
     added_tokens: [],
@@ -134,16 +133,20 @@ function openLibrary(json: TokenizerJson, isBpe: boolean, byteLevel: boolean): L
   }
 }
 
-/** ByteLevel's regex and prefix space stay, as a Split and a Replace; its byte mapping is {@link BpeModel}'s. */
-function withoutByteLevel(preTokenizer: Component | null | undefined): Component | null {
+/**
+ * ByteLevel's prefix space and regex as a Replace and a Split (the library's own regex takes other characters for white space than
+ * `tokenizers` does); its mapping of bytes stays only if {@link BpeModel} does not do it.
+ */
+function unfoldByteLevel(preTokenizer: Component | null | undefined, mapsBytes: boolean): Component | null {
   const pretokenizers = flatten(preTokenizer).flatMap((part): Component[] => {
     if (part.type !== 'ByteLevel') return [part];
     const split = { type: 'Split', pattern: { Regex: gpt2Regex }, behavior: 'Isolated', invert: false };
-    // A place, not a text (the start, no space following): Replace puts the prefix space in there.
-    const prefix = { type: 'Replace', pattern: { Regex: '(?<![\\s\\S])(?! )' }, content: ' ' };
+    // '$&' is what matched: a first character that is no space gets one in front.
+    const prefix = { type: 'Replace', pattern: { Regex: '(?<![\\s\\S])[^ ]' }, content: ' $&' };
     return [
       ...(part.add_prefix_space === true ? [prefix] : []),
       ...(part.use_regex === false ? [] : [split]),
+      ...(mapsBytes ? [{ type: 'ByteLevel', add_prefix_space: false, use_regex: false }] : []),
     ];
   });
   return pretokenizers.length > 0 ? { type: 'Sequence', pretokenizers } : null;
