@@ -88,6 +88,7 @@ export function withFile<T>(path: string, use: (source: FileSource) => T): T {
   }
 }
 
+/** The error for a file that ends before byte `end`, though its header said otherwise. */
 export function shortRead(path: string, end: number): CheckpointError {
   const problem = `${path} ends before byte ${end}: it was truncated or replaced after it was opened`;
   return new CheckpointError(

@@ -2,12 +2,14 @@ import { CheckpointError } from './errors.ts';
 import { ggufLimits } from './gguf-limits.ts';
 import { type GgufArray, type GgufType, type GgufValue, ggufTypeBytes, ggufTypes } from './gguf-values.ts';
 
+/** Four bytes, little-endian. */
 export function encodeU32(value: number): Buffer {
   const bytes = Buffer.alloc(4);
   bytes.writeUInt32LE(value);
   return bytes;
 }
 
+/** Eight bytes, little-endian. */
 export function encodeU64(value: number): Buffer {
   const bytes = Buffer.alloc(8);
   bytes.writeBigUInt64LE(BigInt(value));

@@ -31,6 +31,7 @@ export const alignmentBytesDefault = 32;
 /** First four bytes of every GGUF file. */
 export const ggufMagic = 'GGUF';
 
+/** The next multiple of `alignmentBytes` at or after `position`. */
 export function alignUp(position: number, alignmentBytes: number): number {
   return Math.ceil(position / alignmentBytes) * alignmentBytes;
 }

@@ -13,12 +13,14 @@ export interface ShardName {
   count: number;
 }
 
+/** Undefined for a file that is not named as a shard. */
 export function parseShardName(fileName: string): ShardName | undefined {
   const match = /^(.+)-(\d{5})-of-(\d{5})\.gguf$/.exec(fileName);
   if (!match) return undefined;
   return { prefix: match[1] as string, number: Number(match[2]), count: Number(match[3]) };
 }
 
+/** The inverse of {@link parseShardName}. */
 export function shardFileName({ prefix, number, count }: ShardName): string {
   const digits = (value: number) => String(value).padStart(5, '0');
   return `${prefix}-${digits(number)}-of-${digits(count)}.gguf`;

@@ -153,6 +153,7 @@ export class GgufMetadata {
   }
 }
 
+/** Whether values of this type are always exact JavaScript numbers. */
 export function isNumberType(type: GgufType): type is GgufNumberType {
   return type !== 'bool' && type !== 'string' && type !== 'array' && type !== 'u64' && type !== 'i64';
 }

@@ -19,6 +19,7 @@ export interface GgufTensor {
   data: TensorData;
 }
 
+/** All that {@link writeGguf} writes. */
 export interface GgufContents {
   /** In the order in which they are written. */
   metadata: Iterable<Entry>;

@@ -150,6 +150,7 @@ export function isPickleName(name: string): boolean {
   return /\.(bin|pt|pth|ckpt|h5|msgpack)$/.test(name) || /\.bin\.index\.json$/.test(name);
 }
 
+/** The error for weights in a format that runs code, with how to convert them. */
 export function pickleError(path: string): CheckpointError {
   const problem = `${path} is not safetensors (pickled weights can run code when they are read)`;
   const fix =

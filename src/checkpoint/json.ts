@@ -8,6 +8,7 @@ export type JsonRecord = Record<string, unknown>;
 /** The largest JSON file that is read whole (a tokenizer.json of a 260,000-word vocabulary takes about 35 MB). */
 export const jsonFileBytesMax = 128 * 1024 * 1024;
 
+/** Whether a parsed value is an object (no array, no null). */
 export function isRecord(value: unknown): value is JsonRecord {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

@@ -34,6 +34,7 @@ export const safetensorsTypes = {
 
 export type SafetensorsType = keyof typeof safetensorsTypes;
 
+/** Whether the format has a type of this name. */
 export function isSafetensorsType(name: string): name is SafetensorsType {
   return Object.hasOwn(safetensorsTypes, name);
 }

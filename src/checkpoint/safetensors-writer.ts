@@ -20,6 +20,7 @@ export interface SafetensorsTensor {
   data: TensorData;
 }
 
+/** All that {@link writeSafetensors} writes. */
 export interface SafetensorsContents {
   tensors: readonly SafetensorsTensor[];
   metadata?: Readonly<Record<string, string>>;

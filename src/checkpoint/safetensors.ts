@@ -28,6 +28,7 @@ export interface ForeignTensor extends Omit<StoredTensor, 'dtype'> {
   type: SafetensorsType;
 }
 
+/** A safetensors file: its header in memory, its tensors by position. */
 export interface SafetensorsFile {
   path: string;
   /** The header's `__metadata__`: free text by key. */
@@ -45,6 +46,7 @@ export function openSafetensors(path: string): SafetensorsFile {
   return withFile(path, parseSafetensors);
 }
 
+/** {@link openSafetensors} on any source of bytes. */
 export function parseSafetensors(source: ByteSource): SafetensorsFile {
   const { header, dataStart } = readHeader(source);
   const metadata = readMetadata(source, header.__metadata__);

@@ -52,6 +52,7 @@ export function tensorBytes(dtype: DType, shape: readonly number[]): number | un
   return Number.isSafeInteger(bytes) ? bytes : undefined;
 }
 
+/** How many rows a tensor has, and how long they are. */
 export function rowLayout(tensor: StoredTensor): RowLayout {
   const rowElements = tensor.shape.at(-1) ?? 1;
   return {
