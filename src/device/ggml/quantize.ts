@@ -20,6 +20,7 @@ export interface Quantizer {
 /** Slices smaller than this are not worth a thread's start. */
 const sliceElementsMin = 64 * 1024;
 
+type Library = ReturnType<typeof koffi.load>;
 type AsyncFunction = (...values: unknown[]) => Promise<unknown>;
 
 /**
@@ -30,7 +31,15 @@ type AsyncFunction = (...values: unknown[]) => Promise<unknown>;
 export function openQuantizer(folder: string, threads: number): Quantizer {
   const library = openBase(folder);
   const encodeChunk = asynchronous(
-    library.func('ggml_quantize_chunk', 'size_t', ['int', 'void *', 'void *', 'int64_t', 'int64_t', 'int64_t', 'void *']),
+    library.func('ggml_quantize_chunk', 'size_t', [
+      'int',
+      'void *',
+      'void *',
+      'int64_t',
+      'int64_t',
+      'int64_t',
+      'void *',
+    ]),
   );
   const decoders = new Map<DType, AsyncFunction>();
   const decoderOf = (dtype: DType) => {
@@ -61,7 +70,10 @@ async function encode(
     const into = target.subarray(start * stride, end * stride);
     const from = rows.subarray(start * rowElements, end * rowElements);
     const written = await encodeChunk(dtypes[dtype].ggmlId, from, into, 0, end - start, rowElements, null);
-    assert(Number(written) === into.length, `ggml wrote ${String(written)} of ${into.length} bytes of ${dtype}`);
+    assert(
+      Number(written) === into.length,
+      `ggml wrote ${String(written)} of ${into.length} bytes of ${dtype}`,
+    );
   });
   return target;
 }
@@ -75,7 +87,8 @@ async function decode(
   const { blockBytes, blockElements } = dtypes[dtype];
   assert(bytes.length % blockBytes === 0, 'whole blocks are decoded');
   const blocks = bytes.length / blockBytes;
-  if (dtype === 'f32' && bytes.byteOffset % 4 === 0) return new Float32Array(bytes.buffer, bytes.byteOffset, blocks);
+  if (dtype === 'f32' && bytes.byteOffset % 4 === 0)
+    return new Float32Array(bytes.buffer, bytes.byteOffset, blocks);
   const target = new Float32Array(blocks * blockElements);
   if (dtype === 'f32') {
     new Uint8Array(target.buffer).set(bytes);
@@ -107,29 +120,39 @@ async function slices(
   await Promise.all(bounds.slice(1).map((end, part) => convert(bounds[part] ?? 0, end)));
 }
 
-function bindDecoder(library: koffi.LibraryHandle, dtype: DType): AsyncFunction {
-  const names: Partial<Record<DType, string>> = { f16: 'ggml_fp16_to_fp32_row', bf16: 'ggml_bf16_to_fp32_row' };
+function bindDecoder(library: Library, dtype: DType): AsyncFunction {
+  const names: Partial<Record<DType, string>> = {
+    f16: 'ggml_fp16_to_fp32_row',
+    bf16: 'ggml_bf16_to_fp32_row',
+  };
   const name = names[dtype] ?? `dequantize_row_${dtype.replace(/_k$/, '_K')}`;
   try {
     return asynchronous(library.func(name, 'void', ['void *', 'void *', 'int64_t']));
   } catch (cause) {
     const problem = `this ggml cannot convert ${dtype} to floats`;
-    throw new DeviceError('DEVICE_DTYPE_UNSUPPORTED', `${problem}; use an f32, f16 or bf16 version of the model`, {
-      cause,
-    });
+    throw new DeviceError(
+      'DEVICE_DTYPE_UNSUPPORTED',
+      `${problem}; use an f32, f16 or bf16 version of the model`,
+      {
+        cause,
+      },
+    );
   }
 }
 
 /** Runs a C function on Node's thread pool. The arguments live until it returns, since the caller's frame holds them. */
-function asynchronous(call: koffi.KoffiFunction): AsyncFunction {
+function asynchronous(call: ReturnType<Library['func']>): AsyncFunction {
   return (...values) =>
     new Promise((resolve, reject) => {
-      call.async(...values, (error: Error | null, result: unknown) => (error ? reject(error) : resolve(result)));
+      call.async(...values, (error: Error | null, result: unknown) =>
+        error ? reject(error) : resolve(result),
+      );
     });
 }
 
-function openBase(folder: string): koffi.LibraryHandle {
-  const file = existsSync(folder) && readdirSync(folder).find((name) => /^(lib)?ggml-base\..*(so|dylib|dll)/.test(name));
+function openBase(folder: string): Library {
+  const file =
+    existsSync(folder) && readdirSync(folder).find((name) => /^(lib)?ggml-base\..*(so|dylib|dll)/.test(name));
   try {
     if (file) return koffi.load(join(folder, file));
   } catch (cause) {

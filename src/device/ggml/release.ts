@@ -12,7 +12,9 @@ export function installedGgmlRelease(folder?: string): string | undefined {
   if (libraries === undefined) return undefined;
   const path = join(libraries, '_nlcBuildMetadata.json');
   if (!existsSync(path)) return 'unknown';
-  const metadata = JSON.parse(readFileSync(path, 'utf8')) as { buildOptions?: { llamaCpp?: { release?: unknown } } };
+  const metadata = JSON.parse(readFileSync(path, 'utf8')) as {
+    buildOptions?: { llamaCpp?: { release?: unknown } };
+  };
   return String(metadata.buildOptions?.llamaCpp?.release ?? 'unknown');
 }
 

@@ -1,0 +1,194 @@
+import koffi from 'koffi';
+import { assert, definite } from '../../base/errors.ts';
+import type { BatchShape } from '../../graph/graph.ts';
+import type { StepBatch } from '../device.ts';
+import { DeviceError } from '../errors.ts';
+import type { FusedGraph } from './fusion.ts';
+import type { ComputeGraph, Context, GraphAllocator, Tensor } from './handles.ts';
+import type { KvLayerLayout } from './kv-arena.ts';
+import { type KvViews, LoweringState, lowerGraph, type ModelParts } from './lowering.ts';
+import { MemoryMap } from './memory.ts';
+import { readMember, tensorOffsets } from './tensor-struct.ts';
+
+/** ggml ops that one graph node or one segment's attention may become, with views. */
+const opsPerNode = 8;
+const opsPerAttention = 8;
+const wordsPerUnit = 2 ** 32;
+
+/** Where one attention view's moving members lie, in 32-bit words of the executable's memory. */
+interface MovingView {
+  layout: KvLayerLayout;
+  keysData: number;
+  keysLength: number;
+  valuesData: number;
+  valuesLength: number;
+}
+
+interface MovingMask {
+  windowClass: number;
+  data: number;
+  length: number;
+  stride: number;
+}
+
+interface MovingSegment {
+  rows: number;
+  views: MovingView[];
+  masks: MovingMask[];
+}
+
+const halfZero = 0;
+const halfMinusInfinity = 0xfc00;
+
+/**
+ * A graph recorded and laid out for one batch shape. It serves any slots and any KV lengths: before each run the tensor headers of the attention
+ * views are pointed at the step's slots by writing their `data` and `ne`, so a steady decode step records nothing.
+ */
+export class Executable {
+  readonly target: ComputeGraph;
+  /** Address of the [R, vocabulary] logits; 0 for a step without output rows. */
+  readonly logitsAddress: number;
+  readonly nodeCount: number;
+  readonly #parts: ModelParts;
+  readonly #memory: MemoryMap;
+  readonly #context: Context;
+  readonly #words: Uint32Array;
+  readonly #segments: MovingSegment[];
+
+  constructor(parts: ModelParts, fused: FusedGraph, shape: BatchShape, allocator: GraphAllocator) {
+    this.#parts = parts;
+    const { ggml } = parts.library;
+    const attentions = fused.graph.nodes.filter((node) => node.op === 'attention').length;
+    const opsMax =
+      64 + fused.graph.nodes.length * opsPerNode + attentions * shape.segmentRows.length * opsPerAttention;
+    const bytes =
+      opsMax * ggml.ggml_tensor_overhead() + ggml.ggml_graph_overhead_custom(opsMax, false) + 4096;
+    // Sparse memory: only what the recording really takes becomes resident.
+    this.#memory = MemoryMap.anonymous(bytes, 'a recorded graph');
+    this.#context = ggml.ggml_init({
+      mem_size: bytes,
+      mem_buffer: BigInt(this.#memory.address),
+      no_alloc: true,
+    });
+    this.target = ggml.ggml_new_graph_custom(this.#context, opsMax, false);
+    const state = new LoweringState(parts, this.#context, this.target, fused, shape);
+    const logits = lowerGraph(state).get('logits');
+    if (!ggml.ggml_gallocr_alloc_graph(allocator, this.target)) {
+      this.close();
+      const problem = `no room for the activations of ${shape.tokens} tokens`;
+      throw new DeviceError('DEVICE_OUT_OF_MEMORY', `${problem}: use fewer batch tokens`);
+    }
+    this.nodeCount = ggml.ggml_graph_n_nodes(this.target);
+    this.logitsAddress = logits ? Number(readMember(logits, tensorOffsets.data)) : 0;
+    this.#words = new Uint32Array(this.#memory.view(0, this.#memory.bytes));
+    this.#segments = state.segments.map((segment) => ({
+      rows: segment.rows,
+      views: segment.views.map((views) => this.#movingView(views)),
+      masks: segment.masks.flatMap((mask, windowClass) =>
+        mask ? [this.#movingMask(mask, windowClass)] : [],
+      ),
+    }));
+  }
+
+  #wordAt(tensor: Tensor, offset: number): number {
+    return (Number(tensor) - this.#memory.address + offset) / 4;
+  }
+
+  #movingView({ layer, keys, values }: KvViews): MovingView {
+    return {
+      layout: definite(this.#parts.kv.layers[layer], 'a KV layer'),
+      keysData: this.#wordAt(keys, tensorOffsets.data),
+      keysLength: this.#wordAt(keys, tensorOffsets.ne + 8),
+      valuesData: this.#wordAt(values, tensorOffsets.data),
+      valuesLength: this.#wordAt(values, tensorOffsets.ne + 8),
+    };
+  }
+
+  #movingMask(mask: Tensor, windowClass: number): MovingMask {
+    return {
+      windowClass,
+      data: this.#wordAt(mask, tensorOffsets.data),
+      length: this.#wordAt(mask, tensorOffsets.ne),
+      stride: this.#wordAt(mask, tensorOffsets.nb + 8),
+    };
+  }
+
+  /** Points every attention view at the step's slots and writes its masks. */
+  bind(batch: StepBatch): void {
+    const { kv, workspace } = this.#parts;
+    let maskElements = 0;
+    for (let index = 0; index < this.#segments.length; index++) {
+      const moving = this.#segments[index] as MovingSegment;
+      const segment = definite(batch.segments[index], 'a segment');
+      const slotAddress = kv.address + segment.slot * kv.slotBytes;
+      for (const view of moving.views) this.#pointView(view, slotAddress, segment.kvLength, moving.rows);
+      for (const mask of moving.masks) {
+        const window = this.#parts.windows[mask.windowClass];
+        maskElements += this.#writeMask(mask, maskElements, segment.kvLength, moving.rows, window);
+      }
+    }
+    workspace.noteMaskElements(maskElements);
+  }
+
+  #pointView(view: MovingView, slotAddress: number, kvLength: number, rows: number): void {
+    const words = this.#words;
+    const { layout } = view;
+    const start = firstVisible(kvLength, rows, layout.window);
+    const keys = slotAddress + layout.offset + start * layout.rowBytes;
+    const values = keys + layout.valueOffset;
+    words[view.keysData] = keys % wordsPerUnit;
+    words[view.keysData + 1] = keys / wordsPerUnit;
+    words[view.valuesData] = values % wordsPerUnit;
+    words[view.valuesData + 1] = values / wordsPerUnit;
+    words[view.keysLength] = kvLength - start;
+    words[view.valuesLength] = kvLength - start;
+  }
+
+  /** @returns the elements that the mask takes */
+  #writeMask(
+    mask: MovingMask,
+    offset: number,
+    kvLength: number,
+    rows: number,
+    window: number | undefined,
+  ): number {
+    const { workspace } = this.#parts;
+    const start = firstVisible(kvLength, rows, window);
+    const length = kvLength - start;
+    const words = this.#words;
+    const address = workspace.maskAddress(offset);
+    words[mask.data] = address % wordsPerUnit;
+    words[mask.data + 1] = address / wordsPerUnit;
+    words[mask.length] = length;
+    words[mask.stride] = length * 2;
+    words[mask.stride + 2] = length * 2 * rows;
+    words[mask.stride + 4] = length * 2 * rows;
+    for (let row = 0; row < rows; row++) {
+      const at = offset + row * length;
+      const position = kvLength - rows + row;
+      const from = window === undefined ? 0 : Math.max(0, position - window + 1 - start);
+      const to = position - start + 1;
+      workspace.masks.fill(halfMinusInfinity, at, at + from);
+      workspace.masks.fill(halfZero, at + from, at + to);
+      workspace.masks.fill(halfMinusInfinity, at + to, at + length);
+    }
+    return rows * length;
+  }
+
+  /** [rows, vocabulary] logits as the last run left them. */
+  logits(rows: number, vocabularySize: number): Float32Array {
+    assert(this.logitsAddress !== 0, 'a step with output rows');
+    const elements = rows * vocabularySize;
+    return new Float32Array(koffi.view(BigInt(this.logitsAddress), elements * 4), 0, elements);
+  }
+
+  close(): void {
+    this.#parts.library.ggml.ggml_free(this.#context);
+    this.#memory.close();
+  }
+}
+
+/** The first position that any of the last `rows` queries sees: earlier ones need not be walked. */
+function firstVisible(kvLength: number, rows: number, window: number | undefined): number {
+  return window === undefined ? 0 : Math.max(0, kvLength - rows - window + 1);
+}

@@ -1,0 +1,330 @@
+import { definite } from '../../base/errors.ts';
+import type { Graph, GraphNode } from '../../graph/graph.ts';
+import type { OpAttributes } from '../../graph/ops.ts';
+
+type LinearNode = Extract<GraphNode, { op: 'linear' }>;
+type RopeNode = Extract<GraphNode, { op: 'rope' }>;
+
+/** A weight that the device stacks from several: rows of the parts one after the other. */
+export type StackedWeights = ReadonlyMap<string, readonly string[]>;
+
+export interface FusedGraph {
+  graph: Graph;
+  stacked: StackedWeights;
+  /** Rope nodes whose input nobody else reads: they may turn it in place. */
+  inPlaceRopes: ReadonlySet<number>;
+}
+
+/** Whether linears of these weights may be stacked into one; the device decides by their types and where they lie. */
+export type CanStack = (weightNames: readonly string[]) => boolean;
+
+/**
+ * Rewrites a recorded graph into fewer, larger ops; the result means the same.
+ *
+ * - Linears that read the same input become one linear over stacked weights (q/k/v, gate/up), followed by slices, which cost nothing.
+ * - Ropes of neighbouring slices with equal attributes become one, in place (q and k).
+ * - `rows` moves up through row-wise ops, so that the last layer computes wanted rows only.
+ */
+export function fuse(graph: Graph, canStack: CanStack): FusedGraph {
+  return new Rewriter(sinkRows(dropEmptyOutputs(graph)), canStack).run();
+}
+
+/** A graph under construction: appends nodes and knows their ids. */
+class NodeList {
+  readonly nodes: GraphNode[] = [];
+
+  push(node: Omit<GraphNode, 'id'>): number {
+    const id = this.nodes.length;
+    this.nodes.push({ ...node, id } as GraphNode);
+    return id;
+  }
+}
+
+const rowWise = new Set<GraphNode['op']>([
+  'linear',
+  'rmsNorm',
+  'layerNorm',
+  'add',
+  'multiply',
+  'scale',
+  'silu',
+  'gelu',
+  'relu',
+  'tanh',
+  'sigmoid',
+  'swiglu',
+  'geglu',
+]);
+
+/** A step without output rows computes keys and values only: ggml has no empty tensors. */
+function dropEmptyOutputs(graph: Graph): Graph {
+  const wanted = Object.entries(graph.outputs).filter(([, id]) => graph.nodes[id]?.shape[0] !== 0);
+  return wanted.length === Object.keys(graph.outputs).length
+    ? graph
+    : prune({ nodes: graph.nodes, outputs: Object.fromEntries(wanted) });
+}
+
+/** Moves `rows(f(x))` to `f(rows(x))` for row-wise `f` whose result nobody else reads. */
+function sinkRows(graph: Graph): Graph {
+  const uses = countUses(graph);
+  const chosen = graph.nodes.find(
+    (node) => node.op === 'rows' && !graph.nodes.some((n) => n.op === 'rows' && n !== node),
+  );
+  if (chosen?.op !== 'rows') return graph;
+  const [source, indices] = chosen.inputs as [number, number];
+  const rowCount = chosen.shape[0] ?? 0;
+  const list = new NodeList();
+  const moved = new Map<number, number>();
+  const at = (id: number) => definite(moved.get(id), 'a moved node');
+  const chosenRows = new Map<number, number>();
+
+  // Node ids keep their meaning up to `rows`; the nodes that are narrowed are recorded a second time in its place, and the wide ones
+  // become dead code that `prune` drops.
+  const narrow = (id: number): number => {
+    const known = chosenRows.get(id);
+    if (known !== undefined) return known;
+    const node = definite(graph.nodes[id], 'a node');
+    const shape = [rowCount, ...node.shape.slice(1)];
+    let result: number;
+    if (node.op === 'weight' || node.shape.length < 2) result = at(id);
+    else if (node.shape.length === 2 && rowWise.has(node.op) && readOnlyBelow(graph, id, chosen.id, uses)) {
+      const inputs = node.inputs.map(narrow);
+      result = list.push({ ...node, inputs, shape } as GraphNode);
+    } else result = list.push({ ...chosen, inputs: [at(id), at(indices)], shape } as GraphNode);
+    chosenRows.set(id, result);
+    return result;
+  };
+
+  for (const node of graph.nodes) {
+    if (node.id === chosen.id) moved.set(node.id, narrow(source));
+    else moved.set(node.id, list.push({ ...node, inputs: node.inputs.map(at) } as GraphNode));
+  }
+  const outputs = Object.fromEntries(Object.entries(graph.outputs).map(([name, id]) => [name, at(id)]));
+  return prune({ nodes: list.nodes, outputs });
+}
+
+/** Whether nothing but the nodes that lead to `sink` reads node `id`: then narrowing it saves work. */
+function readOnlyBelow(graph: Graph, id: number, sink: number, uses: readonly number[]): boolean {
+  if (Object.values(graph.outputs).includes(id)) return false;
+  if ((uses[id] ?? 0) === 1) return true;
+  // A residual stream is read twice: by the branch and by the add that closes it. Both must end in `sink`.
+  return graph.nodes.every(
+    (node) =>
+      !node.inputs.includes(id) ||
+      node.id === sink ||
+      (node.id < sink &&
+        node.shape.length === 2 &&
+        rowWise.has(node.op) &&
+        readOnlyBelow(graph, node.id, sink, uses)),
+  );
+}
+
+function countUses(graph: Graph): number[] {
+  const uses = graph.nodes.map(() => 0);
+  for (const node of graph.nodes) for (const input of node.inputs) uses[input] = (uses[input] ?? 0) + 1;
+  for (const id of Object.values(graph.outputs)) uses[id] = (uses[id] ?? 0) + 1;
+  return uses;
+}
+
+/** Drops nodes that lead to no output and no attention (which writes the KV cache). */
+function prune(graph: Graph): Graph {
+  const live = graph.nodes.map((node) => node.op === 'attention');
+  for (const id of Object.values(graph.outputs)) live[id] = true;
+  for (let id = graph.nodes.length - 1; id >= 0; id--) {
+    if (live[id]) for (const input of definite(graph.nodes[id], 'a node').inputs) live[input] = true;
+  }
+  const list = new NodeList();
+  const moved = new Map<number, number>();
+  const at = (id: number) => definite(moved.get(id), 'a live node');
+  for (const node of graph.nodes) {
+    if (live[node.id]) moved.set(node.id, list.push({ ...node, inputs: node.inputs.map(at) } as GraphNode));
+  }
+  const outputs = Object.fromEntries(Object.entries(graph.outputs).map(([name, id]) => [name, at(id)]));
+  return { nodes: list.nodes, outputs };
+}
+
+/** Where a slice of a stacked linear lies: its columns, and how they are split into heads. */
+interface Columns {
+  root: number;
+  start: number;
+  end: number;
+}
+
+class Rewriter {
+  readonly #graph: Graph;
+  readonly #canStack: CanStack;
+  readonly #list = new NodeList();
+  readonly #moved = new Map<number, number>();
+  readonly #stacked = new Map<string, string[]>();
+  readonly #inPlaceRopes = new Set<number>();
+  /** By id in the new list: column slices of stacked linears, through reshapes. */
+  readonly #columns = new Map<number, Columns>();
+  /** Linears by the old id of their input. */
+  readonly #siblings = new Map<number, LinearNode[]>();
+  readonly #uses: number[];
+
+  constructor(graph: Graph, canStack: CanStack) {
+    this.#graph = graph;
+    this.#canStack = canStack;
+    this.#uses = countUses(graph);
+    for (const node of graph.nodes) {
+      if (node.op !== 'linear') continue;
+      const input = definite(node.inputs[0], 'the input of a linear');
+      this.#siblings.set(input, [...(this.#siblings.get(input) ?? []), node]);
+    }
+  }
+
+  run(): FusedGraph {
+    for (const node of this.#graph.nodes) {
+      if (this.#moved.has(node.id)) continue;
+      if (node.op === 'linear' && this.#stackLinears(node)) continue;
+      if (node.op === 'rope' && this.#joinRopes(node)) continue;
+      this.#moved.set(node.id, this.#copy(node));
+    }
+    const outputs = Object.fromEntries(
+      Object.entries(this.#graph.outputs).map(([name, id]) => [name, this.#at(id)]),
+    );
+    return {
+      graph: { nodes: this.#list.nodes, outputs },
+      stacked: this.#stacked,
+      inPlaceRopes: this.#inPlaceRopes,
+    };
+  }
+
+  #at(id: number): number {
+    return definite(this.#moved.get(id), 'a rewritten node');
+  }
+
+  #node(id: number): GraphNode {
+    return definite(this.#graph.nodes[id], 'a node');
+  }
+
+  #copy(node: GraphNode): number {
+    const id = this.#list.push({ ...node, inputs: node.inputs.map((input) => this.#at(input)) } as GraphNode);
+    const columns = node.op === 'reshape' ? this.#columns.get(this.#at(node.inputs[0] ?? -1)) : undefined;
+    if (columns && node.shape[0] === this.#node(node.inputs[0] ?? -1).shape[0])
+      this.#columns.set(id, columns);
+    return id;
+  }
+
+  #stackLinears(first: LinearNode): boolean {
+    const input = definite(first.inputs[0], 'the input of a linear');
+    const group = this.#siblings.get(input) ?? [];
+    const names = group.map((node) => this.#weightName(node));
+    const dtypes = new Set(group.map((node) => this.#node(node.inputs[1] ?? -1).dtype));
+    const arities = new Set(group.map((node) => node.inputs.length));
+    if (
+      group.length < 2 ||
+      first !== group[0] ||
+      dtypes.size > 1 ||
+      arities.size > 1 ||
+      first.inputs.length > 2
+    )
+      return false;
+    if (names.some((name) => name === undefined) || !this.#canStack(names as string[])) return false;
+    this.#pushStacked(group, names as string[], this.#at(input));
+    return true;
+  }
+
+  #weightName(node: LinearNode): string | undefined {
+    const weight = this.#node(node.inputs[1] ?? -1);
+    return weight.op === 'weight' && this.#uses[weight.id] === 1 ? weight.attributes.name : undefined;
+  }
+
+  #pushStacked(group: readonly LinearNode[], names: string[], x: number): void {
+    const [first] = group as [LinearNode];
+    const [tokens = 0] = first.shape;
+    const weight = this.#node(first.inputs[1] ?? -1);
+    const outs = group.map((node) => definite(node.shape[1], 'the width of a linear'));
+    const total = outs.reduce((sum, out) => sum + out, 0);
+    const name = names.join('+');
+    this.#stacked.set(name, names);
+    const weightId = this.#list.push({
+      op: 'weight',
+      inputs: [],
+      attributes: { name },
+      shape: [total, weight.shape[1] ?? 0],
+      dtype: weight.dtype,
+    } as Omit<GraphNode, 'id'>);
+    const attributes: OpAttributes['linear'] = { parts: group.flatMap((node) => node.attributes.parts) };
+    const root = this.#list.push({
+      op: 'linear',
+      inputs: [x, weightId],
+      attributes,
+      shape: [tokens, total],
+      dtype: 'f32',
+    } as Omit<GraphNode, 'id'>);
+    let start = 0;
+    group.forEach((node, index) => {
+      const end = start + (outs[index] ?? 0);
+      this.#moved.set(node.id, this.#slice(root, 1, start, end, [tokens, end - start]));
+      this.#columns.set(this.#at(node.id), { root, start, end });
+      start = end;
+    });
+  }
+
+  #slice(input: number, axis: number, start: number, end: number, shape: readonly number[]): number {
+    return this.#list.push({
+      op: 'slice',
+      inputs: [input],
+      attributes: { axis, start, end },
+      shape,
+      dtype: 'f32',
+    } as Omit<GraphNode, 'id'>);
+  }
+
+  /** Joins this rope with the next one when they turn neighbouring columns of one stacked linear in the same way. */
+  #joinRopes(first: RopeNode): boolean {
+    const columns = this.#ropeColumns(first);
+    if (!columns) return false;
+    const second = this.#graph.nodes.find(
+      (node): node is RopeNode =>
+        node.op === 'rope' && node.id > first.id && this.#follows(first, columns, node),
+    );
+    const [tokens = 0, heads = 0, dimension = 0] = first.shape;
+    const more = second?.shape[1] ?? 0;
+    if (!second) return false;
+    const end = columns.end + more * dimension;
+    const wide = this.#slice(columns.root, 1, columns.start, end, [tokens, (heads + more) * dimension]);
+    const shape = [tokens, heads + more, dimension];
+    const split = this.#list.push({
+      op: 'reshape',
+      inputs: [wide],
+      attributes: { shape },
+      shape,
+      dtype: 'f32',
+    } as Omit<GraphNode, 'id'>);
+    const rest = first.inputs.slice(1).map((input) => this.#at(input));
+    const rope = this.#list.push({ ...first, inputs: [split, ...rest], shape } as GraphNode);
+    this.#inPlaceRopes.add(rope);
+    this.#moved.set(first.id, this.#slice(rope, 1, 0, heads, first.shape));
+    this.#moved.set(second.id, this.#slice(rope, 1, heads, heads + more, second.shape));
+    return true;
+  }
+
+  /** The columns that a rope turns, if nobody else reads them. */
+  #ropeColumns(rope: RopeNode): Columns | undefined {
+    const input = rope.inputs[0] ?? -1;
+    const columns = this.#columns.get(this.#moved.get(input) ?? -1);
+    if (!columns || this.#uses[input] !== 1) return undefined;
+    const reshape = this.#node(input);
+    return reshape.op === 'reshape' && this.#uses[reshape.inputs[0] ?? -1] === 1 ? columns : undefined;
+  }
+
+  #follows(first: RopeNode, columns: Columns, second: RopeNode): boolean {
+    // The second rope's input may stand behind the first rope in the graph: its columns are then those of its slice's origin.
+    const reshape = this.#node(second.inputs[0] ?? -1);
+    const origin = this.#columns.get(this.#moved.get(reshape.inputs[0] ?? -1) ?? -1);
+    return (
+      origin !== undefined &&
+      reshape.op === 'reshape' &&
+      this.#uses[reshape.id] === 1 &&
+      this.#uses[reshape.inputs[0] ?? -1] === 1 &&
+      origin.root === columns.root &&
+      origin.start === columns.end &&
+      second.shape[2] === first.shape[2] &&
+      second.inputs.slice(1).join() === first.inputs.slice(1).join() &&
+      JSON.stringify(second.attributes) === JSON.stringify(first.attributes)
+    );
+  }
+}

@@ -1,0 +1,182 @@
+import { definite } from '../../base/errors.ts';
+import type { Tensor } from './handles.ts';
+import { copyRows, placeRows } from './lower-linear.ts';
+import type { LoweringState, NodeOf, SegmentTensors } from './lowering.ts';
+import { dimensionsOf, readMember, setMember, stridesOf, tensorOffsets } from './tensor-struct.ts';
+import type { ExtendedInput } from './workspace.ts';
+
+const float16Type = 1;
+const elementBytes = 4;
+
+type AttentionNode = NodeOf<'attention'>;
+
+/**
+ * Writes the step's keys and values into the KV arena, then attends segment by segment: sequences share no cells, so nothing masked is walked.
+ * The arena views are pointed at their slots before each run.
+ */
+export function lowerAttention(state: LoweringState, node: AttentionNode): Tensor {
+  writeKv(state, node);
+  const { heads, valueHeadDimension } = node.attributes;
+  const width = heads * valueHeadDimension;
+  const extended = extendedTarget(state, node, width);
+  const results = state.segments.map((segment) => attend(state, node, segment, extended));
+  if (extended) {
+    state.extendedInPlace.add(node.id);
+    const joined = state.ggml.ggml_new_tensor_2d(state.context, 0, width, state.shape.tokens);
+    const bytes = extended.rowBytes * state.shape.tokens;
+    placeRows(state, joined, extended.address, [extended.rowBytes, bytes, bytes]);
+    return joined;
+  }
+  return results.reduce((joined, result) => state.ggml.ggml_concat(state.context, joined, result, 1));
+}
+
+/** The extended input to write into, if the next linear is the only reader and wants one. */
+function extendedTarget(state: LoweringState, node: AttentionNode, width: number): ExtendedInput | undefined {
+  const [reader, ...others] = state.consumers[node.id] ?? [];
+  const next = state.fused.graph.nodes.find((other) => other.id > node.id && other.op === 'linear');
+  if (reader?.op !== 'linear' || others.length > 0 || reader !== next) return undefined;
+  const weight = state.node(reader.inputs[1] ?? -1);
+  const wants = weight.op === 'weight' && state.parts.weights.matrix(weight.attributes.name).extraColumns > 0;
+  return wants ? state.parts.workspace.extendedInput(width) : undefined;
+}
+
+function writeKv(state: LoweringState, node: AttentionNode): void {
+  const { kvHeads, headDimension, valueHeadDimension } = node.attributes;
+  const keys = {
+    tensor: wholeRows(state, state.input(node, 1)),
+    elements: kvHeads * headDimension,
+    offset: 0,
+  };
+  const layout = definite(state.parts.kv.layers[node.attributes.layer], 'a KV layer');
+  const values = {
+    tensor: wholeRows(state, state.input(node, 2)),
+    elements: kvHeads * valueHeadDimension,
+    offset: layout.valueOffset,
+  };
+  if (areNeighbours(keys.tensor, values.tensor, keys.elements)) {
+    setRows(state, node, { ...keys, elements: keys.elements + values.elements });
+    return;
+  }
+  setRows(state, node, keys);
+  setRows(state, node, values);
+}
+
+/** The tensor with the heads of each row side by side. */
+function wholeRows(state: LoweringState, tensor: Tensor): Tensor {
+  const [dimension] = dimensionsOf(tensor);
+  return stridesOf(tensor)[1] === dimension * elementBytes
+    ? tensor
+    : state.ggml.ggml_cont(state.context, tensor);
+}
+
+/** Whether each row's values follow its keys in memory, as columns of one stacked linear do: then one op writes both. */
+function areNeighbours(keys: Tensor, values: Tensor, keyElements: number): boolean {
+  const root = readMember(keys, tensorOffsets.viewSource);
+  if (root === 0n || root !== readMember(values, tensorOffsets.viewSource)) return false;
+  const gap = readMember(values, tensorOffsets.viewOffset) - readMember(keys, tensorOffsets.viewOffset);
+  return gap === BigInt(keyElements * elementBytes) && stridesOf(keys)[2] === stridesOf(values)[2];
+}
+
+interface KvPart {
+  tensor: Tensor;
+  elements: number;
+  /** Bytes into the arena's row. */
+  offset: number;
+}
+
+function setRows(state: LoweringState, node: AttentionNode, part: KvPart): void {
+  const { ggml, context, parts } = state;
+  const { kv } = parts;
+  const layout = definite(kv.layers[node.attributes.layer], 'a KV layer');
+  const { tokens } = state.shape;
+  const rowStride = stridesOf(part.tensor)[2];
+  const rows = ggml.ggml_view_4d(
+    context,
+    part.tensor,
+    part.elements,
+    tokens,
+    1,
+    1,
+    rowStride,
+    rowStride * tokens,
+    rowStride * tokens,
+    0,
+  );
+  const arenaRows = Math.floor((kv.bytes - layout.offset - part.offset) / layout.rowBytes);
+  const arena = ggml.ggml_new_tensor_2d(context, parts.kvTypeId, part.elements, arenaRows);
+  const bytes = arenaRows * layout.rowBytes;
+  setMember(arena, tensorOffsets.nb + 8, layout.rowBytes);
+  setMember(arena, tensorOffsets.nb + 16, bytes);
+  setMember(arena, tensorOffsets.nb + 24, bytes);
+  ggml.ggml_backend_tensor_alloc(kv.buffer, arena, BigInt(kv.address + layout.offset + part.offset));
+  state.expand(ggml.ggml_set_rows(context, arena, rows, state.rowIndices(layout.rowClass)));
+}
+
+/** One segment's attention: [rows, heads · valueHeadDimension], or written into `extended`. */
+function attend(
+  state: LoweringState,
+  node: AttentionNode,
+  segment: SegmentTensors,
+  extended: ExtendedInput | undefined,
+): Tensor {
+  const { ggml, context } = state;
+  const { heads, headDimension, valueHeadDimension, scale, softcap } = node.attributes;
+  const q = state.input(node, 0);
+  const [, headStride, rowStride] = stridesOf(q);
+  const { rows } = segment;
+  const queries = ggml.ggml_view_4d(
+    context,
+    q,
+    headDimension,
+    rows,
+    heads,
+    1,
+    rowStride,
+    headStride,
+    rowStride * rows,
+    rowStride * segment.firstRow,
+  );
+  const { keys, values } = newViews(state, node, segment);
+  const mask = rows > 1 ? maskOf(state, node, segment) : null;
+  const result = ggml.ggml_flash_attn_ext(context, queries, keys, values, mask, scale, 0, softcap ?? 0);
+  const width = heads * valueHeadDimension;
+  if (extended && rows === 1) {
+    state.parts.workspace.place(result, extended.address + segment.firstRow * extended.rowBytes);
+  }
+  state.expand(result);
+  const flat = ggml.ggml_reshape_4d(context, result, width, rows, 1, 1);
+  return extended && rows > 1 ? copyRows(state, flat, extended, segment.firstRow, rows, width) : flat;
+}
+
+/** The segment's keys and values as the kernel reads them: [kvHeads, positions, dimension], one position for now. */
+function newViews(
+  state: LoweringState,
+  node: AttentionNode,
+  segment: SegmentTensors,
+): { keys: Tensor; values: Tensor } {
+  const { ggml, context, parts } = state;
+  const { kv, kvTypeId } = parts;
+  const { layer, kvHeads, headDimension, valueHeadDimension } = node.attributes;
+  const layout = definite(kv.layers[layer], 'a KV layer');
+  const view = (dimension: number, offset: number) => {
+    const tensor = ggml.ggml_new_tensor_3d(context, kvTypeId, dimension, 1, kvHeads);
+    setMember(tensor, tensorOffsets.nb + 8, layout.rowBytes);
+    setMember(tensor, tensorOffsets.nb + 16, dimension * kv.elementBytes);
+    setMember(tensor, tensorOffsets.nb + 24, layout.rowBytes);
+    ggml.ggml_backend_tensor_alloc(kv.buffer, tensor, BigInt(kv.address + layout.offset + offset));
+    return tensor;
+  };
+  const views = { keys: view(headDimension, 0), values: view(valueHeadDimension, layout.valueOffset) };
+  segment.views.push({ layer, ...views });
+  return views;
+}
+
+function maskOf(state: LoweringState, node: AttentionNode, segment: SegmentTensors): Tensor {
+  const windowClass = state.parts.windows.indexOf(node.attributes.window);
+  const known = segment.masks[windowClass];
+  if (known) return known;
+  const mask = state.ggml.ggml_new_tensor_2d(state.context, float16Type, 1, segment.rows);
+  state.parts.workspace.place(mask, state.parts.workspace.maskAddress(0));
+  segment.masks[windowClass] = mask;
+  return mask;
+}

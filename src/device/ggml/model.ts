@@ -1,0 +1,226 @@
+import { assert } from '../../base/errors.ts';
+import { dtypes } from '../../graph/dtype.ts';
+import type { BatchShape } from '../../graph/graph.ts';
+import type { DeviceModel, DeviceModelOptions, DeviceModelSource, StepBatch, StepResult } from '../device.ts';
+import { DeviceError } from '../errors.ts';
+import { checkBatch } from './check-batch.ts';
+import { Compute } from './compute.ts';
+import { Executable } from './executable.ts';
+import { type FusedGraph, fuse } from './fusion.ts';
+import type { GraphAllocator } from './handles.ts';
+import { KvArena } from './kv-arena.ts';
+import type { GgmlLibrary } from './library.ts';
+import type { ModelParts } from './lowering.ts';
+import { ModelWeights } from './weights.ts';
+import { Workspace } from './workspace.ts';
+
+/** Recorded graphs kept for reuse, least recently used dropped first: one for every mix of segment lengths. */
+export const executablesMax = 64;
+
+/** Where a step's time went, in nanoseconds, for `bench/device-step.ts`. */
+export interface StepTimes {
+  /** Recording and laying out, when the shape was new. */
+  recordNs: number;
+  /** Checking, writing inputs, pointing attention at its slots. */
+  inputsNs: number;
+  computeNs: number;
+  /** Picking tokens, or viewing logits. */
+  outputNs: number;
+}
+
+export interface GgmlModelSettings {
+  /** How long workers spin for the next step before they sleep: 0 (not at all) to 100. */
+  poll: number;
+  /** Whether to store weights in the order of faster kernels where there are some. */
+  repack: boolean;
+}
+
+/** A model on ggml's CPU backend. */
+export class GgmlModel implements DeviceModel {
+  readonly weightBytes: number;
+  readonly kvBytesPerPosition: number;
+  readonly times: StepTimes = { recordNs: 0, inputsNs: 0, computeNs: 0, outputNs: 0 };
+  readonly parts: ModelParts;
+  readonly #source: DeviceModelSource;
+  readonly #options: DeviceModelOptions;
+  readonly #allocator: GraphAllocator;
+  readonly #compute: Compute;
+  readonly #executables = new Map<string, Executable>();
+  #allocatedBytes = 0;
+  #open = true;
+
+  constructor(
+    library: GgmlLibrary,
+    source: DeviceModelSource,
+    options: DeviceModelOptions,
+    settings: GgmlModelSettings,
+  ) {
+    this.#source = source;
+    this.#options = options;
+    const { ggml } = library;
+    const weights = new ModelWeights(library, source.weights, settings.repack);
+    const probe = fuse(source.record({ tokens: 1, segmentRows: [1], outputRows: 1 }), (names) =>
+      weights.canStack(names),
+    );
+    weights.place(probe.graph, probe.stacked);
+    const kv = new KvArena(library, source.kv, {
+      slots: options.slots,
+      contextLength: source.contextLength,
+      dtype: options.kvDtype,
+    });
+    const windows = [...new Set(source.kv.layers.map((layer) => layer.window))];
+    const workspace = new Workspace(library, {
+      batchTokensMax: options.batchTokensMax,
+      contextLength: source.contextLength,
+      rowClasses: kv.rowClasses.length,
+      windowClasses: windows.length,
+      extendedWidths: weights.extendedWidths,
+    });
+    this.parts = { library, weights, workspace, kv, windows, kvTypeId: dtypes[options.kvDtype].ggmlId };
+    this.weightBytes = weights.bytes;
+    this.kvBytesPerPosition = kv.bytesPerPosition;
+    this.#allocator = ggml.ggml_gallocr_new(library.cpuBufferType);
+    this.#compute = new Compute(library, options.threads, settings.poll);
+    this.#reserve();
+  }
+
+  /** Lays out the largest step once, so that the shared activation buffer need not grow (which would drop every recorded graph). */
+  #reserve(): void {
+    const tokens = Math.min(this.#options.batchTokensMax, this.#source.contextLength);
+    const outputRows = Math.min(tokens, this.#options.slots);
+    this.#executable({ tokens, segmentRows: [tokens], outputRows });
+  }
+
+  run(batch: StepBatch): StepResult {
+    assert(this.#open, 'an open model');
+    const started = process.hrtime.bigint();
+    checkBatch(batch, {
+      vocabularySize: this.#source.vocabularySize,
+      contextLength: this.#source.contextLength,
+      slots: this.#options.slots,
+      batchTokensMax: this.#options.batchTokensMax,
+    });
+    const segmentRows = batch.segments.map((segment) => segment.rows);
+    const executable = this.#executable({
+      tokens: batch.tokens.length,
+      segmentRows,
+      outputRows: batch.outputRows.length,
+    });
+    const recorded = process.hrtime.bigint();
+    this.#writeInputs(batch);
+    executable.bind(batch);
+    const bound = process.hrtime.bigint();
+    this.#compute.run(executable.target);
+    const computed = process.hrtime.bigint();
+    const output = this.#output(batch, executable);
+    this.times.recordNs = Number(recorded - started);
+    this.times.inputsNs = Number(bound - recorded);
+    this.times.computeNs = Number(computed - bound);
+    this.times.outputNs = Number(process.hrtime.bigint() - computed);
+    return { output, computeNs: this.times.computeNs };
+  }
+
+  #executable(shape: BatchShape): Executable {
+    const key = `${shape.segmentRows.join()}|${shape.outputRows}`;
+    const known = this.#executables.get(key);
+    if (known) {
+      this.#executables.delete(key);
+      this.#executables.set(key, known);
+      return known;
+    }
+    const fused: FusedGraph = fuse(this.#source.record(shape), (names) => this.parts.weights.canStack(names));
+    const executable = new Executable(this.parts, fused, shape, this.#allocator);
+    this.#noteAllocation();
+    this.#executables.set(key, executable);
+    for (const [oldest, old] of this.#executables) {
+      if (this.#executables.size <= executablesMax) break;
+      this.#executables.delete(oldest);
+      old.close();
+    }
+    return executable;
+  }
+
+  /** A grown activation buffer has moved: graphs laid out in the old one are void. */
+  #noteAllocation(): void {
+    const bytes = this.parts.library.ggml.ggml_gallocr_get_buffer_size(this.#allocator, 0);
+    if (bytes === this.#allocatedBytes) return;
+    this.#allocatedBytes = bytes;
+    for (const executable of this.#executables.values()) executable.close();
+    this.#executables.clear();
+  }
+
+  #writeInputs(batch: StepBatch): void {
+    const { workspace, kv } = this.parts;
+    workspace.tokens.set(batch.tokens);
+    workspace.positions.set(batch.positions);
+    workspace.outputRows.set(batch.outputRows);
+    for (let rowClass = 0; rowClass < kv.rowClasses.length; rowClass++) {
+      const slotRows = kv.slotBytes / (kv.rowClasses[rowClass] as number);
+      const indices = workspace.rowIndices[rowClass] as Uint32Array;
+      let row = 0;
+      for (const segment of batch.segments) {
+        const first = segment.slot * slotRows + segment.kvLength - segment.rows;
+        for (let i = 0; i < segment.rows; i++, row++) {
+          indices[2 * row] = (first + i) % 2 ** 32;
+          indices[2 * row + 1] = (first + i) / 2 ** 32;
+        }
+      }
+    }
+  }
+
+  #output(batch: StepBatch, executable: Executable): StepResult['output'] {
+    const rows = batch.outputRows.length;
+    const { vocabularySize } = this.#source;
+    const logits = rows === 0 ? new Float32Array(0) : executable.logits(rows, vocabularySize);
+    if (batch.want === 'logits') return { kind: 'logits', logits };
+    const tokens = new Int32Array(rows);
+    for (let row = 0; row < rows; row++) tokens[row] = argmax(logits, row * vocabularySize, vocabularySize);
+    return { kind: 'tokens', tokens };
+  }
+
+  copySlot(from: number, to: number, length: number): void {
+    const { slots } = this.#options;
+    const inside = (slot: number) => Number.isInteger(slot) && slot >= 0 && slot < slots;
+    const fits = Number.isInteger(length) && length >= 0 && length <= this.#source.contextLength;
+    if (!inside(from) || !inside(to) || from === to || !fits) {
+      throw new DeviceError(
+        'DEVICE_BATCH_INVALID',
+        `cannot copy ${length} positions of slot ${from} to ${to} of ${slots}`,
+      );
+    }
+    this.parts.kv.copySlot(from, to, length);
+  }
+
+  releaseSlot(slot: number): void {
+    if (!Number.isInteger(slot) || slot < 0 || slot >= this.#options.slots) {
+      throw new DeviceError('DEVICE_BATCH_INVALID', `cannot release slot ${slot} of ${this.#options.slots}`);
+    }
+    this.parts.kv.releaseSlot(slot);
+  }
+
+  close(): void {
+    if (!this.#open) return;
+    this.#open = false;
+    for (const executable of this.#executables.values()) executable.close();
+    this.#executables.clear();
+    this.#compute.close();
+    this.parts.library.ggml.ggml_gallocr_free(this.#allocator);
+    this.parts.workspace.close();
+    this.parts.kv.close();
+    this.parts.weights.close();
+  }
+}
+
+/** The first index of the largest value. */
+function argmax(values: Float32Array, start: number, length: number): number {
+  let best = start;
+  let largest = values[start] as number;
+  for (let index = start + 1; index < start + length; index++) {
+    const value = values[index] as number;
+    if (value > largest) {
+      largest = value;
+      best = index;
+    }
+  }
+  return best - start;
+}

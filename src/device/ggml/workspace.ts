@@ -1,0 +1,163 @@
+import { DeviceError } from '../errors.ts';
+import { extensionColumns, extensionSums } from './extension.ts';
+import type { Buffer, Context, Tensor } from './handles.ts';
+import type { GgmlLibrary } from './library.ts';
+import { MemoryMap } from './memory.ts';
+
+const alignmentBytes = 64;
+/** Masks of one step; a typed array can hold no more. */
+const maskBytesMax = 4 * 1024 ** 3;
+/** Mask memory that stays resident between steps. */
+const maskBytesKept = 16 * 1024 * 1024;
+
+export interface WorkspaceSizes {
+  batchTokensMax: number;
+  contextLength: number;
+  /** Distinct KV row sizes: each has its own row indices. */
+  rowClasses: number;
+  /** Distinct attention windows (no window is one of them): each has its own masks. */
+  windowClasses: number;
+  /** Input widths of extended matrices (see `extension.ts`). */
+  extendedWidths: readonly number[];
+}
+
+/** Inputs wide enough for an extended matrix: [batchTokensMax, width + extra] float32, block sums behind the inputs. */
+export interface ExtendedInput {
+  address: number;
+  rowBytes: number;
+  width: number;
+  columns: number;
+}
+
+/**
+ * Memory at fixed addresses that every executable of a model shares: what a step's inputs are written to, and activations that one op
+ * writes and the next one reads. Steps never overlap, so neither do their uses.
+ */
+export class Workspace {
+  readonly tokens: Int32Array;
+  readonly positions: Int32Array;
+  readonly outputRows: Int32Array;
+  /** By row class: KV rows that the step writes, as pairs of 32-bit words (ggml takes i64). */
+  readonly rowIndices: readonly Uint32Array[];
+  readonly masks: Uint16Array;
+  readonly buffer: Buffer;
+  readonly #library: GgmlLibrary;
+  readonly #map: MemoryMap;
+  readonly #offsets: {
+    tokens: number;
+    positions: number;
+    outputRows: number;
+    indices: number[];
+    sums: number;
+    masks: number;
+  };
+  readonly #extended = new Map<number, ExtendedInput>();
+  #maskBytesUsed = 0;
+
+  constructor(library: GgmlLibrary, sizes: WorkspaceSizes) {
+    const { batchTokensMax, contextLength, rowClasses, windowClasses, extendedWidths } = sizes;
+    this.#library = library;
+    let end = 0;
+    const take = (bytes: number) => {
+      const start = end;
+      end += Math.ceil(bytes / alignmentBytes) * alignmentBytes;
+      return start;
+    };
+    const maskBytes = batchTokensMax * contextLength * windowClasses * 2;
+    if (maskBytes > maskBytesMax) {
+      const problem = `attention masks of ${batchTokensMax} rows by ${contextLength} positions take ${maskBytes} bytes`;
+      throw new DeviceError(
+        'DEVICE_OUT_OF_MEMORY',
+        `${problem}: use fewer batch tokens or a shorter context`,
+      );
+    }
+    const sums = extensionSums();
+    this.#offsets = {
+      tokens: take(batchTokensMax * 4),
+      positions: take(batchTokensMax * 4),
+      outputRows: take(batchTokensMax * 4),
+      indices: Array.from({ length: rowClasses }, () => take(batchTokensMax * 8)),
+      sums: take(sums.byteLength),
+      masks: take(maskBytes),
+    };
+    const extended = extendedWidths.map((width) => {
+      const columns = width + extensionColumns(width);
+      return { width, columns, rowBytes: columns * 4, offset: take(columns * 4 * batchTokensMax) };
+    });
+    this.#map = MemoryMap.anonymous(end, `the workspace of ${batchTokensMax} tokens a step`);
+    this.buffer = library.ggml.ggml_backend_cpu_buffer_from_ptr(BigInt(this.#map.address), this.#map.bytes);
+    for (const { width, columns, rowBytes, offset } of extended) {
+      this.#extended.set(width, { address: this.#map.address + offset, rowBytes, width, columns });
+    }
+    const ints = (offset: number) => new Int32Array(this.#map.view(offset, batchTokensMax * 4));
+    this.tokens = ints(this.#offsets.tokens);
+    this.positions = ints(this.#offsets.positions);
+    this.outputRows = ints(this.#offsets.outputRows);
+    this.rowIndices = this.#offsets.indices.map(
+      (offset) => new Uint32Array(this.#map.view(offset, batchTokensMax * 8)),
+    );
+    this.masks = new Uint16Array(this.#map.view(this.#offsets.masks, maskBytes));
+    new Float32Array(this.#map.view(this.#offsets.sums, sums.byteLength)).set(sums);
+  }
+
+  extendedInput(width: number): ExtendedInput | undefined {
+    return this.#extended.get(width);
+  }
+
+  /** A batch input by its graph name, as a tensor of `rows` i32. */
+  input(context: Context, name: string, rows: number): Tensor | undefined {
+    const offset = {
+      tokens: this.#offsets.tokens,
+      positions: this.#offsets.positions,
+      outputRows: this.#offsets.outputRows,
+    }[name];
+    if (offset === undefined) return undefined;
+    return this.place(
+      this.#library.ggml.ggml_new_tensor_1d(context, int32Type, rows),
+      this.#map.address + offset,
+    );
+  }
+
+  /** The KV rows that the step writes, in one row class: [rows] i64. */
+  indices(context: Context, rowClass: number, rows: number): Tensor {
+    const offset = this.#offsets.indices[rowClass] ?? 0;
+    return this.place(
+      this.#library.ggml.ggml_new_tensor_1d(context, int64Type, rows),
+      this.#map.address + offset,
+    );
+  }
+
+  /** The [32, 2] matrix of block sums. */
+  sums(context: Context): Tensor {
+    const tensor = this.#library.ggml.ggml_new_tensor_2d(context, float32Type, 32, 2);
+    return this.place(tensor, this.#map.address + this.#offsets.sums);
+  }
+
+  maskAddress(element: number): number {
+    return this.#map.address + this.#offsets.masks + element * 2;
+  }
+
+  /** Gives a tensor an address in this workspace. */
+  place(tensor: Tensor, address: number): Tensor {
+    this.#library.ggml.ggml_backend_tensor_alloc(this.buffer, tensor, BigInt(address));
+    return tensor;
+  }
+
+  /** Says how much of the masks a step used, so that a long prefill does not keep its memory for ever. */
+  noteMaskElements(elements: number): void {
+    if (elements * 2 > this.#maskBytesUsed) this.#maskBytesUsed = elements * 2;
+    else if (this.#maskBytesUsed > maskBytesKept && elements === 0) {
+      this.#map.discard(this.#offsets.masks, this.#maskBytesUsed);
+      this.#maskBytesUsed = 0;
+    }
+  }
+
+  close(): void {
+    this.#library.ggml.ggml_backend_buffer_free(this.buffer);
+    this.#map.close();
+  }
+}
+
+const float32Type = 0;
+const int32Type = 26;
+const int64Type = 27;
