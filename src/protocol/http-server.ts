@@ -8,6 +8,7 @@ import Fastify, {
 import { type Clock, systemClock } from '../base/clock.ts';
 import { messageOf, NereidError } from '../base/errors.ts';
 import { bodyBytesMax } from '../base/limits.ts';
+import { Connections } from './connections.ts';
 import { httpStatusOf, ProtocolError, type ProtocolErrorCode } from './errors.ts';
 import { parseJsonBody } from './json-body.ts';
 import * as limits from './limits.ts';
@@ -66,7 +67,7 @@ declare module 'fastify' {
 /** A fastify instance with what every HTTP front end shares: limits, JSON bodies, error mapping, one log line a request, counts. */
 export function createHttpServer(options: HttpServerOptions): FastifyInstance {
   const { clock = systemClock } = options;
-  const busySockets = new WeakMap<Socket, number>();
+  const connections = new Connections();
   const app = Fastify({
     logger: false,
     bodyLimit: options.limits?.bodyBytesMax ?? bodyBytesMax,
@@ -77,13 +78,16 @@ export function createHttpServer(options: HttpServerOptions): FastifyInstance {
       maxHeaderSize: options.limits?.headerBytesMax ?? limits.headerBytesMax,
       headersTimeout: options.limits?.headersTimeoutMs ?? limits.headersTimeoutMs,
     },
-    // Streams end by themselves when the app closes; idle connections are closed.
-    forceCloseConnections: 'idle',
-    clientErrorHandler: (error, socket) => answerClientError(error, socket as Socket, busySockets, options),
+    clientErrorHandler: (error, socket) => answerClientError(error, socket as Socket, connections, options),
     frameworkErrors: (error, _request, reply) => {
       const { status, headers, body } = options.errorResponse(frameworkError(error));
       void (reply as unknown as FastifyReply).code(status).headers(headers).send(body);
     },
+  });
+  connections.watch(app.server);
+  app.addHook('preClose', (done) => {
+    connections.closeWhenIdle();
+    done();
   });
   app.server.maxConnections = options.limits?.socketsMax ?? limits.socketsMax;
   app.removeAllContentTypeParsers();
@@ -97,10 +101,8 @@ export function createHttpServer(options: HttpServerOptions): FastifyInstance {
   app.decorateRequest('exchange');
   app.addHook('onRequest', (request, reply, done) => {
     request.exchange = { arrivedNs: clock.nowNs(), log: {} };
-    const { socket } = request.raw;
-    busySockets.set(socket, (busySockets.get(socket) ?? 0) + 1);
+    connections.begin(request.raw.socket, reply.raw);
     reply.raw.once('close', () => {
-      busySockets.set(socket, (busySockets.get(socket) ?? 1) - 1);
       const status = reply.raw.writableFinished || reply.raw.headersSent ? reply.raw.statusCode : 499;
       logRequest(request, status, clock, options);
     });
@@ -167,12 +169,11 @@ function frameworkError(error: FastifyError): Error {
 function answerClientError(
   error: NodeJS.ErrnoException,
   socket: Socket,
-  busySockets: WeakMap<Socket, number>,
+  connections: Connections,
   options: HttpServerOptions,
 ): void {
   // Nothing can be said in the middle of another request's response.
-  const busy = (busySockets.get(socket) ?? 0) > 0;
-  if (error.code === 'ECONNRESET' || busy || !socket.writable) {
+  if (error.code === 'ECONNRESET' || connections.isResponding(socket) || !socket.writable) {
     socket.destroy();
     return;
   }

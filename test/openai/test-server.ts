@@ -16,6 +16,7 @@ export interface TestEngineOptions {
   stepMs?: number;
   contextLength?: number;
   slots?: number;
+  queuedRequestsMax?: number;
   tokenizer?: Tokenizer;
   model?: Partial<ServedModelOptions>;
 }
@@ -44,6 +45,7 @@ export async function testEngine(options: TestEngineOptions = {}): Promise<TestE
     device: 'null',
     ...size,
     slots,
+    queuedRequestsMax: options.queuedRequestsMax,
     batchTokensMax: 4096,
     kvBytesMax: slots * contextLength * deviceModel.kvBytesPerPosition,
   });
