@@ -3,12 +3,25 @@ import { assert, messageOf } from '../base/errors.ts';
 import { type AddedToken, AddedTokenSplitter } from './added-tokens.ts';
 import { BpeModel } from './bpe-model.ts';
 import { TokenizerError } from './errors.ts';
+import { normalizeInParts } from './mark-runs.ts';
 import { type Merge, mergesMax } from './merge-table.ts';
 import { gpt2Regex } from './pre-tokenizers.ts';
 import { translatedPreTokenizer } from './split-rules.ts';
 import { TokenList } from './token-list.ts';
 import { type Component, flatten, type TokenizerJson } from './tokenizer-json.ts';
 import type { Vocabulary } from './vocabulary.ts';
+
+/** What is used of the library. Its declarations import without suffixes, which TypeScript's nodenext cannot follow. */
+interface LibraryTokenizer {
+  readonly normalizer: ((text: string) => string) | null;
+  readonly pre_tokenizer: {
+    pre_tokenize_text(text: string, options: { section_index: number }): string[];
+  } | null;
+  readonly post_processor:
+    | ((tokens: string[], pair: null, addSpecialTokens: boolean) => { tokens: string[] })
+    | null;
+  readonly model: ((words: string[]) => string[]) | null;
+}
 
 /** Turns one pre-tokenized word into ids. */
 interface WordModel {
@@ -20,7 +33,7 @@ interface WordModel {
  * the `@huggingface/tokenizers` library's; BPE and the search for added tokens are ours (three times as fast, and linear on hostile text).
  */
 export class Pipeline {
-  readonly #library: Library;
+  readonly #library: LibraryTokenizer;
   readonly #vocabulary: Vocabulary;
   readonly #model: WordModel;
   readonly #added: readonly AddedToken[];
@@ -44,7 +57,7 @@ export class Pipeline {
       this.#vocabulary.ids.get(String(json.model.unk_token ?? '')) ?? Number(json.model.unk_id ?? -1);
     return {
       encodeWord: (word, out) => {
-        for (const token of model([word]) as string[]) {
+        for (const token of model([word])) {
           const id = this.#vocabulary.ids.get(token) ?? unknown;
           if (id >= 0) out.push(id);
         }
@@ -56,12 +69,13 @@ export class Pipeline {
   encode(text: string, parseSpecialTokens: boolean): Int32Array {
     const out = new TokenList();
     const { raw, normalized } = this.#splitter(parseSpecialTokens);
+    const normalizer = this.#library.normalizer;
     for (const [index, piece] of raw.split(text).entries()) {
       if (typeof piece !== 'string') {
         out.push(piece.id);
         continue;
       }
-      const clean = this.#library.normalizer ? (this.#library.normalizer(piece) as string) : piece;
+      const clean = normalizer ? normalizeInParts(piece, normalizer) : piece;
       for (const part of normalized.split(clean)) {
         if (typeof part === 'string') this.#encodePart(part, index, out);
         else out.push(part.id);
@@ -99,7 +113,7 @@ export class Pipeline {
         matched.filter((token) => !isNormalized(token)).map((token) => [token.content, token]),
       ),
       normalized: new AddedTokenSplitter(
-        matched.filter(isNormalized).map((token) => [String(normalizer?.(token.content)), token]),
+        matched.filter(isNormalized).map((token) => [normalizer?.(token.content) ?? token.content, token]),
       ),
     };
     this.#splitters.set(parseSpecialTokens, made);
@@ -116,7 +130,7 @@ function modelTypeOf(json: TokenizerJson): string {
 }
 
 /** The library's tokenizer with the parts that we do ourselves taken out. */
-function openLibrary(json: TokenizerJson, isBpe: boolean, byteLevel: boolean): Library {
+function openLibrary(json: TokenizerJson, isBpe: boolean, byteLevel: boolean): LibraryTokenizer {
   const model = isBpe ? { type: 'BPE', vocab: {}, merges: [] } : { ...json.model, type: modelTypeOf(json) };
   const parts = {
     normalizer: json.normalizer ?? null,
@@ -127,7 +141,7 @@ function openLibrary(json: TokenizerJson, isBpe: boolean, byteLevel: boolean): L
     model,
   };
   try {
-    return new Library(parts, {});
+    return new Library(parts, {}) as LibraryTokenizer;
   } catch (cause) {
     throw new TokenizerError('TOKENIZER_UNSUPPORTED', `tokenizer.json: ${messageOf(cause)}`, { cause });
   }
