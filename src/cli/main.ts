@@ -1,7 +1,7 @@
 import { Command, CommanderError } from 'commander';
+import { packageVersion } from '../base/package-version.ts';
 import { type CommandRow, commands } from './commands.ts';
 import { exitCodes, reportError } from './errors.ts';
-import { packageVersion } from './package-version.ts';
 
 const examples = `
 Examples:

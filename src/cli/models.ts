@@ -3,8 +3,8 @@ import { Command } from 'commander';
 import { Cache } from '../artifact/cache.ts';
 import { type CatalogEntry, describeSource, loadCatalog } from '../artifact/catalog.ts';
 import { localCopy } from '../artifact/resolve-model.ts';
-import { CliError } from './errors.ts';
 import { formatBytes } from './progress.ts';
+import { sizeOption } from './values.ts';
 
 const examples = `
 Examples:
@@ -22,9 +22,10 @@ export function createCommand(): Command {
     .option(
       '--prune <size>',
       'remove cached engines, longest unused first, until they take at most this (e.g. 500MB)',
+      sizeOption,
     )
     .addHelpText('after', examples)
-    .action(async (options: { json?: boolean; prune?: string }) => {
+    .action(async (options: { json?: boolean; prune?: number }) => {
       if (options.prune !== undefined) await prune(options.prune);
       else list(options.json ?? false);
     });
@@ -61,19 +62,9 @@ function describeEntry(entry: CatalogEntry, cache: Cache, defaultName: string) {
   return { name, aliases, description, licence, isDefault: name === defaultName, sources };
 }
 
-async function prune(size: string): Promise<void> {
+async function prune(bytesMax: number): Promise<void> {
   const cache = new Cache();
-  const removed = await cache.pruneEngines(parseSize(size));
+  const removed = await cache.pruneEngines(bytesMax);
   for (const path of removed) console.log(`removed ${path}`);
   console.log(`${removed.length} engines removed; the cache takes ${formatBytes(await cache.sizeBytes())}`);
-}
-
-const unitBytes: Record<string, number> = { '': 1, k: 1e3, m: 1e6, g: 1e9, t: 1e12 };
-
-/** Bytes of `2GB`, `500 MB`, `0`. @throws CliError */
-function parseSize(text: string): number {
-  const match = /^(\d+(?:\.\d+)?)\s*([kmgt]?)b?$/i.exec(text.trim());
-  const unit = unitBytes[(match?.[2] ?? '').toLowerCase()];
-  if (match && unit !== undefined) return Number(match[1]) * unit;
-  throw new CliError('CLI_VALUE_INVALID', `--prune takes a size such as 500MB or 2GB, not '${text}'`);
 }

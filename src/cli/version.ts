@@ -1,7 +1,7 @@
 import { Command } from 'commander';
+import { packageVersion } from '../base/package-version.ts';
 import { engineFormatVersion } from '../builder/manifest.ts';
 import { installedGgmlRelease } from '../device/ggml/release.ts';
-import { packageVersion } from './package-version.ts';
 
 /** `nereid version` */
 export function createCommand(): Command {

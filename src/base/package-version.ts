@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { packageRoot } from '../base/entry.ts';
+import { packageRoot } from './entry.ts';
 
 /** Nereid's own version, from its package.json. */
 export function packageVersion(): string {
