@@ -3,6 +3,12 @@ import { Socket } from 'node:net';
 import { streamBufferBytesMax } from '../base/limits.ts';
 
 /**
+ * Frames gathered for one write at most. Only an engine that runs far ahead of this process gets here; its readers should still see
+ * a stream and not lumps.
+ */
+const gatheredLengthMax = 4096;
+
+/**
  * Streams of one server whose frames wait to be sent. They are sent once a turn of the event loop, after everything that arrived
  * in it: one write (and one system call) a stream, however many steps of the engine the turn brought.
  */
@@ -11,7 +17,7 @@ let waiting: EventStream[] = [];
 function sendWaiting(): void {
   const streams = waiting;
   waiting = [];
-  for (const stream of streams) stream.flush();
+  for (const stream of streams) stream.flushQueued();
 }
 
 export interface EventStreamOptions {
@@ -70,6 +76,10 @@ export class EventStream {
   write(frames: string): void {
     if (this.#over) return;
     this.#pending += frames;
+    if (this.#pending.length >= gatheredLengthMax) {
+      this.flush();
+      return;
+    }
     if (this.#queued) return;
     this.#queued = true;
     if (waiting.push(this) === 1) setImmediate(sendWaiting);
@@ -91,9 +101,14 @@ export class EventStream {
     this.#pending = '';
   }
 
+  /** {@link flush} at the end of a turn. */
+  flushQueued(): void {
+    this.#queued = false;
+    this.flush();
+  }
+
   /** Sends what is pending now. */
   flush(): void {
-    this.#queued = false;
     if (this.#over || this.#pending === '') return;
     const frames = this.#pending;
     this.#pending = '';

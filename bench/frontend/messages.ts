@@ -1,0 +1,33 @@
+/** What the benchmark's processes say to each other over Node's IPC. */
+
+/** To the server process, once. */
+export interface ServerSetup {
+  kind: 'nereid' | 'bare';
+  tokenizerFolder: string;
+  vocabularySize: number;
+  contextLength: number;
+  streams: number;
+  /** Of the null device. */
+  stepMs: number;
+}
+
+export interface ServerReady {
+  port: number;
+}
+
+/** To the client process, for each run. */
+export interface ClientRun {
+  port: number;
+  streams: number;
+  tokens: number;
+}
+
+export interface ClientResult {
+  /** From the first request's first byte to the last stream's end. */
+  seconds: number;
+  /** Server-sent events with a token in them. */
+  events: number;
+  /** Reads of the socket: how far the server gathered events into writes. */
+  reads: number;
+  bytes: number;
+}

@@ -1,0 +1,47 @@
+/** The benchmark's server process: Nereid's front end with its engine process behind it, as `nereid serve` runs them, or the bare one. */
+import type { AddressInfo } from 'node:net';
+import type { FastifyInstance } from 'fastify';
+import pino from 'pino';
+import { messageOf } from '../../src/base/errors.ts';
+import { createFrontEnd } from '../../src/cli/serving/front-end.ts';
+import { EngineSupervisor } from '../../src/runtime/supervisor.ts';
+import { bareServer } from './bare-server.ts';
+import type { ServerReady, ServerSetup } from './messages.ts';
+
+async function nereidServer(setup: ServerSetup): Promise<FastifyInstance> {
+  const { vocabularySize, contextLength, tokenizerFolder, streams, stepMs } = setup;
+  const supervisor = await EngineSupervisor.start({
+    name: 'bench',
+    device: 'null',
+    deviceOptions: { 'step-ms': String(stepMs) },
+    nullModel: { vocabularySize, contextLength },
+    threads: 1,
+    slots: streams,
+    batchTokensMax: 2048,
+    kvDtype: 'f16',
+    kvBytesMax: 1024 ** 3,
+    prefixReuse: true,
+  });
+  const frontEnd = await createFrontEnd({
+    models: [{ name: 'bench', aliases: [], tokenizerFolder, clients: [supervisor.client] }],
+    logger: pino({ level: 'info' }, pino.destination({ dest: '/dev/null', sync: false })),
+    apiKeys: [],
+    notReadyReason: () => undefined,
+  });
+  return frontEnd.http;
+}
+
+async function start(setup: ServerSetup): Promise<void> {
+  const app = setup.kind === 'nereid' ? await nereidServer(setup) : bareServer();
+  await app.listen({ port: 0, host: '127.0.0.1' });
+  const ready: ServerReady = { port: (app.server.address() as AddressInfo).port };
+  process.send?.(ready);
+}
+
+process.once('message', (setup) => {
+  start(setup as ServerSetup).catch((error: unknown) => {
+    console.error(`server: ${messageOf(error)}`);
+    process.exit(1);
+  });
+});
+process.on('disconnect', () => process.exit(0));
