@@ -1,3 +1,4 @@
+import { messageOf, NereidError } from '../base/errors.ts';
 import { promptBytesMax } from '../base/limits.ts';
 import type { AddedToken } from './added-tokens.ts';
 import { TokenizerError } from './errors.ts';
@@ -51,10 +52,10 @@ export class JsonTokenizer implements Tokenizer {
     const specialMap = parseTokenizerConfig(files['special_tokens_map.json'] ?? '{}');
     const generation = parseGenerationConfig(files['generation_config.json'] ?? '{}');
     const added = addedTokensOf(json);
-    const rule = decodeRuleOf(json.decoder);
+    const rule = damaged(() => decodeRuleOf(json.decoder));
     this.#stripsFirstSpace = rule.stripsFirstSpace;
-    this.#vocabulary = new Vocabulary(vocabularyOf(json), added, rule);
-    this.#pipeline = new Pipeline(json, this.#vocabulary, added);
+    this.#vocabulary = damaged(() => new Vocabulary(vocabularyOf(json), added, rule));
+    this.#pipeline = damaged(() => new Pipeline(json, this.#vocabulary, added));
     const idOf = (token: string | undefined) => (token === undefined ? undefined : this.tokenId(token));
     const generationEos = [generation.eos_token_id ?? []].flat();
     this.bosTokenId =
@@ -75,7 +76,7 @@ export class JsonTokenizer implements Tokenizer {
   }
 
   #affixes(config: TokenizerConfig): { before: number[]; after: number[] } {
-    const affixes = this.#pipeline.affixes();
+    const affixes = damaged(() => this.#pipeline.affixes());
     if (!classesThatAddBos.test(config.tokenizer_class ?? '')) return affixes;
     const forced = (wanted: boolean | null | undefined, id: number | undefined, otherwise: number[]) => {
       if (typeof wanted !== 'boolean') return otherwise;
@@ -132,6 +133,20 @@ export class JsonTokenizer implements Tokenizer {
 
   token(id: number): string | undefined {
     return this.#vocabulary.token(id);
+  }
+}
+
+/** Whatever a damaged file makes our parts or the library's throw becomes one error that says what to do. */
+function damaged<T>(make: () => T): T {
+  try {
+    return make();
+  } catch (cause) {
+    if (cause instanceof NereidError) throw cause;
+    throw new TokenizerError(
+      'TOKENIZER_INVALID',
+      `tokenizer.json is damaged: ${messageOf(cause)}; fetch it again`,
+      { cause },
+    );
   }
 }
 

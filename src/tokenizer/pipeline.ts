@@ -6,7 +6,7 @@ import { TokenizerError } from './errors.ts';
 import { normalizeInParts } from './mark-runs.ts';
 import { type Merge, mergesMax } from './merge-table.ts';
 import { gpt2Regex } from './pre-tokenizers.ts';
-import { translatedPreTokenizer } from './split-rules.ts';
+import { checkedNormalizer, translatedPreTokenizer } from './split-rules.ts';
 import { TokenList } from './token-list.ts';
 import { type Component, flatten, type TokenizerJson } from './tokenizer-json.ts';
 import type { Vocabulary } from './vocabulary.ts';
@@ -97,6 +97,11 @@ export class Pipeline {
     const probe = '\u0000probe';
     const processed = this.#library.post_processor?.([probe], null, true)?.tokens ?? [probe];
     const at = processed.indexOf(probe);
+    if (at < 0)
+      throw new TokenizerError(
+        'TOKENIZER_INVALID',
+        'tokenizer.json: the post-processor drops the text; fetch the file again',
+      );
     const ids = (tokens: string[]) =>
       tokens.map((token) => this.#vocabulary.ids.get(token)).filter((id) => id !== undefined);
     return { before: ids(processed.slice(0, at)), after: ids(processed.slice(at + 1)) };
@@ -133,7 +138,7 @@ function modelTypeOf(json: TokenizerJson): string {
 function openLibrary(json: TokenizerJson, isBpe: boolean, byteLevel: boolean): LibraryTokenizer {
   const model = isBpe ? { type: 'BPE', vocab: {}, merges: [] } : { ...json.model, type: modelTypeOf(json) };
   const parts = {
-    normalizer: json.normalizer ?? null,
+    normalizer: checkedNormalizer(json.normalizer ?? null),
     pre_tokenizer: translatedPreTokenizer(unfoldByteLevel(json.pre_tokenizer, !byteLevel)),
     post_processor: json.post_processor ?? null,
     decoder: null,

@@ -35,6 +35,8 @@ const cases: [string, Component, string, string[]][] = [
     ['x', 'a-[.', 'y'],
   ],
   ['Digits are of any script', { type: 'Digits', individual_digits: false }, 'a1٢b', ['a', '1٢', 'b']],
+  ['Metaspace cuts before words', { type: 'Metaspace' }, 'a  b', ['▁a', '▁', '▁b']],
+  ['Metaspace without cuts', { type: 'Metaspace', split: false }, 'a  b', ['▁a▁▁b']],
   ['individual Digits', { type: 'Digits', individual_digits: true }, 'a12', ['a', '1', '2']],
   ['Punctuation', { type: 'Punctuation' }, 'a!?b', ['a', '!', '?', 'b']],
   ['contiguous Punctuation', { type: 'Punctuation', behavior: 'Contiguous' }, 'a!?b', ['a', '!?', 'b']],

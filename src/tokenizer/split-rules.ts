@@ -42,9 +42,18 @@ function translated(part: Component): Component {
       return split('\\S+', 'Removed', true);
     case 'Split':
       return translatedSplit(part);
+    case 'Metaspace':
+      return translatedMetaspace(part);
     default:
       return part;
   }
+}
+
+/** The library never cuts before the marks; `tokenizers` does unless told otherwise. */
+function translatedMetaspace(part: Component): Component {
+  if (part.split === false) return part;
+  const mark = literal(typeof part.replacement === 'string' ? part.replacement : '\u2581');
+  return { type: 'Sequence', pretokenizers: [part, translatedSplit(split(mark, 'MergedWithNext'))] };
 }
 
 function translatedSplit(part: Component): Component {
@@ -77,4 +86,17 @@ function translatedSplit(part: Component): Component {
 export function translatedPreTokenizer(preTokenizer: Component | null): Component | null {
   if (!preTokenizer) return null;
   return { type: 'Sequence', pretokenizers: flatten(preTokenizer).map(translated) };
+}
+
+/** @throws TokenizerError TOKENIZER_INVALID for a Replace without a pattern, which the library would only warn of */
+export function checkedNormalizer(normalizer: Component | null): Component | null {
+  for (const part of flatten(normalizer)) {
+    const { Regex, String: text } = (part.pattern ?? {}) as { Regex?: unknown; String?: unknown };
+    if (part.type === 'Replace' && typeof Regex !== 'string' && typeof text !== 'string')
+      throw new TokenizerError(
+        'TOKENIZER_INVALID',
+        'tokenizer.json: a Replace has no pattern; fetch the file again',
+      );
+  }
+  return normalizer;
 }

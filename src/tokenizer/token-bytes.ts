@@ -47,6 +47,7 @@ export function decodeRuleOf(decoder: Component | null | undefined): DecodeRule 
       `tokenizer.json: decoder '${name}' is not supported; known: ByteLevel, Metaspace, WordPiece, BPEDecoder and sequences of Replace, ByteFallback, Fuse, Strip`,
     );
   }
+  for (const part of parts) if (part.type === 'Replace') assertSpaceMark(part);
   const strip = byType.get('Strip');
   return {
     style: 'metaspace',
@@ -54,6 +55,16 @@ export function decodeRuleOf(decoder: Component | null | undefined): DecodeRule 
     stripsFirstSpace: strip?.content === ' ' && Number(strip.start) > 0,
     mark: metaspace,
   };
+}
+
+/** The only Replace that works token by token is the one from the metaspace to a space. */
+function assertSpaceMark(part: Component): void {
+  const pattern = (part.pattern ?? {}) as { String?: unknown };
+  if (pattern.String === metaspace && part.content === ' ') return;
+  throw new TokenizerError(
+    'TOKENIZER_UNSUPPORTED',
+    `tokenizer.json: a decoder that replaces ${JSON.stringify(part.pattern)} is not supported; only '${metaspace}' by a space`,
+  );
 }
 
 const encoder = new TextEncoder();
