@@ -40,13 +40,21 @@ export interface ErrorResponse {
 export function errorResponse(error: unknown): ErrorResponse {
   const status = httpStatusOf(error);
   const ours = error instanceof NereidError;
-  const message = ours ? error.message : 'internal error; the server log has the details';
+  const message = ours ? oneLine(error.message) : 'internal error; the server log has the details';
   const code = ours ? (openAiCodes[error.code] ?? error.code.toLowerCase()) : 'internal_error';
   const param = error instanceof ProtocolError ? (error.parameter ?? null) : null;
   const headers: Record<string, string> = {};
   if (status === 429 || status === 503) headers['retry-after'] = String(retryAfterSeconds);
   if (status === 401) headers['www-authenticate'] = 'Bearer';
   return { status, headers, body: { error: { message, type: typeOf(status), param, code } } };
+}
+
+const messageLengthMax = 1500;
+
+/** Parsers and templates quote what they were given: no control characters, and no more than anybody reads. */
+function oneLine(message: string): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what it removes
+  return message.slice(0, messageLengthMax).replace(/[\u0000-\u001f\u007f]+/g, ' ');
 }
 
 type Issue = z.core.$ZodIssue;
