@@ -1,0 +1,152 @@
+import type { BatchInputs, GraphBuilder, Value } from '../graph/builder.ts';
+import type { Architecture } from './architecture.ts';
+import { Config } from './config.ts';
+import type { GraphWeights } from './graph-weights.ts';
+import type { Hyperparameters } from './hyperparameters.ts';
+import { type MetadataOptions, readMetadata, writeMetadata } from './metadata.ts';
+import { decoderKv } from './rope-decoder.ts';
+import { feedForwardWidth, linearRows, vectorRow, type WeightRow, width } from './weight-map.ts';
+
+const metadata: MetadataOptions = { architecture: 'gpt2', ggufName: 'gpt2', norm: 'layer', rope: false };
+
+/** GPT-2: learned positions, LayerNorm, one fused q/k/v with bias, GELU. */
+export const architecture: Architecture = {
+  name: 'gpt2',
+  names: ['GPT2LMHeadModel'],
+  ggufName: 'gpt2',
+  hfPrefix: 'transformer.',
+  hyperparameters: (record) => hyperparametersFromConfig(new Config(record)),
+  hyperparametersFromGguf: (reader) => readMetadata(reader, metadata),
+  ggufMetadata: (p) => writeMetadata(p, metadata),
+  weights: weightRows(),
+  kv: decoderKv,
+  graphs: { decode },
+};
+
+function hyperparametersFromConfig(config: Config): Hyperparameters {
+  config.oneOf('activation_function', 'gelu_new', ['gelu_new', 'gelu_pytorch_tanh']);
+  if (!config.boolean('scale_attn_weights', true)) {
+    throw config.unsupported('scale_attn_weights', 'false', 'scores are scaled by 1/sqrt(head size)');
+  }
+  if (config.boolean('scale_attn_by_inverse_layer_idx', false)) {
+    throw config.unsupported('scale_attn_by_inverse_layer_idx', 'true', 'no layer has a scale of its own');
+  }
+  const modelWidth = config.count('n_embd');
+  const heads = config.count('n_head');
+  if (modelWidth % heads !== 0) {
+    throw config.unsupported('n_head', `${heads}`, `it must divide the width of ${modelWidth}`);
+  }
+  return {
+    architecture: 'gpt2',
+    layers: config.count('n_layer'),
+    width: modelWidth,
+    heads,
+    kvHeads: heads,
+    headDimension: modelWidth / heads,
+    feedForwardWidth: config.count('n_inner', 4 * modelWidth),
+    vocabularySize: config.count('vocab_size'),
+    contextLength: config.has('n_positions') ? config.count('n_positions') : config.count('n_ctx'),
+    normEpsilon: config.positive('layer_norm_epsilon', 1e-5),
+    tiedEmbeddings: config.boolean('tie_word_embeddings', true),
+  };
+}
+
+function weightRows(): WeightRow[] {
+  const norm = (logical: string, hf: string, gguf: string): WeightRow[] => [
+    vectorRow(`${logical}.weight`, `${hf}.weight`, `${gguf}.weight`, width),
+    vectorRow(`${logical}.bias`, `${hf}.bias`, `${gguf}.bias`, width),
+  ];
+  // Conv1D keeps its matrix as [in, out].
+  const convolution = { bias: 'required', transform: 'transpose' } as const;
+  const layer = 'layers.{i}';
+  const hf = 'transformer.h.{i}';
+  return [
+    {
+      logical: 'embedding.weight',
+      hf: 'transformer.wte.weight',
+      gguf: 'token_embd.weight',
+      shape: (p) => [p.vocabularySize, p.width],
+    },
+    {
+      logical: 'positionEmbedding.weight',
+      hf: 'transformer.wpe.weight',
+      gguf: 'position_embd.weight',
+      shape: (p) => [p.contextLength, p.width],
+    },
+    ...norm(`${layer}.attentionNorm`, `${hf}.ln_1`, 'blk.{i}.attn_norm'),
+    ...linearRows({
+      ...convolution,
+      logical: `${layer}.attention.qkv`,
+      hf: `${hf}.attn.c_attn`,
+      gguf: 'blk.{i}.attn_qkv',
+      rows: (p) => 3 * p.width,
+      columns: width,
+    }),
+    ...linearRows({
+      ...convolution,
+      logical: `${layer}.attention.o`,
+      hf: `${hf}.attn.c_proj`,
+      gguf: 'blk.{i}.attn_output',
+      rows: width,
+      columns: width,
+    }),
+    ...norm(`${layer}.feedForwardNorm`, `${hf}.ln_2`, 'blk.{i}.ffn_norm'),
+    ...linearRows({
+      ...convolution,
+      logical: `${layer}.feedForward.up`,
+      hf: `${hf}.mlp.c_fc`,
+      gguf: 'blk.{i}.ffn_up',
+      rows: feedForwardWidth,
+      columns: width,
+    }),
+    ...linearRows({
+      ...convolution,
+      logical: `${layer}.feedForward.down`,
+      hf: `${hf}.mlp.c_proj`,
+      gguf: 'blk.{i}.ffn_down',
+      rows: width,
+      columns: feedForwardWidth,
+    }),
+    ...norm('norm', 'transformer.ln_f', 'output_norm'),
+    {
+      logical: 'output.weight',
+      hf: 'lm_head.weight',
+      gguf: 'output.weight',
+      shape: (p) => [p.vocabularySize, p.width],
+      presence: 'tied',
+    },
+  ];
+}
+
+function decode(g: GraphBuilder, p: Hyperparameters, w: GraphWeights, batch: BatchInputs): Value {
+  const norm = (x: Value, name: string) =>
+    g.layerNorm(x, w.tensor(`${name}.weight`), w.tensor(`${name}.bias`), p.normEpsilon);
+  const positions = g.embedding(w.tensor('positionEmbedding.weight'), batch.positions);
+  let x = g.add(g.embedding(w.tensor('embedding.weight'), batch.tokens), positions);
+  for (let layer = 0; layer < p.layers; layer++) {
+    const name = `layers.${layer}`;
+    let attended = selfAttention(g, p, w, layer, norm(x, `${name}.attentionNorm`));
+    if (layer === p.layers - 1) {
+      // Nothing after the last layer's KV mixes rows, so only those whose logits are wanted go on.
+      attended = g.rows(attended, batch.outputRows);
+      x = g.rows(x, batch.outputRows);
+    }
+    x = g.add(x, g.linear(attended, w.linear(`${name}.attention.o`)));
+    const up = g.linear(norm(x, `${name}.feedForwardNorm`), w.linear(`${name}.feedForward.up`));
+    x = g.add(x, g.linear(g.gelu(up, 'tanh'), w.linear(`${name}.feedForward.down`)));
+  }
+  return g.linear(norm(x, 'norm'), w.linear('output'));
+}
+
+function selfAttention(g: GraphBuilder, p: Hyperparameters, w: GraphWeights, layer: number, x: Value): Value {
+  const qkv = g.linear(x, w.linear(`layers.${layer}.attention.qkv`));
+  const part = (index: number) => g.heads(g.slice(qkv, 1, index * p.width, (index + 1) * p.width), p.heads);
+  return g.attention(part(0), part(1), part(2), {
+    layer,
+    heads: p.heads,
+    kvHeads: p.heads,
+    headDimension: p.headDimension,
+    valueHeadDimension: p.headDimension,
+    scale: 1 / Math.sqrt(p.headDimension),
+  });
+}

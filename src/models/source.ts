@@ -1,0 +1,41 @@
+import { GraphBuilder } from '../graph/builder.ts';
+import type { BatchShape, Graph, KvSpec } from '../graph/graph.ts';
+import type { Architecture } from './architecture.ts';
+import { GraphWeights, type StoredWeight } from './graph-weights.ts';
+import type { Hyperparameters } from './hyperparameters.ts';
+import { bindWeights } from './weights.ts';
+
+/** What a device is given to run (its `DeviceModelSource`), for one model. */
+export interface ModelSource<W extends StoredWeight> {
+  record(shape: BatchShape): Graph;
+  weights: ReadonlyMap<string, W>;
+  kv: KvSpec;
+  vocabularySize: number;
+  contextLength: number;
+}
+
+/**
+ * Joins an architecture with a model's numbers and the tensors of its engine.
+ * @param weights by GGUF name; more than the model needs is fine
+ * @throws ModelError naming the tensor that is missing or has the wrong shape
+ */
+export function modelSource<W extends StoredWeight>(
+  architecture: Architecture,
+  hyperparameters: Hyperparameters,
+  weights: ReadonlyMap<string, W>,
+): ModelSource<W> {
+  const bound = bindWeights(architecture, hyperparameters, weights);
+  return {
+    record(shape) {
+      const builder = new GraphBuilder();
+      const batch = builder.batch(shape);
+      const graphWeights = new GraphWeights(builder, bound);
+      const logits = architecture.graphs.decode(builder, hyperparameters, graphWeights, batch);
+      return builder.finish({ logits });
+    },
+    weights,
+    kv: architecture.kv(hyperparameters),
+    vocabularySize: hyperparameters.vocabularySize,
+    contextLength: hyperparameters.contextLength,
+  };
+}
