@@ -72,7 +72,10 @@ class Side {
 
   constructor() {
     const path = fileURLToPath(new URL('./peers/child.ts', import.meta.url));
-    this.#child = fork(path, { execArgv: ['--import', import.meta.resolve('tsx')], serialization: 'advanced' });
+    this.#child = fork(path, {
+      execArgv: ['--import', import.meta.resolve('tsx')],
+      serialization: 'advanced',
+    });
   }
 
   ask(command: ChildCommand): Promise<ChildReply> {
@@ -104,7 +107,9 @@ class Side {
 }
 
 async function compare(modelName: string, modelPath: string): Promise<void> {
-  console.log(`\n${modelName} (${modelPath}), ${threads} threads, ${rounds} interleaved rounds: median [min … max]`);
+  console.log(
+    `\n${modelName} (${modelPath}), ${threads} threads, ${rounds} interleaved rounds: median [min … max]`,
+  );
   const nereid = new Side();
   const peer = new Side();
   try {
@@ -118,7 +123,8 @@ async function compare(modelName: string, modelPath: string): Promise<void> {
       for (let round = 0; round < rounds; round++) {
         // Alternate who goes first, so that neither always runs on a core the other has just heated.
         const order = round % 2 === 0 ? [own, others] : [others, own];
-        for (const series of order) series.push(bar.measure(await (series === own ? nereid : peer).run(bar.scenario)));
+        for (const series of order)
+          series.push(bar.measure(await (series === own ? nereid : peer).run(bar.scenario)));
       }
       const ratio = ratios(own, others);
       console.log(`  ${bar.name} (${bar.unit})`);

@@ -37,7 +37,8 @@ async function obey(command: ChildCommand): Promise<ChildReply> {
 process.on('message', (command: ChildCommand) => {
   obey(command).then(
     (reply) => process.send?.(reply),
-    (error: Error) => process.send?.({ kind: 'failed', message: error.stack ?? error.message } satisfies ChildReply),
+    (error: Error) =>
+      process.send?.({ kind: 'failed', message: error.stack ?? error.message } satisfies ChildReply),
   );
 });
 process.on('disconnect', () => process.exit(0));

@@ -1,38 +1,34 @@
-import { openEngine } from '../../src/builder/open-engine.ts';
-import { systemClock } from '../../src/base/clock.ts';
+import { openGguf } from '../../src/builder/open-engine.ts';
 import { devices } from '../../src/device/registry.ts';
-import { EngineCore } from '../../src/runtime/engine-core.ts';
 import { LocalEngine } from '../../src/runtime/local-engine.ts';
 import { greedySampling } from '../../src/runtime/types.ts';
-import { type Contender, type ContenderOptions, RunClock, type RunTimes, type Scenario } from './contender.ts';
+import {
+  type Contender,
+  type ContenderOptions,
+  RunClock,
+  type RunTimes,
+  type Scenario,
+} from './contender.ts';
 
 /** Nereid as a library in this process: the same scheduler, loop, sampler and device that `nereid serve` runs in its engine process. */
 export async function openContender(options: ContenderOptions): Promise<Contender> {
   const { threads, sequences, contextLength } = options;
-  const { source } = await openEngine(options.modelPath);
+  const { source } = await openGguf(options.modelPath);
   const device = await (await devices.load('ggml')).openDevice({});
   const model = await device.load(
     { ...source, contextLength },
     { slots: sequences, batchTokensMax: 512, kvDtype: 'f16', threads },
   );
-  const engine = new LocalEngine(
-    (emit) =>
-      new EngineCore(
-        model,
-        {
-          name: 'bench',
-          device: device.name,
-          vocabularySize: source.vocabularySize,
-          contextLength,
-          slots: sequences,
-          batchTokensMax: 512,
-          kvBytesMax: sequences * contextLength * model.kvBytesPerPosition,
-          prefixReuse: false,
-          clock: systemClock,
-        },
-        emit,
-      ),
-  );
+  const engine = new LocalEngine(model, {
+    name: 'bench',
+    device: device.name,
+    vocabularySize: source.vocabularySize,
+    contextLength,
+    slots: sequences,
+    batchTokensMax: 512,
+    kvBytesMax: sequences * contextLength * model.kvBytesPerPosition,
+    prefixReuse: false,
+  });
   let positionsMax = 0;
 
   function one(prompt: number[], generate: number, clock: RunClock): Promise<void> {

@@ -17,7 +17,8 @@ export interface EngineProcessConfiguration {
   /** Token budget of one step. */
   batchTokensMax: number;
   kvDtype: 'f16' | 'f32';
-  kvBytesMax: number;
+  /** Absent: {@link defaultKvBytes}. */
+  kvBytesMax?: number;
   /** Positions a sequence, if less than the engine's own. */
   contextLength?: number;
   prefixReuse: boolean;

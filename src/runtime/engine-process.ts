@@ -6,16 +6,19 @@
 
 import { systemClock } from '../base/clock.ts';
 import { messageOf, NereidError } from '../base/errors.ts';
-import { openEngine } from '../builder/open-engine.ts';
 import type { DeviceModelSource } from '../device/device.ts';
 import { devices } from '../device/registry.ts';
 import { EngineCore } from './engine-core.ts';
 import type { EngineProcessConfiguration, EngineProcessMessage } from './engine-process-messages.ts';
 import { EngineServer } from './engine-server.ts';
+import { defaultKvBytes } from './kv-memory.ts';
 import { dieWithParent } from './parent-death.ts';
 
 async function loadSource(configuration: EngineProcessConfiguration): Promise<DeviceModelSource> {
-  if (configuration.engineFolder !== undefined) return (await openEngine(configuration.engineFolder)).source;
+  if (configuration.engineFolder !== undefined) {
+    const { openEngine } = await import('../builder/open-engine.ts');
+    return (await openEngine(configuration.engineFolder)).source;
+  }
   const { nullModelSource } = await import('../device/null/index.ts');
   return nullModelSource(configuration.nullModel);
 }
@@ -25,8 +28,10 @@ async function start(configuration: EngineProcessConfiguration): Promise<void> {
   const device = await deviceModule.openDevice(configuration.deviceOptions);
   const source = await loadSource(configuration);
   const contextLength = Math.min(source.contextLength, configuration.contextLength ?? source.contextLength);
-  const { slots, batchTokensMax, kvDtype, threads, kvBytesMax, prefixReuse } = configuration;
+  const { slots, batchTokensMax, kvDtype, threads, prefixReuse } = configuration;
   const model = await device.load({ ...source, contextLength }, { slots, batchTokensMax, kvDtype, threads });
+  const kvBytesMax =
+    configuration.kvBytesMax ?? defaultKvBytes(slots, contextLength, model.kvBytesPerPosition);
   const server = new EngineServer(
     (emit) =>
       new EngineCore(

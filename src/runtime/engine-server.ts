@@ -22,6 +22,7 @@ interface Connection {
   socket: Socket;
   /** Ids of requests with sequences still running, with how many. */
   running: Map<number, number>;
+  statisticsSentMs: number;
 }
 
 /**
@@ -37,7 +38,6 @@ export class EngineServer {
   #heartbeatMs = 0;
   #nextConnection = 0;
   #looping = false;
-  #statisticsSentMs = 0;
 
   /**
    * @param makeCore is given the sink for each step's events
@@ -68,7 +68,12 @@ export class EngineServer {
   }
 
   #accept(socket: Socket): void {
-    const connection: Connection = { number: this.#nextConnection++, socket, running: new Map() };
+    const connection: Connection = {
+      number: this.#nextConnection++,
+      socket,
+      running: new Map(),
+      statisticsSentMs: 0,
+    };
     this.#connections.set(connection.number, connection);
     socket.on('error', () => socket.destroy());
     socket.on('close', () => this.#disconnect(connection));
@@ -154,8 +159,8 @@ export class EngineServer {
 
   #send(connection: Connection, events: SequenceEvent[]): void {
     const nowMs = performance.now();
-    const isDue = nowMs - this.#statisticsSentMs >= statisticsIntervalMs;
-    if (isDue) this.#statisticsSentMs = nowMs;
+    const isDue = nowMs - connection.statisticsSentMs >= statisticsIntervalMs;
+    if (isDue) connection.statisticsSentMs = nowMs;
     writeFrame(connection.socket, packEvents(events, isDue ? this.#core.statistics() : undefined));
     if (connection.socket.writableLength > frontEndBufferBytesMax) connection.socket.destroy();
   }

@@ -1,35 +1,117 @@
 import type { Logger } from 'pino';
 import { ensureEngine } from '../../artifact/resolver.ts';
-import { readEngine } from '../../builder/engine-folder.ts';
-import { EngineSupervisor } from '../../runtime/supervisor.ts';
-import { openTokenizer } from '../../tokenizer/open.ts';
+import { readEngine, tokenizerFolderName } from '../../builder/engine-folder.ts';
+import type { Reporter } from '../../builder/reporter.ts';
+import { EngineSupervisor, type SupervisorEvent } from '../../runtime/supervisor.ts';
 import { type ServeOptions, threadsPerEngine } from './options.ts';
 
-/** One model's engines, running. */
+/** One model with its engine processes running. */
 export interface RunningModel {
   name: string;
-  engineFolder: string;
+  aliases: string[];
   tokenizerFolder: string;
   supervisors: EngineSupervisor[];
 }
 
+/** What a model needs before its engines start; the slow part, where it must be downloaded or built. */
+interface PreparedModel {
+  name: string;
+  aliases: string[];
+  engineFolder: string;
+  tokenizerFolder: string;
+  vocabularySize: number;
+  contextLength: number;
+  kvDtype: 'f16' | 'f32';
+}
+
 /**
  * Resolves and, where needed, builds each model's engine, then starts its engine processes.
- * @throws NereidError from whichever layer says no; nothing is left running
+ * @throws NereidError from whichever layer says no; nothing is left running then
  */
-export async function startModels(options: ServeOptions, logger: Logger): Promise<RunningModel[]> {
-  const enginesInAll = options.models.length * options.engines;
-  const running: RunningModel[] = [];
-  try {
-    for (const reference of options.models) running.push(await startModel(reference, options, enginesInAll, logger));
-  } catch (thrown) {
-    await stopModels(running, 0);
-    throw thrown;
-  }
-  return running;
+export async function startModels(
+  options: ServeOptions,
+  logger: Logger,
+  reporter: Reporter,
+  signal: AbortSignal,
+): Promise<RunningModel[]> {
+  const prepared: PreparedModel[] = [];
+  for (const reference of options.models) prepared.push(await prepare(reference, options, reporter, signal));
+  const threads = threadsPerEngine(options.threads, prepared.length * options.engines);
+  const started = await Promise.allSettled(
+    prepared.map((model) => startModel(model, options, threads, logger)),
+  );
+  const running = started.flatMap((outcome) => (outcome.status === 'fulfilled' ? [outcome.value] : []));
+  const failure = started.find((outcome) => outcome.status === 'rejected');
+  if (!failure) return running;
+  await stopModels(running, 0);
+  throw failure.reason;
 }
 
 /** Drains and ends every engine. */
 export async function stopModels(models: readonly RunningModel[], drainTimeoutMs: number): Promise<void> {
-  await Promise.all(models.flatMap(({ supervisors }) => supervisors.map((one) => one.close({ drainTimeoutMs }))));
+  await Promise.all(
+    models.flatMap(({ supervisors }) => supervisors.map((one) => one.close({ drainTimeoutMs }))),
+  );
+}
+
+async function prepare(
+  reference: string,
+  options: ServeOptions,
+  reporter: Reporter,
+  signal: AbortSignal,
+): Promise<PreparedModel> {
+  const engine = await ensureEngine(reference, { reporter, signal });
+  const manifest = readEngine(engine.folder);
+  return {
+    name: options.servedModelName ?? engine.name,
+    aliases: options.servedModelName ? [] : aliasesOf(reference, engine.name),
+    engineFolder: engine.folder,
+    tokenizerFolder: `${engine.folder}/${tokenizerFolderName}`,
+    vocabularySize: manifest.vocabularySize,
+    contextLength: Math.min(manifest.contextLength, options.contextLength ?? manifest.contextLength),
+    kvDtype: options.kvDtype ?? manifest.kvDtype,
+  };
+}
+
+/** A model answers to the name it was asked for by as well, unless that is a path. */
+function aliasesOf(reference: string, name: string): string[] {
+  return reference === name || /^[./~]|\.gguf$/.test(reference) ? [] : [reference];
+}
+
+async function startModel(
+  model: PreparedModel,
+  options: ServeOptions,
+  threads: number,
+  logger: Logger,
+): Promise<RunningModel> {
+  const { name, aliases, tokenizerFolder, vocabularySize, contextLength } = model;
+  const configuration = {
+    name,
+    device: options.device,
+    deviceOptions: options.deviceOptions,
+    // The null device takes the model's vocabulary and context, and none of its weights.
+    engineFolder: options.device === 'null' ? undefined : model.engineFolder,
+    nullModel: { vocabularySize, contextLength },
+    threads,
+    slots: options.maxSequences,
+    batchTokensMax: options.maxBatchTokens,
+    kvDtype: model.kvDtype,
+    kvBytesMax: options.kvCacheBytes,
+    contextLength,
+    prefixReuse: options.prefixReuse,
+  };
+  const onEvent = (event: SupervisorEvent): void => {
+    logger[event.event === 'started' ? 'info' : 'error'](event, `engine ${event.event}`);
+  };
+  const stepDeadlineMs = options.stepTimeoutSeconds * 1000;
+  const started = await Promise.allSettled(
+    Array.from({ length: options.engines }, () =>
+      EngineSupervisor.start(configuration, { onEvent, stepDeadlineMs }),
+    ),
+  );
+  const supervisors = started.flatMap((outcome) => (outcome.status === 'fulfilled' ? [outcome.value] : []));
+  const failure = started.find((outcome) => outcome.status === 'rejected');
+  if (!failure) return { name, aliases, tokenizerFolder, supervisors };
+  await Promise.all(supervisors.map((one) => one.close()));
+  throw failure.reason;
 }

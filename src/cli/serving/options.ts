@@ -15,6 +15,7 @@ export interface ServeOptions {
   threads?: number;
   maxSequences: number;
   maxBatchTokens: number;
+  /** Undefined: what the machine can spare. */
   kvCacheBytes?: number;
   kvDtype?: 'f16' | 'f32';
   contextLength?: number;

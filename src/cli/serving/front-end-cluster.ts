@@ -1,0 +1,109 @@
+import cluster, { type Worker } from 'node:cluster';
+import type { Logger } from 'pino';
+import { AggregatorRegistry } from 'prom-client';
+import { entryPoint } from '../../base/entry.ts';
+import { CliError } from '../errors.ts';
+import type { RunningModel } from './engines.ts';
+import type { DrainMessage, FrontEndConfiguration, FrontEndMessage } from './front-end-messages.ts';
+import type { ServeOptions } from './options.ts';
+
+const restartDelayMs = 500;
+
+/**
+ * Several front-end processes over the same engines (`node:cluster` shares the port: Node 20 has no `reusePort`). One that dies is
+ * started again; its requests' engines notice the closed connection and cancel them.
+ */
+export class FrontEndCluster {
+  readonly port: number;
+  readonly #configuration: FrontEndConfiguration;
+  readonly #logger: Logger;
+  readonly #aggregator = new AggregatorRegistry();
+  readonly #drainTimeoutMs: number;
+  #closing = false;
+
+  private constructor(configuration: FrontEndConfiguration, logger: Logger, drainTimeoutMs: number) {
+    this.#configuration = configuration;
+    this.port = configuration.httpPort;
+    this.#logger = logger;
+    this.#drainTimeoutMs = drainTimeoutMs;
+    cluster.on('exit', (worker, code, signal) => this.#exited(worker, signal ?? String(code)));
+  }
+
+  /** @throws CliError when a front end cannot listen */
+  static async start(
+    options: ServeOptions,
+    models: readonly RunningModel[],
+    logger: Logger,
+  ): Promise<FrontEndCluster> {
+    const { path, execArgv } = entryPoint('cli/serving/front-end-process');
+    cluster.setupPrimary({ exec: path, execArgv, serialization: 'advanced' });
+    const configuration: FrontEndConfiguration = {
+      models: models.map(({ supervisors, ...model }) => ({
+        ...model,
+        socketPaths: supervisors.map((one) => one.socketPath),
+      })),
+      host: options.host,
+      httpPort: options.httpPort,
+      apiKeys: options.apiKeys,
+      logLevel: options.logLevel,
+    };
+    // The first settles the port, where a free one was asked for.
+    const httpPort = await spawn(configuration);
+    const settled = { ...configuration, httpPort };
+    await Promise.all(Array.from({ length: options.frontEnds - 1 }, () => spawn(settled)));
+    return new FrontEndCluster(settled, logger, options.drainSeconds * 1000);
+  }
+
+  async metricsText(): Promise<{ text: string; contentType: string }> {
+    return { text: await this.#aggregator.clusterMetrics(), contentType: this.#aggregator.contentType };
+  }
+
+  async close(): Promise<void> {
+    this.#closing = true;
+    const workers = Object.values(cluster.workers ?? {}).filter((worker) => worker !== undefined);
+    const drain: DrainMessage = { kind: 'drain', timeoutMs: this.#drainTimeoutMs };
+    await Promise.all(
+      workers.map((worker) => {
+        const gone = new Promise<void>((resolve) => worker.once('exit', () => resolve()));
+        if (worker.isConnected()) worker.send(drain);
+        return gone;
+      }),
+    );
+  }
+
+  #exited(worker: Worker, reason: string): void {
+    if (this.#closing) return;
+    this.#logger.error({ pid: worker.process.pid, reason }, 'a front end ended; starting another');
+    setTimeout(() => {
+      if (this.#closing) return;
+      spawn(this.#configuration).catch((thrown: Error) =>
+        this.#logger.error({ reason: thrown.message }, 'front end'),
+      );
+    }, restartDelayMs);
+  }
+}
+
+/** Starts a front end and resolves with the port it listens on. */
+function spawn(configuration: FrontEndConfiguration): Promise<number> {
+  const worker = cluster.fork();
+  return new Promise((resolve, reject) => {
+    worker.on('message', (message: FrontEndMessage) => {
+      if (message.kind === 'listening') resolve(message.port);
+      else if (message.kind === 'failed') {
+        const inUse = message.message.includes('EADDRINUSE');
+        const fix = inUse
+          ? `port ${configuration.httpPort} is in use; give another --http-port`
+          : message.message;
+        reject(new CliError(inUse ? 'PORT_IN_USE' : 'FRONT_END_FAILED', fix, { usage: false }));
+      }
+    });
+    worker.once('exit', (code) =>
+      reject(
+        new CliError('FRONT_END_FAILED', `a front-end process ended while starting (exit ${code})`, {
+          usage: false,
+        }),
+      ),
+    );
+    worker.send(configuration);
+  });
+}

@@ -1,0 +1,17 @@
+/** What the primary tells a front-end process, once. */
+export interface FrontEndConfiguration {
+  models: { name: string; aliases: string[]; tokenizerFolder: string; socketPaths: string[] }[];
+  host: string;
+  httpPort: number;
+  apiKeys: string[];
+  logLevel: string;
+}
+
+/** Primary → front end after that: stop taking requests and finish the running ones. */
+export interface DrainMessage {
+  kind: 'drain';
+  timeoutMs: number;
+}
+
+/** Front end → primary. */
+export type FrontEndMessage = { kind: 'listening'; port: number } | { kind: 'failed'; message: string };

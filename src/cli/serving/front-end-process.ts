@@ -1,0 +1,52 @@
+/** A front-end process of `nereid serve --front-ends N`: the same front end, over the same engines' sockets, sharing the HTTP port. */
+import type { AddressInfo } from 'node:net';
+import pino from 'pino';
+import { AggregatorRegistry } from 'prom-client';
+import { messageOf } from '../../base/errors.ts';
+import { RemoteEngine } from '../../runtime/remote-client.ts';
+import { createFrontEnd } from './front-end.ts';
+import type { DrainMessage, FrontEndConfiguration, FrontEndMessage } from './front-end-messages.ts';
+
+let draining = false;
+
+function send(message: FrontEndMessage): void {
+  if (process.connected) process.send?.(message);
+}
+
+async function start(configuration: FrontEndConfiguration): Promise<void> {
+  const logger = pino(
+    { level: configuration.logLevel, base: { frontEnd: process.pid } },
+    pino.destination({ dest: 2, sync: false }),
+  );
+  const models = configuration.models.map(({ socketPaths, ...model }) => ({
+    ...model,
+    clients: socketPaths.map((path) => new RemoteEngine(path)),
+  }));
+  const clients = models.flatMap((model) => model.clients);
+  await Promise.all(clients.map((client) => client.whenReady()));
+  const notReadyReason = (): string | undefined => (draining ? 'the server is shutting down' : undefined);
+  const frontEnd = await createFrontEnd({ models, logger, apiKeys: configuration.apiKeys, notReadyReason });
+  AggregatorRegistry.setRegistries(frontEnd.metrics.registry);
+  process.on('message', (message: DrainMessage) => {
+    if (message.kind !== 'drain' || draining) return;
+    draining = true;
+    const { timeoutMs } = message;
+    void Promise.all([
+      frontEnd.close(),
+      ...clients.map((client) => client.close({ drainTimeoutMs: timeoutMs })),
+    ]).then(() => process.exit(0));
+  });
+  await frontEnd.http.listen({ host: configuration.host, port: configuration.httpPort });
+  send({ kind: 'listening', port: (frontEnd.http.server.address() as AddressInfo).port });
+}
+
+// Ctrl-C reaches the whole foreground group; the primary decides what it means.
+process.on('SIGINT', () => {});
+process.on('SIGTERM', () => {});
+process.on('disconnect', () => process.exit(0));
+process.once('message', (configuration) => {
+  start(configuration as FrontEndConfiguration).catch((thrown: unknown) => {
+    send({ kind: 'failed', message: messageOf(thrown) });
+    setTimeout(() => process.exit(1), 100);
+  });
+});

@@ -1,0 +1,187 @@
+import { once } from 'node:events';
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import pino, { type Logger } from 'pino';
+import { messageOf } from '../../base/errors.ts';
+import { startGrpcServer } from '../../protocol/grpc-server.ts';
+import { CliError, exitCodes } from '../errors.ts';
+import { createProgress } from '../progress.ts';
+import { type RunningModel, startModels, stopModels } from './engines.ts';
+import { createFrontEnd, type FrontEnd } from './front-end.ts';
+import { FrontEndCluster } from './front-end-cluster.ts';
+import type { ServeOptions } from './options.ts';
+import { selfTest } from './self-test.ts';
+
+/** What answers HTTP: one front end in this process, or several in processes of their own. */
+interface HttpSide {
+  port: number;
+  metricsText: () => Promise<{ text: string; contentType: string }>;
+  close(): Promise<void>;
+}
+
+/**
+ * Runs a server until it is told to stop; resolves when it has.
+ * @throws CliError, or a NereidError of the layer that could not start
+ */
+export async function serve(options: ServeOptions): Promise<void> {
+  checkCombination(options);
+  const logger = pino(
+    { level: options.logLevel, base: undefined },
+    pino.destination({ dest: 2, sync: false }),
+  );
+  const stop = stopSignal();
+  const reporter = createProgress();
+  const models = await startModels(options, logger, reporter, stop.starting);
+  const closers: (() => Promise<void>)[] = [];
+  try {
+    const isDraining = (): string | undefined => (stop.requested ? 'the server is shutting down' : undefined);
+    const http = await listenHttp(options, models, logger, isDraining);
+    closers.push(() => http.close());
+    await listenExtras(options, models, http, closers, isDraining);
+    announce(options, models, http.port);
+    if (options.selfTest !== undefined) {
+      await selfTest({ host: options.host, port: http.port, apiKey: options.apiKeys[0] }, options.selfTest);
+    }
+    await stop.wait();
+    logger.info({ drainSeconds: options.drainSeconds }, 'stopping: running requests may finish');
+  } finally {
+    // Engines drain first: an HTTP server closes only when its answers are done.
+    await Promise.all([stopModels(models, options.drainSeconds * 1000), ...closers.map((close) => close())]);
+  }
+}
+
+function checkCombination(options: ServeOptions): void {
+  if (options.servedModelName && options.models.length > 1) {
+    throw new CliError(
+      'CLI_VALUE_INVALID',
+      '--served-model-name names one model; serve one, or leave it out',
+    );
+  }
+  if (options.maxBatchTokens < options.maxSequences) {
+    throw new CliError(
+      'CLI_VALUE_INVALID',
+      `--max-batch-tokens ${options.maxBatchTokens} is less than --max-sequences ${options.maxSequences}; each sequence needs a token a step`,
+    );
+  }
+}
+
+async function listenHttp(
+  options: ServeOptions,
+  models: readonly RunningModel[],
+  logger: Logger,
+  notReadyReason: () => string | undefined,
+): Promise<HttpSide> {
+  if (options.frontEnds > 1) return FrontEndCluster.start(options, models, logger);
+  const frontEnd = await createFrontEnd({
+    models: models.map(({ supervisors, ...model }) => ({
+      ...model,
+      clients: supervisors.map((one) => one.client),
+    })),
+    logger,
+    apiKeys: options.apiKeys,
+    notReadyReason,
+  });
+  const port = await listen(frontEnd, options);
+  return { port, metricsText: () => frontEnd.metrics.exposition(), close: () => frontEnd.close() };
+}
+
+async function listen(frontEnd: FrontEnd, { host, httpPort }: ServeOptions): Promise<number> {
+  try {
+    await frontEnd.http.listen({ host, port: httpPort });
+  } catch (thrown) {
+    await frontEnd.close();
+    throw portError(thrown, '--http-port', httpPort);
+  }
+  return (frontEnd.http.server.address() as AddressInfo).port;
+}
+
+/** The ports that were asked for beside HTTP. */
+async function listenExtras(
+  options: ServeOptions,
+  models: readonly RunningModel[],
+  http: HttpSide,
+  closers: (() => Promise<void>)[],
+  drainingReason: () => string | undefined,
+): Promise<void> {
+  const { host, grpcPort, metricsPort } = options;
+  if (grpcPort !== undefined) {
+    const readiness = (): Record<string, boolean> => readinessOf(models, drainingReason() !== undefined);
+    const grpc = await startGrpcServer({ host, port: grpcPort, readiness }).catch((thrown: unknown) => {
+      throw portError(thrown, '--grpc-port', grpcPort);
+    });
+    closers.push(() => grpc.close());
+    if (grpcPort === 0) process.stderr.write(`gRPC health on ${host}:${grpc.port}\n`);
+  }
+  if (metricsPort === undefined) return;
+  const server = createServer((request, response) => {
+    if (request.url?.split('?')[0] !== '/metrics') {
+      response.writeHead(404, { 'content-type': 'text/plain' }).end('this port has only /metrics\n');
+      return;
+    }
+    http.metricsText().then(
+      ({ text, contentType }) => response.writeHead(200, { 'content-type': contentType }).end(text),
+      (thrown: unknown) =>
+        response.writeHead(500, { 'content-type': 'text/plain' }).end(`${messageOf(thrown)}\n`),
+    );
+  });
+  server.listen(metricsPort, host);
+  await once(server, 'listening').catch((thrown: unknown) => {
+    throw portError(thrown, '--metrics-port', metricsPort);
+  });
+  closers.push(() => closeServer(server));
+  if (metricsPort === 0)
+    process.stderr.write(`metrics on ${host}:${(server.address() as AddressInfo).port}\n`);
+}
+
+function closeServer(server: Server): Promise<void> {
+  server.closeAllConnections();
+  return new Promise((resolve) => server.close(() => resolve()));
+}
+
+function readinessOf(models: readonly RunningModel[], isDraining: boolean): Record<string, boolean> {
+  const statuses: Record<string, boolean> = {};
+  for (const { name, supervisors } of models) {
+    statuses[name] = !isDraining && supervisors.some((one) => one.client.ready);
+  }
+  return { ...statuses, '': Object.values(statuses).every(Boolean) };
+}
+
+function portError(thrown: unknown, flag: string, port: number): CliError {
+  const inUse = /EADDRINUSE|address already in use/i.test(messageOf(thrown));
+  const message = inUse
+    ? `port ${port} is in use; stop what listens there, or give another ${flag} (0 picks a free one)`
+    : `cannot listen on port ${port}: ${messageOf(thrown)}; give another ${flag} or --host`;
+  return new CliError(inUse ? 'PORT_IN_USE' : 'PORT_UNAVAILABLE', message, { cause: thrown, usage: false });
+}
+
+function announce(options: ServeOptions, models: readonly RunningModel[], port: number): void {
+  const names = models.map(({ name }) => name).join(', ');
+  process.stderr.write(`Serving ${names} on http://${urlHost(options.host)}:${port} (OpenAI protocol)\n`);
+}
+
+function urlHost(host: string): string {
+  return host.includes(':') ? `[${host}]` : host;
+}
+
+/** Ctrl-C and SIGTERM: the first asks to stop, the second ends the process at once. */
+function stopSignal(): { readonly requested: boolean; starting: AbortSignal; wait(): Promise<void> } {
+  const controller = new AbortController();
+  let resolve: () => void = () => {};
+  const waiting = new Promise<void>((done) => {
+    resolve = done;
+  });
+  const onSignal = (): void => {
+    if (controller.signal.aborted) process.exit(exitCodes.interrupted);
+    controller.abort(new CliError('INTERRUPTED', 'interrupted', { usage: false }));
+    resolve();
+  };
+  process.on('SIGINT', onSignal);
+  process.on('SIGTERM', onSignal);
+  return {
+    get requested() {
+      return controller.signal.aborted;
+    },
+    starting: controller.signal,
+    wait: () => waiting,
+  };
+}

@@ -1,0 +1,221 @@
+import assert from 'node:assert/strict';
+import { fork } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, readdirSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { EnginePool } from './pool.ts';
+import { RemoteEngine } from './remote-client.ts';
+import { EngineSupervisor, type SupervisorEvent, type SupervisorOptions } from './supervisor.ts';
+import { type GenerationRequest, greedySampling, type SequenceEvent } from './types.ts';
+
+const nullEngine = {
+  name: 'null-model',
+  device: 'null',
+  deviceOptions: {} as Record<string, string>,
+  nullModel: { vocabularySize: 1000, contextLength: 512 },
+  threads: 1,
+  slots: 8,
+  batchTokensMax: 64,
+  kvDtype: 'f16' as const,
+  kvBytesMax: 64 * 1024 * 1024,
+  prefixReuse: true,
+};
+
+const open: { close(): Promise<void> }[] = [];
+after(() => Promise.all(open.map((one) => one.close())));
+
+async function start(
+  deviceOptions: Record<string, string> = {},
+  options: SupervisorOptions = {},
+): Promise<EngineSupervisor> {
+  const supervisor = await EngineSupervisor.start({ ...nullEngine, deviceOptions }, options);
+  open.push(supervisor);
+  return supervisor;
+}
+
+function request(prompt: number[], changes: Partial<GenerationRequest> = {}): Omit<GenerationRequest, 'id'> {
+  return {
+    promptTokens: Int32Array.from(prompt),
+    sampling: greedySampling,
+    maxTokens: 16,
+    minTokens: 0,
+    stopTokenIds: [],
+    sequences: 1,
+    priority: 0,
+    ...changes,
+  };
+}
+
+/** Submits and resolves with every event once all sequences have ended. */
+function generate(
+  client: RemoteEngine | EnginePool,
+  asked: Omit<GenerationRequest, 'id'>,
+): Promise<SequenceEvent[]> {
+  return new Promise((resolve) => {
+    const events: SequenceEvent[] = [];
+    let unfinished = asked.sequences;
+    client.submit(asked, (event) => {
+      events.push(event);
+      if (event.finish && --unfinished === 0) resolve(events);
+    });
+  });
+}
+
+const tokensOf = (events: SequenceEvent[]): number[] => events.flatMap((event) => event.tokens);
+
+async function until(condition: () => boolean, what: string): Promise<void> {
+  const deadline = Date.now() + 20_000;
+  while (!condition()) {
+    assert.ok(Date.now() < deadline, `never: ${what}`);
+    await sleep(20);
+  }
+}
+
+describe('an engine process under its supervisor', () => {
+  test('answers like an engine in this process, sequence by sequence', async () => {
+    const { client } = await start();
+    const events = await generate(client, request([1, 2, 3], { sequences: 3 }));
+    assert.equal(events.filter((event) => event.finish === 'length').length, 3);
+    assert.equal(tokensOf(events).length, 48);
+    assert.equal(events.filter((event) => event.start).length, 1);
+    await until(() => client.statistics().generatedTokens === 48, 'the statistics of an idle engine');
+  });
+
+  test('refuses what the engine cannot take, before and after it crossed', async () => {
+    const { client } = await start();
+    assert.throws(() => client.submit(request([5000]), () => {}), /REQUEST_INVALID|promptTokens/);
+    assert.throws(() => client.submit(request(new Array(600).fill(1)), () => {}), /512/);
+    const huge = { ...nullEngine, kvBytesMax: 1024 };
+    const small = await EngineSupervisor.start(huge);
+    open.push(small);
+    const [event] = await generate(small.client, request([1, 2, 3], { maxTokens: 400 }));
+    assert.equal(event?.finish, 'error');
+    assert.equal(event?.error?.code, 'REQUEST_TOO_LARGE');
+  });
+
+  test('a cancelled request ends at once, and its slot serves the next', async () => {
+    const { client } = await start({ 'step-ms': '5' });
+    const events: SequenceEvent[] = [];
+    const handle = client.submit(request([1], { maxTokens: 400 }), (event) => events.push(event));
+    await until(() => events.length > 2, 'a few tokens');
+    handle.cancel();
+    await until(() => events.at(-1)?.finish === 'cancelled', 'the cancellation');
+    assert.ok(tokensOf(events).length < 400);
+    assert.equal(tokensOf(await generate(client, request([1]))).length, 16);
+  });
+
+  test('killed under load: open requests fail with a clear error, then it is back', async () => {
+    const told: SupervisorEvent[] = [];
+    const supervisor = await start({ 'step-ms': '5' }, { onEvent: (event) => told.push(event) });
+    const running = Promise.all(
+      [1, 2, 3].map((token) => generate(supervisor.client, request([token], { maxTokens: 400 }))),
+    );
+    await sleep(50);
+    const pid = supervisor.pid as number;
+    process.kill(pid, 'SIGKILL');
+    for (const events of await running) {
+      assert.equal(events.at(-1)?.finish, 'error');
+      assert.equal(events.at(-1)?.error?.code, 'ENGINE_UNAVAILABLE');
+      assert.equal(events.at(-1)?.error?.kind, 'unavailable');
+    }
+    assert.equal(supervisor.client.ready, false);
+    assert.throws(() => supervisor.client.submit(request([1]), () => {}), /restarting/);
+    await supervisor.client.whenReady();
+    assert.notEqual(supervisor.pid, pid);
+    assert.equal(tokensOf(await generate(supervisor.client, request([1]))).length, 16);
+    assert.deepEqual(
+      told.map(({ event }) => event),
+      ['started', 'exited', 'restarting', 'started'],
+    );
+  });
+
+  test('stuck in a step: killed after the deadline and restarted', async () => {
+    const told: SupervisorEvent[] = [];
+    const options = { stepDeadlineMs: 1_000, onEvent: (event: SupervisorEvent) => told.push(event) };
+    const supervisor = await start({ 'step-ms': '600000' }, options);
+    const events = await generate(supervisor.client, request([1]));
+    assert.equal(events.at(-1)?.error?.code, 'ENGINE_UNAVAILABLE');
+    assert.ok(told.some(({ event }) => event === 'stuck'));
+    await supervisor.client.whenReady();
+  });
+
+  test('an engine that cannot start says why, once, and leaves nothing behind', async () => {
+    const folders = (): string[] => readdirSync(tmpdir()).filter((name) => name.startsWith('nereid-'));
+    const before = folders().length;
+    await assert.rejects(start({ mode: 'nonsense' }), /hash, echo or script/);
+    assert.equal(folders().length, before);
+  });
+
+  test('closing drains: running requests finish, new ones are refused', async () => {
+    const supervisor = await EngineSupervisor.start({ ...nullEngine, deviceOptions: { 'step-ms': '5' } });
+    const running = generate(supervisor.client, request([1], { maxTokens: 40 }));
+    const closed = supervisor.close({ drainTimeoutMs: 10_000 });
+    assert.throws(() => supervisor.client.submit(request([1]), () => {}), /shutting down/);
+    const events = await running;
+    assert.equal(events.at(-1)?.finish, 'length');
+    assert.equal(tokensOf(events).length, 40);
+    await closed;
+    assert.equal(existsSync(supervisor.socketPath), false);
+  });
+});
+
+describe('several front ends and engines', () => {
+  test('two front ends of one engine see only their own events', async () => {
+    const supervisor = await start();
+    const second = new RemoteEngine(supervisor.socketPath);
+    open.push(second);
+    await second.whenReady();
+    const [a, b] = await Promise.all([
+      generate(supervisor.client, request([1, 2])),
+      generate(second, request([1, 2])),
+    ]);
+    assert.deepEqual(tokensOf(a), tokensOf(b));
+    assert.notEqual(a[0]?.requestId, b[0]?.requestId);
+  });
+
+  test('a front end that leaves takes its requests with it', async () => {
+    const supervisor = await start({ 'step-ms': '5' });
+    const leaving = new RemoteEngine(supervisor.socketPath);
+    open.push(leaving);
+    await leaving.whenReady();
+    leaving.submit(request([1], { maxTokens: 500 }), () => {});
+    const running = (): number => supervisor.client.statistics().runningSequences;
+    const own = generate(supervisor.client, request([2], { maxTokens: 200 }));
+    await until(() => running() === 2, 'both running');
+    await leaving.close();
+    await until(() => running() < 2, 'the cancelled one gone');
+    assert.equal((await own).at(-1)?.finish, 'length');
+  });
+
+  test('a pool spreads sequences over its engines and survives the loss of one', async () => {
+    const [first, second] = await Promise.all([start({ 'step-ms': '5' }), start({ 'step-ms': '5' })]);
+    const pool = new EnginePool([first.client, second.client]);
+    const both = Promise.all(
+      [1, 2, 3, 4].map((token) => generate(pool, request([token], { maxTokens: 60 }))),
+    );
+    await until(() => pool.statistics().runningSequences === 4, 'four running');
+    assert.equal(first.client.inFlight, 2);
+    assert.equal(second.client.inFlight, 2);
+    for (const events of await both) assert.equal(tokensOf(events).length, 60);
+    process.kill(first.pid as number, 'SIGKILL');
+    await until(() => !first.client.ready, 'the loss noticed');
+    assert.equal(pool.ready, true);
+    assert.equal(tokensOf(await generate(pool, request([9]))).length, 16);
+  });
+});
+
+test('a supervisor killed with SIGKILL leaves no engine process', {
+  skip: process.platform !== 'linux',
+}, async () => {
+  const child = fork(fileURLToPath(new URL('../../test/support/doomed-supervisor.ts', import.meta.url)), {
+    execArgv: ['--import', import.meta.resolve('tsx')],
+  });
+  const [pid] = (await once(child, 'message')) as [number];
+  assert.ok(existsSync(join('/proc', String(pid))));
+  child.kill('SIGKILL');
+  await until(() => !existsSync(join('/proc', String(pid))), 'the engine gone');
+});
