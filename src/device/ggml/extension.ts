@@ -24,12 +24,27 @@ export function extensionColumns(columns: number): number {
 }
 
 /**
- * The [32, 2] matrix that turns 32 inputs into their sum and a sixteenth of it, row-major.
- * {@link extendQ41} orders its columns to match.
+ * Blocks that are summed at once: 64 elements, since ggml's float32 dot product is vectorized in steps of 64 on AVX-512. A row of an odd number
+ * of blocks is summed block by block.
  */
-export function extensionSums(): Float32Array {
-  const sums = new Float32Array(blockElements * columnsPerBlock).fill(1);
-  return sums.fill(1 / residualFactor, blockElements);
+export function sumsPerGroup(columns: number): 1 | 2 {
+  return columns % (2 * blockElements) === 0 ? 2 : 1;
+}
+
+/**
+ * The matrix [32 · groupBlocks, 2 · groupBlocks] that turns `groupBlocks` blocks of inputs into each one's sum and a sixteenth of it, row-major
+ * by output. {@link extendQ41} orders its columns to match.
+ */
+export function extensionSums(groupBlocks: 1 | 2): Float32Array {
+  const width = blockElements * groupBlocks;
+  const sums = new Float32Array(width * columnsPerBlock * groupBlocks);
+  for (let block = 0; block < groupBlocks; block++) {
+    const start = block * blockElements;
+    const row = block * columnsPerBlock * width;
+    sums.fill(1, row + start, row + start + blockElements);
+    sums.fill(1 / residualFactor, row + width + start, row + width + start + blockElements);
+  }
+  return sums;
 }
 
 /**

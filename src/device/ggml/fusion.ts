@@ -66,11 +66,11 @@ function dropEmptyOutputs(graph: Graph): Graph {
 
 /** Moves `rows(f(x))` to `f(rows(x))` for row-wise `f` whose result nobody else reads. */
 function sinkRows(graph: Graph): Graph {
-  const uses = countUses(graph);
   const chosen = graph.nodes.find(
     (node) => node.op === 'rows' && !graph.nodes.some((n) => n.op === 'rows' && n !== node),
   );
   if (chosen?.op !== 'rows') return graph;
+  const only = nodesOnlyBelow(graph, chosen.id);
   const [source, indices] = chosen.inputs as [number, number];
   const rowCount = chosen.shape[0] ?? 0;
   const list = new NodeList();
@@ -87,7 +87,7 @@ function sinkRows(graph: Graph): Graph {
     const shape = [rowCount, ...node.shape.slice(1)];
     let result: number;
     if (node.op === 'weight' || node.shape.length < 2) result = at(id);
-    else if (node.shape.length === 2 && rowWise.has(node.op) && readOnlyBelow(graph, id, chosen.id, uses)) {
+    else if (node.shape.length === 2 && rowWise.has(node.op) && only.has(id)) {
       const inputs = node.inputs.map(narrow);
       result = list.push({ ...node, inputs, shape } as GraphNode);
     } else result = list.push({ ...chosen, inputs: [at(id), at(indices)], shape } as GraphNode);
@@ -103,20 +103,19 @@ function sinkRows(graph: Graph): Graph {
   return prune({ nodes: list.nodes, outputs });
 }
 
-/** Whether nothing but the nodes that lead to `sink` reads node `id`: then narrowing it saves work. */
-function readOnlyBelow(graph: Graph, id: number, sink: number, uses: readonly number[]): boolean {
-  if (Object.values(graph.outputs).includes(id)) return false;
-  if ((uses[id] ?? 0) === 1) return true;
-  // A residual stream is read twice: by the branch and by the add that closes it. Both must end in `sink`.
-  return graph.nodes.every(
-    (node) =>
-      !node.inputs.includes(id) ||
-      node.id === sink ||
-      (node.id < sink &&
-        node.shape.length === 2 &&
-        rowWise.has(node.op) &&
-        readOnlyBelow(graph, node.id, sink, uses)),
-  );
+/** The nodes whose results reach nothing but `sink`, through row-wise ops only: narrowing them saves work. */
+function nodesOnlyBelow(graph: Graph, sink: number): Set<number> {
+  const readers: GraphNode[][] = graph.nodes.map(() => []);
+  for (const node of graph.nodes) for (const input of node.inputs) readers[input]?.push(node);
+  const outputs = new Set(Object.values(graph.outputs));
+  const only = new Set<number>();
+  const leads = (node: GraphNode) =>
+    node.id === sink || (only.has(node.id) && node.shape.length === 2 && rowWise.has(node.op));
+  for (let id = sink - 1; id >= 0; id--) {
+    const all = readers[id] ?? [];
+    if (all.length > 0 && !outputs.has(id) && all.every(leads)) only.add(id);
+  }
+  return only;
 }
 
 function countUses(graph: Graph): number[] {

@@ -74,7 +74,8 @@ function areNeighbours(keys: Tensor, values: Tensor, keyElements: number): boole
   const root = readMember(keys, tensorOffsets.viewSource);
   if (root === 0n || root !== readMember(values, tensorOffsets.viewSource)) return false;
   const gap = readMember(values, tensorOffsets.viewOffset) - readMember(keys, tensorOffsets.viewOffset);
-  return gap === BigInt(keyElements * elementBytes) && stridesOf(keys)[2] === stridesOf(values)[2];
+  const sameRows = dimensionsOf(keys)[2] === 1 || stridesOf(keys)[2] === stridesOf(values)[2];
+  return gap === BigInt(keyElements * elementBytes) && sameRows;
 }
 
 interface KvPart {

@@ -1,5 +1,6 @@
 import { definite } from '../../base/errors.ts';
 import type { GraphNode } from '../../graph/graph.ts';
+import { sumsPerGroup } from './extension.ts';
 import type { Tensor } from './handles.ts';
 import type { LoweringState, NodeOf } from './lowering.ts';
 import { setMember, tensorOffsets } from './tensor-struct.ts';
@@ -30,22 +31,23 @@ function extendedInput(state: LoweringState, node: NodeOf<'linear'>): Tensor {
   const target = definite(parts.workspace.extendedInput(width), `extended input of ${width} columns`);
   const x = state.input(node, 0);
   const inputs = state.extendedInPlace.has(source.id) ? x : moveInto(state, source, x, target);
-  const blocks = width / blockElements;
+  const groupBlocks = sumsPerGroup(width);
+  const groupElements = blockElements * groupBlocks;
   const blocked = ggml.ggml_view_4d(
     context,
     inputs,
-    blockElements,
-    blocks,
+    groupElements,
+    width / groupElements,
     rows,
     1,
-    blockElements * elementBytes,
+    groupElements * elementBytes,
     target.rowBytes,
     target.rowBytes * rows,
     0,
   );
-  const sums = ggml.ggml_mul_mat(context, state.blockSums(), blocked);
+  const sums = ggml.ggml_mul_mat(context, state.blockSums(groupBlocks), blocked);
   placeRows(state, sums, target.address + width * elementBytes, [
-    2 * elementBytes,
+    2 * groupBlocks * elementBytes,
     target.rowBytes,
     target.rowBytes * rows,
   ]);

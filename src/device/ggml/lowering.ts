@@ -59,7 +59,7 @@ export class LoweringState {
   /** Attention nodes whose result was written straight into an extended input. */
   readonly extendedInPlace = new Set<number>();
   readonly #indices = new Map<number, Tensor>();
-  #sums: Tensor | undefined;
+  readonly #sums: Partial<Record<1 | 2, Tensor>> = {};
 
   constructor(
     parts: ModelParts,
@@ -110,9 +110,10 @@ export class LoweringState {
     return tensor;
   }
 
-  blockSums(): Tensor {
-    this.#sums ??= this.parts.workspace.sums(this.context);
-    return this.#sums;
+  blockSums(groupBlocks: 1 | 2): Tensor {
+    const tensor = this.#sums[groupBlocks] ?? this.parts.workspace.sums(this.context, groupBlocks);
+    this.#sums[groupBlocks] = tensor;
+    return tensor;
   }
 }
 

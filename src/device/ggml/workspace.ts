@@ -48,7 +48,7 @@ export class Workspace {
     positions: number;
     outputRows: number;
     indices: number[];
-    sums: number;
+    sums: [number, number];
     masks: number;
   };
   readonly #extended = new Map<number, ExtendedInput>();
@@ -71,13 +71,13 @@ export class Workspace {
         `${problem}: use fewer batch tokens or a shorter context`,
       );
     }
-    const sums = extensionSums();
+    const sums = [extensionSums(1), extensionSums(2)] as const;
     this.#offsets = {
       tokens: take(batchTokensMax * 4),
       positions: take(batchTokensMax * 4),
       outputRows: take(batchTokensMax * 4),
       indices: Array.from({ length: rowClasses }, () => take(batchTokensMax * 8)),
-      sums: take(sums.byteLength),
+      sums: [take(sums[0].byteLength), take(sums[1].byteLength)],
       masks: take(maskBytes),
     };
     const extended = extendedWidths.map((width) => {
@@ -97,7 +97,10 @@ export class Workspace {
       (offset) => new Uint32Array(this.#map.view(offset, batchTokensMax * 8)),
     );
     this.masks = new Uint16Array(this.#map.view(this.#offsets.masks, maskBytes));
-    new Float32Array(this.#map.view(this.#offsets.sums, sums.byteLength)).set(sums);
+    sums.forEach((matrix, index) => {
+      const offset = this.#offsets.sums[index as 0 | 1];
+      new Float32Array(this.#map.view(offset, matrix.byteLength)).set(matrix);
+    });
   }
 
   extendedInput(width: number): ExtendedInput | undefined {
@@ -127,10 +130,15 @@ export class Workspace {
     );
   }
 
-  /** The [32, 2] matrix of block sums. */
-  sums(context: Context): Tensor {
-    const tensor = this.#library.ggml.ggml_new_tensor_2d(context, float32Type, 32, 2);
-    return this.place(tensor, this.#map.address + this.#offsets.sums);
+  /** The matrix of block sums (see `extensionSums`). */
+  sums(context: Context, groupBlocks: 1 | 2): Tensor {
+    const tensor = this.#library.ggml.ggml_new_tensor_2d(
+      context,
+      float32Type,
+      32 * groupBlocks,
+      2 * groupBlocks,
+    );
+    return this.place(tensor, this.#map.address + this.#offsets.sums[groupBlocks === 1 ? 0 : 1]);
   }
 
   maskAddress(element: number): number {
