@@ -16,7 +16,7 @@ import { hashFiles, tokenizerFolderName, writeManifest } from './engine-folder.t
 import { type EngineSource, ggufSource } from './engine-source.ts';
 import { huggingFaceSource } from './hugging-face-source.ts';
 import { type EngineManifest, engineFormatVersion } from './manifest.ts';
-import { describeModel } from './model.ts';
+import { modelOfGguf } from './model.ts';
 import { writeAtomically } from './output.ts';
 import { type Reporter, silentReporter } from './reporter.ts';
 import { placeFile, planQuantization, type QuantizationPlan, writeWeights } from './write-weights.ts';
@@ -65,7 +65,7 @@ export async function buildEngine(request: BuildRequest): Promise<{ manifest: En
 
 async function engineSource(checkpoint: Checkpoint): Promise<EngineSource> {
   if (checkpoint.kind !== 'gguf') return huggingFaceSource(checkpoint);
-  await describeModel(checkpoint);
+  await modelOfGguf(checkpoint);
   return ggufSource(checkpoint);
 }
 
@@ -113,7 +113,8 @@ async function describeEngine(
   known: ReadonlyMap<string, string>,
 ): Promise<EngineManifest> {
   const gguf = openGguf(join(folder, weightsFileName));
-  const model = await describeModel(gguf);
+  const { architecture, hyperparameters } = await modelOfGguf(gguf);
+  const { contextLength } = hyperparameters;
   const { recipe } = request;
   return {
     format: 'nereid-engine',
@@ -122,10 +123,10 @@ async function describeEngine(
     nereidVersion: packageVersion(),
     target: { device: recipe.target, ggmlRelease: installedGgmlRelease() ?? 'unknown' },
     source: { kind: checkpoint.kind, sha256: request.hash.sha256 },
-    architecture: model.architecture,
-    hyperparameters: model.hyperparameters,
-    contextLength: Math.min(model.contextLength, recipe.contextLengthMax ?? model.contextLength),
-    vocabularySize: model.vocabularySize,
+    architecture: architecture.name,
+    hyperparameters: { ...hyperparameters },
+    contextLength: Math.min(contextLength, recipe.contextLengthMax ?? contextLength),
+    vocabularySize: hyperparameters.vocabularySize,
     parameters: [...gguf.tensors.values()].reduce((sum, tensor) => sum + elementCount(tensor.shape), 0),
     quantization: { tensors: countTypes(plan), exceptions: plan.exceptions },
     kvDtype: recipe.kvDtype,

@@ -48,7 +48,7 @@ export type BuildRecipe = Omit<BuildConfig, 'model' | 'output' | 'name'>;
 /** @returns the recipe of a config, keys in a fixed order so that equal recipes have equal JSON */
 export function recipeOf(config: BuildConfig): BuildRecipe {
   const { target, dtype, tensors, contextLengthMax, kvDtype } = config;
-  return { target, dtype, tensors, contextLengthMax, kvDtype };
+  return { target, dtype, tensors, ...(contextLengthMax !== undefined && { contextLengthMax }), kvDtype };
 }
 
 /** Every default: an engine with the checkpoint's own types. */

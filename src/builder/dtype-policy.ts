@@ -1,4 +1,4 @@
-import { type DType, dtypes } from '../graph/dtype.ts';
+import { type DType, dtypes, isQuantized } from '../graph/dtype.ts';
 import type { BuildDtype, BuildRecipe } from './config.ts';
 
 /** A tensor as the policy sees it: GGUF name, row-major shape, and the type it has in the checkpoint. */
@@ -40,8 +40,8 @@ export function chooseDtype(tensor: TensorFacts, model: ModelFacts, recipe: Buil
   const rule = recipe.tensors.find((candidate) => matches(candidate.pattern, tensor.name));
   if (rule)
     return fit(rule.dtype, tensor, tensor.dtype === rule.dtype ? undefined : `override '${rule.pattern}'`);
-  if (recipe.dtype === 'auto') return { dtype: tensor.dtype };
-  if (isSmall(tensor)) return { dtype: 'f32' };
+  if (isSmall(tensor)) return { dtype: isQuantized(tensor.dtype) ? tensor.dtype : 'f32' };
+  if (recipe.dtype === 'auto') return { dtype: tensor.dtype === 'f64' ? 'f32' : tensor.dtype };
   const wanted = wantedDtype(tensor.name, model, recipe.dtype, tensor.shape.at(-1) ?? 1);
   return fit(wanted.dtype, tensor, wanted.reason);
 }

@@ -37,7 +37,7 @@ export function formatTable(report: DoctorReport): string {
   const table = new Table({
     head: ['check', '', 'found'],
     style: { head: [], border: [] },
-    colWidths: [20, 6, 84],
+    colWidths: [24, 6, 80],
     wordWrap: true,
   });
   for (const check of report.checks) table.push([check.name, marks[check.status], check.value]);

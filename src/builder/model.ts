@@ -1,0 +1,31 @@
+import type { GgufFile } from '../checkpoint/gguf-reader.ts';
+import type { HuggingFaceFolder } from '../checkpoint/hugging-face.ts';
+import type { StoredTensor } from '../checkpoint/tensor-file.ts';
+import type { Architecture } from '../models/architecture.ts';
+import type { Hyperparameters } from '../models/hyperparameters.ts';
+import { architectureOfConfig, architectureOfGguf } from '../models/registry.ts';
+import { type ModelSource, modelSource } from '../models/source.ts';
+
+/** A model's architecture with its numbers. */
+export interface DescribedModel {
+  architecture: Architecture;
+  hyperparameters: Hyperparameters;
+}
+
+/** @throws UnknownNameError listing the known classes; ModelError naming the field of config.json */
+export async function modelOfHuggingFace(folder: HuggingFaceFolder): Promise<DescribedModel> {
+  const architecture = await architectureOfConfig(folder.config);
+  return { architecture, hyperparameters: architecture.hyperparameters(folder.config) };
+}
+
+/**
+ * The model in a GGUF file, its weights bound and their shapes checked.
+ * @throws UnknownNameError listing the known architectures; ModelError naming the key or tensor
+ */
+export async function modelOfGguf(
+  gguf: GgufFile,
+): Promise<DescribedModel & { source: ModelSource<StoredTensor> }> {
+  const architecture = await architectureOfGguf(gguf);
+  const hyperparameters = architecture.hyperparametersFromGguf(gguf);
+  return { architecture, hyperparameters, source: modelSource(architecture, hyperparameters, gguf.tensors) };
+}
