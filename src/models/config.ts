@@ -75,7 +75,7 @@ export class Config {
     return new ModelError('MODEL_UNSUPPORTED', `config.json: ${this.#path}${field} is ${got}; ${hint}`);
   }
 
-  #value(field: string): {} | undefined {
+  #value(field: string): NonNullable<unknown> | undefined {
     return (Object.hasOwn(this.#fields, field) ? this.#fields[field] : undefined) ?? undefined;
   }
 

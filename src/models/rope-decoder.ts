@@ -12,7 +12,6 @@ import {
   linearRows,
   queryWidth,
   vectorRow,
-  vocabularySize,
   type WeightRow,
   width,
 } from './weight-map.ts';
@@ -118,7 +117,7 @@ export function ropeDecoderWeights(options: RopeDecoderOptions): WeightRow[] {
       logical: 'output.weight',
       hf: 'lm_head.weight',
       gguf: 'output.weight',
-      shape: (p) => [vocabularySize(p), p.width],
+      shape: (p) => [p.vocabularySize, p.width],
       presence: 'tied',
     },
   ];

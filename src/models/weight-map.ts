@@ -78,4 +78,3 @@ export const width = (p: Hyperparameters): number => p.width;
 export const queryWidth = (p: Hyperparameters): number => p.heads * p.headDimension;
 export const kvWidth = (p: Hyperparameters): number => p.kvHeads * p.headDimension;
 export const feedForwardWidth = (p: Hyperparameters): number => p.feedForwardWidth;
-export const vocabularySize = (p: Hyperparameters): number => p.vocabularySize;
