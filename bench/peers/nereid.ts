@@ -1,4 +1,4 @@
-import { openGguf } from '../../src/builder/open-engine.ts';
+import { openEngine } from '../../src/builder/open-engine.ts';
 import { devices } from '../../src/device/registry.ts';
 import { LocalEngine } from '../../src/runtime/local-engine.ts';
 import { greedySampling } from '../../src/runtime/types.ts';
@@ -13,7 +13,7 @@ import {
 /** Nereid as a library in this process: the same scheduler, loop, sampler and device that `nereid serve` runs in its engine process. */
 export async function openContender(options: ContenderOptions): Promise<Contender> {
   const { threads, sequences, contextLength } = options;
-  const { source } = await openGguf(options.modelPath);
+  const { source } = await openEngine(options.modelPath);
   const device = await (await devices.load('ggml')).openDevice({});
   const model = await device.load(
     { ...source, contextLength },
