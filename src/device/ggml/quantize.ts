@@ -150,13 +150,28 @@ function asynchronous(call: ReturnType<Library['func']>): AsyncFunction {
     });
 }
 
+/** Libraries by path, kept until the process ends: ggml aborts when it is unloaded and then loaded again. */
+const libraries = new Map<string, Library>();
+
 function openBase(folder: string): Library {
   const file =
     existsSync(folder) && readdirSync(folder).find((name) => /^(lib)?ggml-base\..*(so|dylib|dll)/.test(name));
-  try {
-    if (file) return koffi.load(join(folder, file));
-  } catch (cause) {
-    throw new DeviceError('DEVICE_LIBRARY_MISSING', `cannot load ${file}: ${messageOf(cause)}`, { cause });
+  if (!file) {
+    throw new DeviceError(
+      'DEVICE_LIBRARY_MISSING',
+      `no libggml-base in ${folder}: reinstall the ggml package`,
+    );
   }
-  throw new DeviceError('DEVICE_LIBRARY_MISSING', `no libggml-base in ${folder}: reinstall the ggml package`);
+  const path = join(folder, file);
+  const open = libraries.get(path) ?? load(path);
+  libraries.set(path, open);
+  return open;
+}
+
+function load(path: string): Library {
+  try {
+    return koffi.load(path);
+  } catch (cause) {
+    throw new DeviceError('DEVICE_LIBRARY_MISSING', `cannot load ${path}: ${messageOf(cause)}`, { cause });
+  }
 }
