@@ -20,6 +20,7 @@ function sendWaiting(): void {
   for (const stream of streams) stream.flushQueued();
 }
 
+/** How a stream is bounded, and who hears of its early end. */
 export interface EventStreamOptions {
   /** Bytes a slow reader may leave unread. */
   bufferBytesMax?: number;

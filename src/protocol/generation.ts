@@ -68,6 +68,7 @@ export interface GenerationObserver {
   finished(record: GenerationRecord): void;
 }
 
+/** What a generation reports to, and the time it reads. */
 export interface GenerationOptions {
   observer?: GenerationObserver;
   clock?: Clock;

@@ -41,6 +41,7 @@ export interface HttpLimits {
   streamBufferBytesMax?: number;
 }
 
+/** What a protocol gives {@link createHttpServer}. */
 export interface HttpServerOptions {
   limits?: HttpLimits;
   metrics?: ServerMetrics;

@@ -106,6 +106,7 @@ const readings: readonly EngineReading[] = [
   },
 ];
 
+/** What {@link ServerMetrics} covers. */
 export interface ServerMetricsOptions {
   /** The models whose engines are read at scrape time. */
   models: readonly ServedModel[];
@@ -150,6 +151,8 @@ export class ServerMetrics {
   #addReading({ name, help, type, value }: EngineReading, models: readonly ServedModel[]): void {
     const registers = [this.registry];
     const labelNames = [modelLabel];
+    // Every front end of an engine reports the same engine: added up, they would count it several times.
+    const aggregator = 'max';
     const each = (report: (labels: { [modelLabel]: string }, reading: number) => void) => {
       for (const model of models) {
         // An engine that never started has nothing to report; its readiness is at /health/ready.
@@ -162,6 +165,7 @@ export class ServerMetrics {
         help,
         labelNames,
         registers,
+        aggregator,
         collect() {
           this.reset();
           each((labels, reading) => this.set(labels, reading));
@@ -174,6 +178,7 @@ export class ServerMetrics {
       help,
       labelNames,
       registers,
+      aggregator,
       collect() {
         // The engine's own counter, carried over: a restarted engine's restart from 0 is what Prometheus expects of one.
         this.reset();

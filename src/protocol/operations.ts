@@ -2,6 +2,7 @@ import type { FastifyInstance } from 'fastify';
 import type { ServerMetrics } from './metrics.ts';
 import type { ServedModels } from './served-model.ts';
 
+/** What {@link addOperations} reports on. */
 export interface OperationsOptions {
   models: ServedModels;
   metrics?: ServerMetrics;

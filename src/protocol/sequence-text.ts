@@ -17,6 +17,7 @@ export interface GenerationDelta {
   stopReason?: string | number;
 }
 
+/** How a sequence's tokens become text, and what ends it. */
 export interface SequenceTextOptions {
   tokenizer: Tokenizer;
   stopStrings: readonly string[];

@@ -30,6 +30,7 @@ export interface ServedModel {
   encode(text: string, options?: EncodeOptions): Promise<Int32Array>;
 }
 
+/** What {@link servedModel} is made of. */
 export interface ServedModelOptions {
   name: string;
   aliases?: readonly string[];

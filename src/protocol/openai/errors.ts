@@ -27,6 +27,7 @@ function typeOf(status: number): string {
   return status >= 500 ? 'server_error' : 'invalid_request_error';
 }
 
+/** An error as this protocol's HTTP response. */
 export interface ErrorResponse {
   status: number;
   headers: Record<string, string>;

@@ -20,6 +20,7 @@ export interface TokenLimits {
   fallback?: number;
 }
 
+/** The request's sampling over the checkpoint's defaults. @throws ProtocolError PARAMETER_INVALID */
 export function samplingOf(fields: GenerationFields, model: ServedModel): SamplingParameters {
   const { defaults } = model;
   const topK = fields.top_k ?? defaults.topK ?? 0;

@@ -28,6 +28,7 @@ export interface AnswerSettings {
   promptOnly: boolean;
 }
 
+/** OpenAI's token counts. */
 export interface Usage {
   prompt_tokens: number;
   completion_tokens: number;
@@ -35,6 +36,7 @@ export interface Usage {
   prompt_tokens_details: { cached_tokens: number };
 }
 
+/** Counts as OpenAI words them. */
 export function usageOf(usage: GenerationUsage, settings: AnswerSettings): Usage {
   const completionTokens = settings.promptOnly ? 0 : usage.completionTokens;
   return {
@@ -130,6 +132,7 @@ export class WholeAnswer implements Answer {
   }
 }
 
+/** A finished answer before it is put into words. */
 export interface GatheredAnswer {
   settings: AnswerSettings;
   choices: { prompt: number; choice: Choice }[];

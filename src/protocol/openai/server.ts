@@ -14,6 +14,7 @@ import { handleCompletion } from './completions.ts';
 import { errorResponse } from './errors.ts';
 import { handleDetokenize, handleTokenize } from './tokenize.ts';
 
+/** What the OpenAI front end serves, and within which limits. */
 export interface OpenAiServerOptions {
   /** The first is the default of requests that name none. */
   models: readonly ServedModel[];

@@ -1,0 +1,60 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { AggregatorRegistry } from 'prom-client';
+import { testEngine } from '../../test/openai/test-server.ts';
+import { Generation, type GenerationInput, type GenerationUsage } from './generation.ts';
+import { ServerMetrics } from './metrics.ts';
+import type { ServedModel } from './served-model.ts';
+
+const input: GenerationInput = {
+  promptTokens: Int32Array.of(1, 2, 3),
+  sampling: {
+    temperature: 0,
+    topK: 0,
+    topP: 1,
+    minP: 0,
+    repetitionPenalty: 1,
+    presencePenalty: 0,
+    frequencyPenalty: 0,
+  },
+  maxTokens: 5,
+  minTokens: 0,
+  stopTokenIds: [],
+  ignoreEos: false,
+  stopStrings: [],
+  includeStopString: false,
+  skipSpecialTokens: true,
+  sequences: 2,
+  priority: 0,
+};
+
+function run(model: ServedModel, metrics: ServerMetrics): Promise<GenerationUsage> {
+  return new Promise((resolve, reject) => {
+    const listener = { delta: () => {}, end: resolve, fail: reject };
+    new Generation(model, input, listener, { observer: metrics.observer(model.name) });
+  });
+}
+
+test('two front ends of one engine: their own counts are added up, the engine counts once', async () => {
+  const { engine, model } = await testEngine({ says: 'abc' });
+  const frontEnds = [0, 1].map(() => new ServerMetrics({ models: [model], processMetrics: false }));
+  for (const metrics of frontEnds) {
+    const usage = await run(model, metrics);
+    assert.equal(usage.completionTokens, 10);
+  }
+  const reports = await Promise.all(frontEnds.map(({ registry }) => registry.getMetricsAsJSON()));
+  const text = await AggregatorRegistry.aggregate(reports).metrics();
+  const value = (series: string) =>
+    Number(
+      text
+        .split('\n')
+        .find((line) => line.startsWith(`${series} `))
+        ?.split(' ')[1],
+    );
+  assert.equal(value('vllm:generation_tokens_total{model_name="test"}'), 20);
+  assert.equal(value('vllm:request_success_total{model_name="test",finished_reason="length"}'), 2);
+  assert.equal(value('vllm:time_to_first_token_seconds_count{model_name="test"}'), 2);
+  assert.equal(value('vllm:inter_token_latency_seconds_count{model_name="test"}'), 16);
+  assert.equal(value('vllm:request_params_n_sum{model_name="test"}'), 4);
+  await engine.close();
+});
