@@ -55,7 +55,7 @@ test('a wrong value exits 2 and names the allowed ones', async () => {
   assertOneLine(dtype.stderr, /Allowed choices are auto, f32, .*see nereid build --help/);
   const tokens = await runCli(['generate', 'x', '--max-tokens', 'many'], { env });
   assert.equal(tokens.code, 2);
-  assertOneLine(tokens.stderr, /--max-tokens.*whole number/);
+  assertOneLine(tokens.stderr, /--max-tokens.*integer from 1/);
 });
 
 test('no command at all shows the help and exits 2', async () => {
