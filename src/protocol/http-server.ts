@@ -65,19 +65,28 @@ declare module 'fastify' {
   }
 }
 
+const checkingIntervalMsMax = 5_000;
+
 /** A fastify instance with what every HTTP front end shares: limits, JSON bodies, error mapping, one log line a request, counts. */
 export function createHttpServer(options: HttpServerOptions): FastifyInstance {
   const { clock = systemClock } = options;
   const connections = new Connections();
+  const bodyTimeoutMs = options.limits?.bodyTimeoutMs ?? limits.bodyTimeoutMs;
+  const headersTimeoutMs = Math.min(
+    options.limits?.headersTimeoutMs ?? limits.headersTimeoutMs,
+    bodyTimeoutMs,
+  );
   const app = Fastify({
     logger: false,
     bodyLimit: options.limits?.bodyBytesMax ?? bodyBytesMax,
     keepAliveTimeout: options.limits?.keepAliveTimeoutMs ?? limits.keepAliveTimeoutMs,
-    requestTimeout: options.limits?.bodyTimeoutMs ?? limits.bodyTimeoutMs,
+    requestTimeout: bodyTimeoutMs,
     routerOptions: { maxParamLength: 1024 },
     http: {
       maxHeaderSize: options.limits?.headerBytesMax ?? limits.headerBytesMax,
-      headersTimeout: options.limits?.headersTimeoutMs ?? limits.headersTimeoutMs,
+      headersTimeout: headersTimeoutMs,
+      // Node looks for late ones only so often; its default would make a short timeout half a minute.
+      connectionsCheckingInterval: Math.min(headersTimeoutMs, bodyTimeoutMs, checkingIntervalMsMax),
     },
     clientErrorHandler: (error, socket) => answerClientError(error, socket as Socket, connections, options),
     frameworkErrors: (error, _request, reply) => {

@@ -194,6 +194,25 @@ describe('sockets', () => {
       await assertAlive(port);
     }));
 
+  test('clients that are slow to send are told and hung up on: headers, body, and nothing at all', () =>
+    withServer(
+      [{ says }, { limits: { headersTimeoutMs: 50, bodyTimeoutMs: 100, keepAliveTimeoutMs: 50 } }],
+      async (_server, port) => {
+        const headers = rawClient(port);
+        headers.socket.write('POST /v1/completions HTTP/1.1\r\nhost: x\r\n');
+        const body = rawClient(port);
+        body.socket.write(request({ prompt, max_tokens: 3 }).slice(0, -5));
+        const idle = rawClient(port);
+        idle.socket.write(request({ prompt, max_tokens: 3, temperature: 0 }));
+        for (const client of [headers, body, idle]) {
+          await eventually(client.closed, 'hung up', turnsMax);
+        }
+        assert.match(headers.received(), /^HTTP\/1.1 408 .*request_too_slow/s);
+        assert.match(body.received(), /^HTTP\/1.1 408 .*request_too_slow/s);
+        assert.match(idle.received(), /"text":"abc"/);
+      },
+    ));
+
   test('sockets over the limit are turned away and the rest is served', () =>
     withServer([{ says }, { limits: { socketsMax: 5 } }], async (_server, port) => {
       const clients = Array.from({ length: 5 }, () => rawClient(port));

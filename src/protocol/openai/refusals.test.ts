@@ -208,6 +208,27 @@ describe('refusals', () => {
     });
   }
 
+  test('limits of counts and lengths', async () => {
+    const tool = { type: 'function', function: { name: 'f' } };
+    const over: [string, object][] = [
+      ['messages', { messages: Array(16_385).fill(user[0]) }],
+      ['tools', { messages: user, tools: Array(513).fill(tool) }],
+      ['reasoning_effort', { messages: user, reasoning_effort: 'x'.repeat(1025) }],
+      ['cache_salt', { messages: user, cache_salt: 'x'.repeat(1025) }],
+      ['stop_token_ids', { messages: user, stop_token_ids: Array(1025).fill(1) }],
+      [
+        'logit_bias',
+        { messages: user, logit_bias: Object.fromEntries(Array.from({ length: 1025 }, (_, i) => [i, 1])) },
+      ],
+    ];
+    for (const [parameter, payload] of over) {
+      const { status, body } = await post(server, '/v1/chat/completions', payload);
+      assert.deepEqual([status, body.error.param], [400, parameter]);
+    }
+    const long = await post(server, '/v1/chat/completions', { messages: user, stop: 'é'.repeat(513) });
+    assert.deepEqual([long.status, long.body.error.code], [400, 'stop_string_invalid']);
+  });
+
   test('harmless values of unsupported fields, null and unknown fields are let through', async () => {
     const fields = {
       store: false,
