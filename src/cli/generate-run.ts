@@ -4,6 +4,7 @@ import { promptBytesMax } from '../base/limits.ts';
 import { openEngine } from '../builder/open-engine.ts';
 import { silentReporter } from '../builder/reporter.ts';
 import { devices } from '../device/registry.ts';
+import { generationDefaults } from '../protocol/generation-defaults.ts';
 import { LocalEngine } from '../runtime/local-engine.ts';
 import { greedySampling, type SamplingParameters, type SequenceEvent } from '../runtime/types.ts';
 import { renderChat } from '../tokenizer/chat-template.ts';
@@ -12,7 +13,6 @@ import type { Tokenizer } from '../tokenizer/types.ts';
 import { CliError } from './errors.ts';
 import type { GenerateFlags } from './generate.ts';
 import { createProgress } from './progress.ts';
-import { generationDefaults } from './serving/generation-defaults.ts';
 
 /** Rows of one step: long prompts go through in chunks of it. */
 const batchTokensMax = 512;

@@ -1,6 +1,7 @@
 import { messageOf } from '../base/errors.ts';
 import { BoundedTemplate } from './bounded-template.ts';
 import { TokenizerError } from './errors.ts';
+import type { Tokenizer } from './types.ts';
 
 /** A part of a message's content. Only text parts reach a template here. */
 export interface ChatContentPart {
@@ -143,4 +144,23 @@ export function renderChat(template: string | undefined, input: ChatInput): stri
       `the rendered chat is over ${renderedChatLengthMax} characters; send fewer messages`,
     );
   return text;
+}
+
+/**
+ * {@link renderChat} with the special tokens that the vocabulary itself names. The text already holds a BOS where the template writes
+ * one: encode it with `addSpecialTokens: false`.
+ * @param template default: the tokenizer's own
+ * @throws TokenizerError CHAT_TEMPLATE_MISSING, CHAT_TEMPLATE_INVALID, CHAT_TEMPLATE_REJECTED
+ */
+export function renderChatFor(
+  tokenizer: Tokenizer,
+  template: string | undefined,
+  input: Omit<ChatInput, 'bosToken' | 'eosToken'>,
+): string {
+  const special = (id: number | undefined) => (id === undefined ? undefined : tokenizer.token(id));
+  return renderChat(template ?? tokenizer.chatTemplate, {
+    ...input,
+    bosToken: special(tokenizer.bosTokenId),
+    eosToken: special(tokenizer.eosTokenId),
+  });
 }

@@ -1,5 +1,7 @@
 import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
+import { packageVersion } from '../../base/package-version.ts';
+import { generationDefaults } from '../../protocol/generation-defaults.ts';
 import { ServerMetrics } from '../../protocol/metrics.ts';
 import { createOpenAiServer } from '../../protocol/openai/server.ts';
 import { type ServedModel, servedModel } from '../../protocol/served-model.ts';
@@ -7,8 +9,6 @@ import type { EngineClient } from '../../runtime/client.ts';
 import { EnginePool } from '../../runtime/pool.ts';
 import { EncodePool } from '../../tokenizer/encode-pool.ts';
 import { openTokenizer } from '../../tokenizer/open.ts';
-import { packageVersion } from '../../base/package-version.ts';
-import { generationDefaults } from './generation-defaults.ts';
 
 /** A model as a front end is handed it: its engines, and where its tokenizer lies. */
 export interface FrontEndModel {

@@ -1,5 +1,5 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import { type ChatMessage, renderChat } from '../../tokenizer/chat-template.ts';
+import { type ChatMessage, renderChatFor } from '../../tokenizer/chat-template.ts';
 import { ProtocolError } from '../errors.ts';
 import type { ServedModel } from '../served-model.ts';
 import { type AnswerPlan, answer, type OpenAiContext } from './answering.ts';
@@ -81,15 +81,12 @@ export type ChatPromptFields = Pick<
  */
 export async function encodeChat(fields: ChatPromptFields, model: ServedModel): Promise<Int32Array> {
   const { tokenizer } = model;
-  const special = (id: number | undefined) => (id === undefined ? undefined : tokenizer.token(id));
   const extra: Record<string, unknown> = { ...fields.chat_template_kwargs };
   if (fields.reasoning_effort) extra.reasoning_effort = fields.reasoning_effort;
-  const text = renderChat(model.chatTemplate, {
+  const text = renderChatFor(tokenizer, model.chatTemplate, {
     messages: fields.messages.map(templateMessage),
     tools: toolsOf(fields),
     addGenerationPrompt: fields.add_generation_prompt ?? true,
-    bosToken: special(tokenizer.bosTokenId),
-    eosToken: special(tokenizer.eosTokenId),
     extra,
   });
   // The template wrote the special tokens itself.

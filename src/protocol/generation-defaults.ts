@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import type { GenerationDefaults } from '../../protocol/served-model.ts';
+import type { GenerationDefaults } from './served-model.ts';
 
 const number = z.number().optional().catch(undefined);
 

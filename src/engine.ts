@@ -1,0 +1,268 @@
+import { availableParallelism } from 'node:os';
+import { ensureEngine } from './artifact/resolver.ts';
+import { definite, type NereidError } from './base/errors.ts';
+import { type BuildRecipe, defaultRecipe } from './builder/config.ts';
+import { openEngine } from './builder/open-engine.ts';
+import { type Reporter, silentReporter } from './builder/reporter.ts';
+import { devices } from './device/registry.ts';
+import { Generation, type GenerationDelta, type GenerationUsage } from './protocol/generation.ts';
+import { generationDefaults } from './protocol/generation-defaults.ts';
+import { type ServedModel, servedModel } from './protocol/served-model.ts';
+import type { EngineClient } from './runtime/client.ts';
+import { defaultKvBytes } from './runtime/kv-memory.ts';
+import { LocalEngine } from './runtime/local-engine.ts';
+import { EngineSupervisor } from './runtime/supervisor.ts';
+import { greedySampling, type SamplingParameters } from './runtime/types.ts';
+import { type ChatMessage, renderChatFor } from './tokenizer/chat-template.ts';
+import { openTokenizer } from './tokenizer/open.ts';
+
+/** How {@link Engine.open} loads a model. Every field has a default. */
+export interface EngineOptions {
+  /**
+   * `process` (default): the engine runs in a child process of its own, restarted if it dies; nothing of it can block or crash
+   * yours. `none`: it runs in this process and blocks its event loop while a step computes.
+   */
+  isolation?: 'process' | 'none';
+  /** A device's registry name; default `ggml`. */
+  device?: string;
+  deviceOptions?: Record<string, string>;
+  /** CPU threads; default all cores. */
+  threads?: number;
+  /** Sequences in flight at most; default 16. */
+  maxSequences?: number;
+  /** Token budget of one step; default 512. */
+  maxBatchTokens?: number;
+  /** Default: what the machine can spare. */
+  kvCacheBytes?: number;
+  /** Positions a sequence, if less than the model's own. */
+  contextLength?: number;
+  /** How the engine is built where it is not there yet. */
+  recipe?: Partial<BuildRecipe>;
+  /** Hears about downloads and builds. */
+  reporter?: Reporter;
+  signal?: AbortSignal;
+}
+
+/** One generation's wishes; what is left out is the model's own advice (generation_config.json), then plain sampling. */
+export interface GenerateOptions extends Partial<SamplingParameters> {
+  /** Default: what the context has room for. */
+  maxTokens?: number;
+  minTokens?: number;
+  stop?: readonly string[];
+  /** Parallel answers; a delta's `sequence` says whose it is. */
+  sequences?: number;
+  /** Top log-probabilities with each token. */
+  logprobs?: number;
+  signal?: AbortSignal;
+}
+
+/** A running generation: iterate over it for the deltas as they are made, or await {@link text}. Leaving the loop cancels it. */
+export interface GenerationStream extends AsyncIterable<GenerationDelta> {
+  /** The whole text of sequence 0. */
+  text(): Promise<string>;
+  /** Known once the deltas are through. */
+  readonly usage: GenerationUsage | undefined;
+}
+
+/**
+ * A model, ready to generate: Nereid as a library, over the same client API that the servers use.
+ *
+ * ```ts
+ * const engine = await Engine.open('smollm2-135m-instruct');
+ * for await (const { text } of engine.chat([{ role: 'user', content: 'Hello!' }], { maxTokens: 64 })) process.stdout.write(text);
+ * await engine.close();
+ * ```
+ */
+export class Engine {
+  /** The model with its client and tokenizer, as the protocols take it. */
+  readonly model: ServedModel;
+  readonly #close: () => Promise<void>;
+
+  private constructor(model: ServedModel, close: () => Promise<void>) {
+    this.model = model;
+    this.#close = close;
+  }
+
+  /**
+   * Opens an engine folder, a `.gguf`, a Hugging Face folder, a hub name or a catalogue name, building the engine first where needed.
+   * @throws NereidError from the resolver, the builder or the device, with the fix in its message
+   */
+  static async open(reference: string, options: EngineOptions = {}): Promise<Engine> {
+    const { reporter = silentReporter, signal, threads = availableParallelism() } = options;
+    const recipe = { ...options.recipe };
+    const { folder, name } = await ensureEngine(reference, { reporter, signal, recipe, threads });
+    const start = options.isolation === 'none' ? startLocal : startProcess;
+    const started = await start(folder, name, { ...options, threads });
+    try {
+      const tokenizer = await openTokenizer(started.tokenizerFolder);
+      const defaults = await generationDefaults(started.tokenizerFolder);
+      const createdSeconds = Math.floor(Date.now() / 1000);
+      const model = servedModel({ name, client: started.client, tokenizer, defaults, createdSeconds });
+      return new Engine(model, started.close);
+    } catch (thrown) {
+      await started.close();
+      throw thrown;
+    }
+  }
+
+  /** Continues a text. Token ids are taken as they are. @throws RuntimeError, TokenizerError */
+  generate(prompt: string | Int32Array, options: GenerateOptions = {}): GenerationStream {
+    const tokens = typeof prompt === 'string' ? this.model.tokenizer.encode(prompt) : prompt;
+    return new DeltaQueue(this.model, tokens, options);
+  }
+
+  /** Answers a conversation through the model's chat template. @throws TokenizerError `CHAT_TEMPLATE_*`, RuntimeError */
+  chat(messages: readonly ChatMessage[], options: GenerateOptions = {}): GenerationStream {
+    const { tokenizer, chatTemplate } = this.model;
+    const text = renderChatFor(tokenizer, chatTemplate, {
+      messages: [...messages],
+      addGenerationPrompt: true,
+    });
+    return this.generate(tokenizer.encode(text, { addSpecialTokens: false }), options);
+  }
+
+  close(): Promise<void> {
+    return this.#close();
+  }
+}
+
+interface StartedEngine {
+  client: EngineClient;
+  tokenizerFolder: string;
+  close: () => Promise<void>;
+}
+
+type SettledOptions = EngineOptions & { threads: number };
+
+async function startProcess(folder: string, name: string, options: SettledOptions): Promise<StartedEngine> {
+  const { manifest, tokenizerFolder, source } = await openEngine(folder);
+  const supervisor = await EngineSupervisor.start({
+    name,
+    engineFolder: folder,
+    nullModel: source,
+    kvDtype: manifest?.kvDtype ?? defaultRecipe.kvDtype,
+    ...sizes(options),
+  });
+  return {
+    client: supervisor.client,
+    tokenizerFolder: definite(tokenizerFolder, 'the tokenizer folder'),
+    close: () => supervisor.close(),
+  };
+}
+
+async function startLocal(folder: string, name: string, options: SettledOptions): Promise<StartedEngine> {
+  const { manifest, tokenizerFolder, source } = await openEngine(folder);
+  const { deviceOptions, contextLength, kvBytesMax, ...rest } = sizes(options);
+  const device = await (await devices.load(rest.device)).openDevice(deviceOptions);
+  const shared = {
+    ...rest,
+    contextLength: Math.min(source.contextLength, contextLength ?? source.contextLength),
+    kvDtype: manifest?.kvDtype ?? defaultRecipe.kvDtype,
+  };
+  const model = await device.load({ ...source, contextLength: shared.contextLength }, shared);
+  const local = new LocalEngine(model, {
+    ...shared,
+    name,
+    vocabularySize: source.vocabularySize,
+    kvBytesMax: kvBytesMax ?? defaultKvBytes(shared.slots, shared.contextLength, model.kvBytesPerPosition),
+  });
+  const close = async (): Promise<void> => {
+    await local.close();
+    model.close();
+    device.close();
+  };
+  return { client: local, tokenizerFolder: definite(tokenizerFolder, 'the tokenizer folder'), close };
+}
+
+function sizes(options: SettledOptions) {
+  return {
+    device: options.device ?? 'ggml',
+    deviceOptions: options.deviceOptions ?? {},
+    threads: options.threads,
+    slots: options.maxSequences ?? 16,
+    batchTokensMax: options.maxBatchTokens ?? 512,
+    kvBytesMax: options.kvCacheBytes,
+    contextLength: options.contextLength,
+    prefixReuse: true,
+  };
+}
+
+/** Turns a generation's callbacks into an async iteration. Deltas wait here for a slow consumer; text is small. */
+class DeltaQueue implements GenerationStream {
+  readonly #deltas: GenerationDelta[] = [];
+  readonly #generation: Generation;
+  #wake: (() => void) | undefined;
+  #ended = false;
+  #error: NereidError | undefined;
+  usage: GenerationUsage | undefined;
+
+  constructor(model: ServedModel, promptTokens: Int32Array, options: GenerateOptions) {
+    const { signal, maxTokens, minTokens = 0, stop = [], sequences = 1, logprobs, ...given } = options;
+    const { maxTokens: advised, ...advice } = model.defaults;
+    const room = model.client.description.contextLength - promptTokens.length;
+    this.#generation = new Generation(
+      model,
+      {
+        promptTokens,
+        sampling: { ...greedySampling, temperature: 1, ...advice, ...given },
+        maxTokens: Math.max(1, Math.min(room, maxTokens ?? advised ?? room)),
+        minTokens,
+        stopTokenIds: [],
+        ignoreEos: false,
+        stopStrings: stop,
+        includeStopString: false,
+        skipSpecialTokens: true,
+        sequences,
+        logprobs,
+        priority: 0,
+      },
+      {
+        delta: (delta) => this.#push(delta),
+        end: (usage) => this.#end(usage),
+        fail: (error) => this.#end(undefined, error),
+      },
+    );
+    signal?.addEventListener('abort', () => this.#abort(signal.reason), { once: true });
+    if (signal?.aborted) this.#abort(signal.reason);
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<GenerationDelta> {
+    try {
+      for (;;) {
+        const delta = this.#deltas.shift();
+        if (delta) yield delta;
+        else if (this.#error) throw this.#error;
+        else if (this.#ended) return;
+        else
+          await new Promise<void>((resolve) => {
+            this.#wake = resolve;
+          });
+      }
+    } finally {
+      this.#generation.cancel();
+    }
+  }
+
+  async text(): Promise<string> {
+    let text = '';
+    for await (const delta of this) if (delta.sequence === 0) text += delta.text;
+    return text;
+  }
+
+  #push(delta: GenerationDelta): void {
+    this.#deltas.push(delta);
+    this.#wake?.();
+  }
+
+  #end(usage: GenerationUsage | undefined, error?: NereidError): void {
+    this.#ended = true;
+    this.usage = usage;
+    this.#error = error;
+    this.#wake?.();
+  }
+
+  #abort(reason: NereidError): void {
+    this.#generation.cancel();
+    this.#end(this.#generation.usage, reason);
+  }
+}

@@ -1,0 +1,15 @@
+/** Nereid as a library. See docs/library.md. */
+export { AssertionError, type ErrorKind, NereidError } from './base/errors.ts';
+export { Engine, type EngineOptions, type GenerateOptions, type GenerationStream } from './engine.ts';
+export type { GenerationDelta, GenerationUsage } from './protocol/generation.ts';
+export type { EngineClient, RequestHandle } from './runtime/client.ts';
+export type {
+  EngineDescription,
+  EngineStatistics,
+  FinishReason,
+  GenerationRequest,
+  SamplingParameters,
+  SequenceEvent,
+  TokenLogprobs,
+} from './runtime/types.ts';
+export type { ChatMessage } from './tokenizer/chat-template.ts';
