@@ -139,7 +139,7 @@ async function startProcess(folder: string, name: string, options: SettledOption
   const supervisor = await EngineSupervisor.start({
     name,
     engineFolder: folder,
-    nullModel: source,
+    nullModel: { vocabularySize: source.vocabularySize, contextLength: source.contextLength },
     kvDtype: manifest?.kvDtype ?? defaultRecipe.kvDtype,
     ...sizes(options),
   });
