@@ -9,6 +9,7 @@ import { elementCount } from '../checkpoint/tensor-file.ts';
 import { packageFolder } from '../device/ggml/library.ts';
 import { openQuantizer } from '../device/ggml/quantize.ts';
 import { installedGgmlRelease } from '../device/ggml/release.ts';
+import { isQuantized } from '../graph/dtype.ts';
 import type { TokenizerFiles } from '../tokenizer/json-tokenizer.ts';
 import type { BuildRecipe } from './config.ts';
 import { type ContentHash, contentHash } from './content-hash.ts';
@@ -48,10 +49,15 @@ export interface BuildRequest {
 export async function buildEngine(request: BuildRequest): Promise<{ manifest: EngineManifest }> {
   const checkpoint = openCheckpoint(request.source);
   // Before anything is written: a model that no device could run is refused at once.
-  const source = await engineSource(checkpoint);
+  const source = await engineSource(checkpoint, request.name);
   const reporter = request.reporter ?? silentReporter;
   for (const note of source.notes) reporter.note(note);
   const plan = planQuantization(source, request.recipe);
+  const again = plan.tensors.filter(
+    ({ tensor, dtype }) => isQuantized(tensor.dtype) && dtype !== tensor.dtype,
+  );
+  if (again.length > 0)
+    reporter.note(`${again.length} tensors were quantized before: the original would lose less`);
   const hash = request.hash ?? (await contentHash(checkpoint));
   const manifest = await writeAtomically(request.output, request.replace ?? false, async (folder) => {
     const known = await writeFiles(folder, checkpoint, source, plan, { ...request, hash, reporter });
@@ -63,8 +69,8 @@ export async function buildEngine(request: BuildRequest): Promise<{ manifest: En
   return { manifest };
 }
 
-async function engineSource(checkpoint: Checkpoint): Promise<EngineSource> {
-  if (checkpoint.kind !== 'gguf') return huggingFaceSource(checkpoint);
+async function engineSource(checkpoint: Checkpoint, name: string): Promise<EngineSource> {
+  if (checkpoint.kind !== 'gguf') return huggingFaceSource(checkpoint, name);
   await modelOfGguf(checkpoint);
   return ggufSource(checkpoint);
 }

@@ -1,5 +1,7 @@
+import { statSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { parseShardName } from '../checkpoint/gguf-split.ts';
 import { type Checkpoint, openCheckpoint } from '../checkpoint/open.ts';
 import { sha256File, sha256Text } from './hash.ts';
 
@@ -25,8 +27,12 @@ export async function contentHash(
   source: string | Checkpoint,
   hashFile: HashFile = (path) => sha256File(path),
 ): Promise<ContentHash> {
-  const checkpoint = typeof source === 'string' ? openCheckpoint(source) : source;
   const files = new Map<string, string>();
+  if (typeof source === 'string' && isSingleGguf(source)) {
+    const sha256 = await hashFile(source);
+    return { sha256, files: files.set(source, sha256) };
+  }
+  const checkpoint = typeof source === 'string' ? openCheckpoint(source) : source;
   for (const path of checkpoint.files) files.set(path, await hashFile(path));
   if (checkpoint.kind === 'gguf') {
     const [only] = files.values();
@@ -40,4 +46,9 @@ export async function contentHash(
     lines.push(`/${name} ${files.get(path)}`);
   }
   return { sha256: sha256Text(lines.join('\n')), files };
+}
+
+/** A GGUF file on its own is its own identity: its vocabulary need not be parsed to know that. */
+function isSingleGguf(path: string): boolean {
+  return path.endsWith('.gguf') && parseShardName(path) === undefined && statSync(path).isFile();
 }

@@ -23,14 +23,19 @@ const floatTypes: readonly DType[] = ['f64', 'f32', 'f16', 'bf16'];
 
 /**
  * A Hugging Face checkpoint under GGUF's names and in GGUF's layouts.
+ * @param name what other programs show the file as
  * @throws CheckpointError, ModelError, TokenizerError, BuilderError, UnknownNameError naming what is missing or does not fit
  */
-export async function huggingFaceSource(folder: HuggingFaceFolder): Promise<EngineSource> {
+export async function huggingFaceSource(folder: HuggingFaceFolder, name: string): Promise<EngineSource> {
   const { architecture, hyperparameters } = await modelOfHuggingFace(folder);
   const tokenizer = await readTokenizerFiles(folder.path);
   const vocabulary = vocabularyMetadata(tokenizer, hyperparameters);
+  const general: MetadataEntry[] = [
+    ['general.type', { type: 'string', value: 'model' }],
+    ['general.name', { type: 'string', value: name }],
+  ];
   return {
-    metadata: [...architecture.ggufMetadata(hyperparameters), ...vocabulary.metadata],
+    metadata: [...architecture.ggufMetadata(hyperparameters), ...general, ...vocabulary.metadata],
     tensors: convertibleTensors(folder, architecture, hyperparameters),
     layers: hyperparameters.layers,
     tokenizer,

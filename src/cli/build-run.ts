@@ -42,7 +42,7 @@ export async function runBuild(
   );
   const request = { source: source.path, name, output, recipe, replace: flags.force ?? false };
   const built = await buildEngine({ ...request, reporter, signal, threads: flags.threads });
-  summarize(built.manifest, output, reporter);
+  if (!flags.quiet) summarize(built.manifest, output, reporter);
 }
 
 function overrides(model: string | undefined, flags: BuildFlags): BuildConfigInput {
