@@ -1,5 +1,6 @@
 import type { TokenLogprobs } from '../types.ts';
-import { expNegative } from './exponential.ts';
+import { stepsPerUnit } from './exponential.ts';
+import { sumWeights } from './histogram.ts';
 import { argmax, type LogitRow, tokenAt } from './logit-row.ts';
 
 /**
@@ -10,11 +11,7 @@ import { argmax, type LogitRow, tokenAt } from './logit-row.ts';
 export function tokenLogprobs(row: LogitRow, token: number, top: number): TokenLogprobs {
   const maxPosition = argmax(row);
   const max = row.logits[maxPosition] ?? Number.NaN;
-  let sum = 0;
-  for (let position = row.start; position < row.start + row.width; position++) {
-    sum += expNegative(max - (row.logits[position] as number));
-  }
-  const logSum = max + Math.log(sum);
+  const logSum = max + Math.log(sumWeights(row, max, stepsPerUnit));
   const best = topPositions(row, top);
   return {
     logprob: logitOf(row, token) - logSum,

@@ -35,19 +35,10 @@ export class Sampler {
       const best = argmax(row);
       if (best < 0) throw noToken(tokens.length);
       if (sampling.isGreedy) return tokenAt(row, best);
-      return this.#draw(row, best, context);
+      return this.#candidates.draw(row, best, sampling.parameters, context.uniform);
     } finally {
       this.#adjustments.restore(row);
     }
-  }
-
-  #draw(row: LogitRow, best: number, context: RowContext): number {
-    const { temperature, minP, topK, topP } = context.sampling.parameters;
-    const candidates = this.#candidates;
-    candidates.gather(row, best, temperature, minP);
-    if (topK > 0) candidates.keepTop(row, topK);
-    candidates.keepMass(row, topP);
-    return candidates.draw(row, context.uniform);
   }
 }
 
