@@ -1,5 +1,5 @@
 import { type Clock, systemClock } from '../base/clock.ts';
-import { definite, type NereidError } from '../base/errors.ts';
+import { definite, messageOf, NereidError } from '../base/errors.ts';
 import type { RequestHandle } from '../runtime/client.ts';
 import type { RequestStart, SamplingParameters, SequenceEvent } from '../runtime/types.ts';
 import { engineError, ProtocolError } from './errors.ts';
@@ -135,7 +135,7 @@ export class Generation {
         cacheSalt: input.cacheSalt,
         priority: input.priority,
       },
-      (event) => this.#accept(event),
+      (event) => this.#guarded(event),
     );
   }
 
@@ -152,6 +152,17 @@ export class Generation {
     for (const sequence of this.#sequences) completionTokens += sequence.tokenCount;
     const cachedTokens = this.#start?.cachedTokens ?? 0;
     return { promptTokens: this.#input.promptTokens.length, cachedTokens, completionTokens };
+  }
+
+  /** A bug in here or in a protocol must cost one request, not the process. */
+  #guarded(event: SequenceEvent): void {
+    try {
+      this.#accept(event);
+    } catch (cause) {
+      if (this.#closed) return;
+      const error = cause instanceof NereidError ? cause : unexpected(cause);
+      this.#fail(error);
+    }
   }
 
   #accept(event: SequenceEvent): void {
@@ -225,4 +236,10 @@ export class Generation {
 function cancelledByEngine(): ProtocolError {
   const message = 'the engine ended this request before it was done (it is shutting down); send it again';
   return new ProtocolError('SERVER_SHUTTING_DOWN', message);
+}
+
+function unexpected(cause: unknown): ProtocolError {
+  return new ProtocolError('REQUEST_FAILED', `the answer could not be put together: ${messageOf(cause)}`, {
+    cause,
+  });
 }

@@ -71,6 +71,11 @@ test('the end-of-text id counts, makes no text and is no stop reason; a requeste
   assert.deepEqual([requested.text, requested.stopReason], ['B', 65]);
 });
 
+test('an id of the padding behind the vocabulary has no text', () => {
+  const delta = sequence().accept(event([65, tokenizer.vocabularySize, 66]));
+  assert.deepEqual([delta.text, delta.tokens.length], ['AB', 3]);
+});
+
 test('however the tokens are cut into steps, the text is the same', () => {
   const stops = fc.array(fc.string({ unit: fc.constantFrom('a', 'b', 'é'), minLength: 1, maxLength: 3 }), {
     maxLength: 3,
