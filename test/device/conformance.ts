@@ -1,0 +1,160 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import type { Device, DeviceModel, DeviceModelOptions } from '../../src/device/device.ts';
+import { sharedPath, skipWithout } from '../support/shared.ts';
+import { hfGoldens, type MatrixType, sourceOfGguf, sourceOfHuggingFace } from './golden-models.ts';
+import { greedyTokens, relativeError, stepLogits } from './steps.ts';
+
+/** What is asked of a device, in relative L2 error. */
+export interface ConformanceOptions {
+  openDevice: () => Device | Promise<Device>;
+  /** Type of the golden models' matrices on this device, and how far its logits may be from transformers' float32 ones. */
+  matrixType: MatrixType;
+  logitsTolerance: number;
+  /** How far two ways of cutting the same rows into steps may be apart. */
+  scheduleTolerance: number;
+  kvDtype: DeviceModelOptions['kvDtype'];
+}
+
+const modelOptions = { slots: 3, batchTokensMax: 64, threads: 1 };
+
+/** Registers the suites that every device must pass: transformers' logits, any cut of the rows into steps, greedy text. */
+export function conformance(name: string, options: ConformanceOptions): void {
+  describe(`${name} device`, () => {
+    let folder = '';
+    let device: Device;
+    before(async () => {
+      folder = mkdtempSync(join(tmpdir(), 'nereid-conformance-'));
+      device = await options.openDevice();
+    });
+    after(() => {
+      device.close();
+      rmSync(folder, { recursive: true });
+    });
+    goldenSuite(options, () => ({ device, folder }));
+    greedySuite(options, () => ({ device, folder }));
+  });
+}
+
+type Setting = () => { device: Device; folder: string };
+
+function goldenSuite(options: ConformanceOptions, setting: Setting): void {
+  for (const golden of hfGoldens()) {
+    test(`${golden.name}: logits as transformers', however the rows are cut into steps`, async () => {
+      const { device, folder } = setting();
+      const path = join(folder, `${golden.name}.gguf`);
+      const source = await sourceOfHuggingFace(golden.folder, path, options.matrixType);
+      const model = await device.load(source, { ...modelOptions, kvDtype: options.kvDtype });
+      try {
+        for (const [index, prompt] of golden.prompts.entries()) {
+          const whole = await stepLogits(model, [{ slot: 0, position: 0, tokens: prompt }]);
+          const error = relativeError(whole, golden.logits[index]!);
+          assert.ok(error < options.logitsTolerance, `prompt ${index}: relative error ${error}`);
+          model.releaseSlot(0);
+        }
+        await checkSchedules(model, golden.prompts.at(-1)!, golden.vocabulary, options.scheduleTolerance);
+      } finally {
+        model.close();
+      }
+    });
+  }
+}
+
+/** The last row's logits must not depend on chunking, on neighbours in the batch, or on whether a prefix was copied. */
+async function checkSchedules(
+  model: DeviceModel,
+  prompt: number[],
+  vocabulary: number,
+  tolerance: number,
+): Promise<void> {
+  const cut = Math.floor(prompt.length / 2);
+  const last = prompt.length - 1;
+  const expected = await stepLogits(model, [{ slot: 0, position: 0, tokens: prompt }], [last]);
+  const check = (what: string, actual: Float32Array) => {
+    const error = relativeError(actual, expected);
+    assert.ok(error <= tolerance, `${what}: relative error ${error}`);
+  };
+
+  // Slot 1 in chunks, the first of which wants no logits, while slot 0 starts over beside it.
+  const none = await stepLogits(model, [{ slot: 1, position: 0, tokens: prompt.slice(0, cut) }], []);
+  assert.equal(none.length, 0);
+  const other = prompt.slice(0, 5).reverse();
+  const beside = await stepLogits(
+    model,
+    [
+      { slot: 0, position: 0, tokens: other },
+      { slot: 1, position: cut, tokens: prompt.slice(cut, last) },
+    ],
+    [2, 4],
+  );
+  assert.equal(beside.length, 2 * vocabulary);
+  const decoded = await stepLogits(
+    model,
+    [
+      { slot: 1, position: last, tokens: [prompt[last]!] },
+      { slot: 0, position: other.length, tokens: [7] },
+    ],
+    [0, 1],
+  );
+  check('chunks, then one decode row beside another sequence', decoded.slice(0, vocabulary));
+
+  // The first half of slot 1 as a prefix of slot 2; slot 1 goes before slot 2 is read.
+  model.copySlot(1, 2, cut);
+  model.releaseSlot(1);
+  check(
+    'copied prefix',
+    await stepLogits(model, [{ slot: 2, position: cut, tokens: prompt.slice(cut) }], [last - cut]),
+  );
+
+  // Positions may be taken back and written anew.
+  await stepLogits(model, [{ slot: 2, position: cut, tokens: [9, 9, 9] }], []);
+  check(
+    'rewritten tail',
+    await stepLogits(model, [{ slot: 2, position: cut, tokens: prompt.slice(cut) }], [last - cut]),
+  );
+  model.releaseSlot(0);
+  model.releaseSlot(2);
+}
+
+interface StoriesGolden {
+  prompts: { prompt: string; prompt_ids: number[]; greedy_ids: number[] }[];
+}
+
+function greedySuite(options: ConformanceOptions, setting: Setting): void {
+  const load = async (model: 'stories260K' | 'gpt-nano-sort') => {
+    const { device, folder } = setting();
+    const source =
+      model === 'stories260K'
+        ? await sourceOfGguf(sharedPath('models/stories260K/stories260K-f32.gguf'))
+        : await sourceOfHuggingFace(
+            sharedPath(`models/${model}`),
+            join(folder, 'sort.gguf'),
+            options.matrixType,
+          );
+    return device.load(source, { ...modelOptions, kvDtype: options.kvDtype });
+  };
+
+  test('stories260K: every greedy token of golden.json', {
+    skip: skipWithout('models/stories260K'),
+  }, async () => {
+    const path = sharedPath('models/stories260K/golden.json');
+    const golden = JSON.parse(readFileSync(path, 'utf8')) as StoriesGolden;
+    const model = await load('stories260K');
+    for (const { prompt, prompt_ids, greedy_ids } of golden.prompts) {
+      assert.deepEqual(await greedyTokens(model, prompt_ids, greedy_ids.length), greedy_ids, prompt);
+    }
+    model.close();
+  });
+
+  test('gpt-nano-sort: sorts all 729 inputs', { skip: skipWithout('models/gpt-nano-sort') }, async () => {
+    const model = await load('gpt-nano-sort');
+    for (let index = 0; index < 3 ** 6; index++) {
+      const letters = Array.from({ length: 6 }, (_, place) => Math.floor(index / 3 ** place) % 3);
+      assert.deepEqual(await greedyTokens(model, letters, 6), letters.toSorted(), `input ${letters}`);
+    }
+    model.close();
+  });
+}
