@@ -1,0 +1,109 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { capacityPolicy, capacityPolicyNames } from './capacity.ts';
+import { compareUrgency, planBatch, type Schedulable, UrgencyQueue } from './scheduler.ts';
+
+const schedulable: fc.Arbitrary<Schedulable> = fc.record({
+  priority: fc.integer({ min: 0, max: 3 }),
+  arrival: fc.nat(1000),
+  index: fc.nat(3),
+  rowsPending: fc.oneof(fc.constant(1), fc.integer({ min: 1, max: 500 })),
+  rowsPerStepMax: fc.constantFrom(Number.POSITIVE_INFINITY, 32),
+});
+
+const running = fc
+  .uniqueArray(schedulable, {
+    selector: ({ arrival, index }) => `${arrival}/${index}`,
+    minLength: 1,
+    maxLength: 40,
+  })
+  .map((sequences) => sequences.sort(compareUrgency));
+
+test('a plan keeps the budget, plans every generation row, and gives prompts the rest in order', () => {
+  fc.assert(
+    fc.property(running, fc.nat(200), (sequences, extra) => {
+      const budget = sequences.length + extra;
+      const planned = planBatch(sequences, budget);
+      const rows = planned.reduce((sum, one) => sum + one.rows, 0);
+      assert.ok(rows <= budget);
+      assert.equal(new Set(planned.map(({ sequence }) => sequence)).size, planned.length);
+      for (const one of planned) {
+        assert.ok(one.rows >= 1);
+        assert.ok(one.rows <= Math.min(one.sequence.rowsPending, one.sequence.rowsPerStepMax));
+      }
+      const generating = sequences.filter(({ rowsPending }) => rowsPending === 1);
+      assert.deepEqual(
+        planned.slice(0, generating.length).map(({ sequence }) => sequence),
+        generating,
+      );
+      const prompts = sequences.filter(({ rowsPending }) => rowsPending > 1);
+      const plannedPrompts = planned.slice(generating.length);
+      assert.deepEqual(
+        plannedPrompts.map(({ sequence }) => sequence),
+        prompts.slice(0, plannedPrompts.length),
+      );
+      // Only the last planned prompt may get less than it could take, and nothing is left over while one waits.
+      for (const one of plannedPrompts.slice(0, -1)) {
+        assert.equal(one.rows, Math.min(one.sequence.rowsPending, one.sequence.rowsPerStepMax));
+      }
+      if (plannedPrompts.length < prompts.length) assert.equal(rows, budget);
+    }),
+  );
+});
+
+test('the queue stays in order and finds what it holds', () => {
+  fc.assert(
+    fc.property(running, fc.array(fc.nat(39)), (sequences, removals) => {
+      const queue = new UrgencyQueue<Schedulable>();
+      const expected = new Set(sequences);
+      for (const sequence of [...sequences].reverse()) queue.add(sequence);
+      for (const index of removals) {
+        const sequence = sequences[index % sequences.length]!;
+        assert.equal(queue.remove(sequence), expected.delete(sequence));
+      }
+      assert.deepEqual(queue.items, [...expected].sort(compareUrgency));
+    }),
+  );
+});
+
+const claim = fc
+  .record({
+    arrival: fc.nat(1000),
+    length: fc.integer({ min: 1, max: 100 }),
+    more: fc.integer({ min: 1, max: 100 }),
+  })
+  .map(({ arrival, length, more }) => ({ arrival, length, positionsWorst: length + more }));
+
+test('capacity policies never promise more positions or sequences than there are, and always let somebody run', () => {
+  const state = fc.record({
+    name: fc.constantFrom(...capacityPolicyNames),
+    waiting: fc.array(claim, { maxLength: 30 }),
+    sequencesMax: fc.integer({ min: 1, max: 10 }),
+    positionsMax: fc.integer({ min: 200, max: 1000 }),
+    growth: fc.array(fc.nat(99), { minLength: 10, maxLength: 10 }),
+  });
+  fc.assert(
+    fc.property(state, ({ name, waiting, sequencesMax, positionsMax, growth }) => {
+      const policy = capacityPolicy(name);
+      const first = policy.plan({ running: [], waiting, sequencesMax, positionsMax });
+      assert.deepEqual(first.pause, []);
+      assert.deepEqual(first.admit, waiting.slice(0, first.admit.length), 'in order, nobody passed over');
+      assert.ok(first.admit.length > 0 || waiting.length === 0);
+      // What was admitted grows by up to its worst; then the policy is asked again.
+      const grown = first.admit.map((one, i) => ({
+        ...one,
+        length: Math.min(one.positionsWorst, one.length + growth[i]!),
+      }));
+      const rest = waiting.slice(first.admit.length);
+      const second = policy.plan({ running: grown, waiting: rest, sequencesMax, positionsMax });
+      const kept = grown.filter((one) => !second.pause.includes(one));
+      assert.ok(kept.length > 0 || grown.length === 0, 'the most urgent goes on');
+      assert.deepEqual(kept, grown.slice(0, kept.length), 'the least urgent are paused');
+      if (name !== 'max_utilization') assert.deepEqual(second.pause, []);
+      const held = [...kept, ...second.admit].reduce((sum, one) => sum + policy.reservation(one), 0);
+      assert.ok(held <= positionsMax);
+      assert.ok(kept.length + second.admit.length <= sequencesMax);
+    }),
+  );
+});
