@@ -1,0 +1,123 @@
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { test } from 'node:test';
+import { SeededRandom } from '../src/base/random.ts';
+import { openEngine } from '../src/builder/open-engine.ts';
+import type { DeviceModel } from '../src/device/device.ts';
+import { devices } from '../src/device/registry.ts';
+import { EngineCore, type EngineCoreOptions } from '../src/runtime/engine-core.ts';
+import { type GenerationRequest, greedySampling } from '../src/runtime/types.ts';
+import { Outcomes, requestOf } from './support/engine-simulator.ts';
+import { sharedPath, skipWithout } from './support/shared.ts';
+
+const skip = skipWithout('models/stories260K');
+const ggufPath = sharedPath('models/stories260K/stories260K-f32.gguf');
+const contextLength = 96;
+
+interface Golden {
+  prompts: { prompt: string; prompt_ids: number[]; greedy_ids: number[] }[];
+}
+
+/** Runs requests through an engine on a real model; all are submitted before the first step. */
+async function serve(
+  deviceName: string,
+  requests: readonly GenerationRequest[],
+  options: Partial<EngineCoreOptions> = {},
+): Promise<Outcomes> {
+  const slots = options.slots ?? 8;
+  const batchTokensMax = options.batchTokensMax ?? 64;
+  const device = await (await devices.load(deviceName)).openDevice({});
+  const { source } = await openEngine(ggufPath);
+  const limits = { slots, batchTokensMax, kvDtype: 'f32' as const, threads: 1 };
+  const model: DeviceModel = await device.load({ ...source, contextLength }, limits);
+  const outcomes = new Outcomes();
+  const { vocabularySize } = source;
+  const kvBytesMax = slots * contextLength * model.kvBytesPerPosition;
+  const core = new EngineCore(
+    model,
+    {
+      name: 'stories',
+      device: deviceName,
+      vocabularySize,
+      contextLength,
+      slots,
+      batchTokensMax,
+      kvBytesMax,
+      ...options,
+    },
+    (events) => outcomes.take(events),
+  );
+  for (const request of requests) core.submit(request);
+  while (!core.idle) await core.step();
+  model.close();
+  device.close();
+  return outcomes;
+}
+
+function sampledRequests(seed: number, count: number): GenerationRequest[] {
+  const random = new SeededRandom(seed);
+  const shared = Array.from({ length: 24 }, () => 3 + random.integer(500));
+  return Array.from({ length: count }, (_, id) =>
+    requestOf({
+      id,
+      promptTokens: Int32Array.from([
+        1,
+        ...(id % 2 === 0 ? shared : []),
+        ...Array.from({ length: 1 + random.integer(12) }, () => 3 + random.integer(500)),
+      ]),
+      maxTokens: 8,
+      sequences: id % 3 === 0 ? 2 : 1,
+      sampling: {
+        ...greedySampling,
+        temperature: id % 4 === 0 ? 0 : 0.9,
+        topP: 0.95,
+        repetitionPenalty: id % 5 === 0 ? 1.2 : 1,
+        seed: id,
+      },
+    }),
+  );
+}
+
+test('reference device: request and seed make the same tokens alone and in a full batch, chunked and with reuse', {
+  skip,
+}, async () => {
+  const seed = 17;
+  const requests = sampledRequests(seed, 9);
+  const together = await serve('reference', requests, { slots: 6, batchTokensMax: 20 });
+  for (const request of requests) {
+    const alone = await serve('reference', [request], {
+      slots: 1,
+      batchTokensMax: contextLength,
+      prefixReuse: false,
+    });
+    for (let sequence = 0; sequence < request.sequences; sequence++) {
+      const label = `seed ${seed}, request ${request.id}, sequence ${sequence}`;
+      assert.deepEqual(together.of(request.id, sequence), alone.of(request.id, sequence), label);
+    }
+  }
+  const cached = [...together.starts.values()].reduce((sum, start) => sum + (start?.cachedTokens ?? 0), 0);
+  assert.ok(cached > 0, 'some prefix was reused');
+});
+
+for (const deviceName of ['reference', 'ggml']) {
+  test(`${deviceName}: greedy text of stories260K equals its golden, all prompts in one batch`, {
+    skip,
+  }, async () => {
+    const golden = JSON.parse(readFileSync(sharedPath('models/stories260K/golden.json'), 'utf8')) as Golden;
+    const tokensMax = deviceName === 'reference' ? 20 : 60;
+    const requests = golden.prompts.map(({ prompt_ids, greedy_ids }, id) =>
+      requestOf({
+        id,
+        promptTokens: Int32Array.from(prompt_ids),
+        maxTokens: Math.min(tokensMax, greedy_ids.length, contextLength - prompt_ids.length),
+        stopTokenIds: [1, 2],
+      }),
+    );
+    const outcomes = await serve(deviceName, requests, { slots: requests.length });
+    for (const [id, { prompt, greedy_ids }] of golden.prompts.entries()) {
+      const { tokens } = outcomes.of(id, 0);
+      assert.deepEqual(tokens, greedy_ids.slice(0, tokens.length), prompt);
+      assert.ok(tokens.length > 5);
+    }
+  });
+}
