@@ -80,6 +80,8 @@ export function createHttpServer(options: HttpServerOptions): FastifyInstance {
     logger: false,
     bodyLimit: options.limits?.bodyBytesMax ?? bodyBytesMax,
     keepAliveTimeout: options.limits?.keepAliveTimeoutMs ?? limits.keepAliveTimeoutMs,
+    // While closing, what still arrives on open connections is refused by the engines' clients, in the protocol's own words.
+    return503OnClosing: false,
     requestTimeout: bodyTimeoutMs,
     routerOptions: { maxParamLength: 1024 },
     http: {

@@ -36,6 +36,6 @@ test('the Python openai client: models, chats, streams, completions, errors, asy
   const { code, output } = await runPython(found.python, 'openai_client.py', [`${url}/v1`, says]);
   assert.equal(code, 0, output);
   assert.match(output, /ok$/m);
-  await eventually(() => server.engine.statistics().runningSequences === 0, 'nothing runs on', 1e6);
+  await eventually(() => server.engine.statistics().runningSequences === 0, 'nothing runs on');
   await server.close();
 });

@@ -5,7 +5,6 @@ import { eventually, promptOf, type TestServer, testServer } from './test-server
 
 const says = 'abcdefghij';
 const prompt = promptOf(says);
-const turnsMax = 1e6;
 
 function request(body: object, path = '/v1/completions'): string {
   const text = JSON.stringify(body);
@@ -63,9 +62,9 @@ describe('sockets', () => {
     withServer([{ says, stepMs: 2 }], async (server, port) => {
       const client = rawClient(port);
       client.socket.write(request({ prompt, max_tokens: 2000, stream: true, temperature: 0 }));
-      await eventually(() => client.received().split('data: ').length > 5, 'events arrive', turnsMax);
+      await eventually(() => client.received().split('data: ').length > 5, 'events arrive');
       client.socket.resetAndDestroy();
-      await eventually(() => server.engine.statistics().runningSequences === 0, 'the engine stops', turnsMax);
+      await eventually(() => server.engine.statistics().runningSequences === 0, 'the engine stops');
       // Far from the 2,000 asked for; the exact number is a matter of the loop's turns.
       assert.ok(server.engine.statistics().generatedTokens < 200);
       await assertAlive(port);
@@ -75,12 +74,12 @@ describe('sockets', () => {
     withServer([{ says, stepMs: 2, slots: 1 }], async (server, port) => {
       const first = rawClient(port);
       first.socket.write(request({ prompt, max_tokens: 300, stream: true }));
-      await eventually(() => server.engine.statistics().runningSequences === 1, 'the first runs', turnsMax);
+      await eventually(() => server.engine.statistics().runningSequences === 1, 'the first runs');
       const second = rawClient(port);
       second.socket.write(request({ prompt, max_tokens: 300 }));
-      await eventually(() => server.engine.statistics().waitingRequests === 1, 'the second waits', turnsMax);
+      await eventually(() => server.engine.statistics().waitingRequests === 1, 'the second waits');
       second.socket.destroy();
-      await eventually(() => server.engine.statistics().waitingRequests === 0, 'the second left', turnsMax);
+      await eventually(() => server.engine.statistics().waitingRequests === 0, 'the second left');
       first.socket.destroy();
     }));
 
@@ -88,8 +87,8 @@ describe('sockets', () => {
     withServer([{ says, stepMs: 2 }], async (server, port) => {
       const client = rawClient(port);
       client.socket.end(request({ prompt, max_tokens: 2000, stream: true }));
-      await eventually(client.closed, 'the connection ends', turnsMax);
-      await eventually(() => server.engine.statistics().runningSequences === 0, 'the engine stops', turnsMax);
+      await eventually(client.closed, 'the connection ends');
+      await eventually(() => server.engine.statistics().runningSequences === 0, 'the engine stops');
       await assertAlive(port);
     }));
 
@@ -100,8 +99,8 @@ describe('sockets', () => {
         const client = rawClient(port);
         client.socket.pause();
         client.socket.write(request({ prompt, max_tokens: 90_000, stream: true, temperature: 0 }));
-        await eventually(() => server.engine.statistics().runningSequences === 1, 'it runs', turnsMax);
-        await eventually(() => server.engine.statistics().runningSequences === 0, 'it was cut off', turnsMax);
+        await eventually(() => server.engine.statistics().runningSequences === 1, 'it runs');
+        await eventually(() => server.engine.statistics().runningSequences === 0, 'it was cut off');
         assert.ok(server.engine.statistics().generatedTokens < 90_000);
         const { text } = await server.metrics.exposition();
         assert.match(text, /finished_reason="abort"\} 1/);
@@ -116,13 +115,13 @@ describe('sockets', () => {
       const streamed = request({ prompt, max_tokens: 2, stream: true, temperature: 0 });
       const whole = request({ prompt, max_tokens: 3, temperature: 0 });
       client.socket.write(streamed + whole + streamed + whole);
-      await eventually(() => client.received().split('HTTP/1.1 200').length === 5, 'four answers', turnsMax);
-      await eventually(() => client.received().split('"abc"').length === 3, 'all whole', turnsMax);
+      await eventually(() => client.received().split('HTTP/1.1 200').length === 5, 'four answers');
+      await eventually(() => client.received().split('"abc"').length === 3, 'all whole');
       const kinds = client.received().match(/\[DONE\]|"text":"abc"/g);
       assert.deepEqual(kinds, ['[DONE]', '"text":"abc"', '[DONE]', '"text":"abc"']);
       // Later on the same connection.
       client.socket.write(whole);
-      await eventually(() => client.received().split('"abc"').length === 4, 'one more', turnsMax);
+      await eventually(() => client.received().split('"abc"').length === 4, 'one more');
       client.socket.destroy();
     }));
 
@@ -131,7 +130,7 @@ describe('sockets', () => {
       const client = rawClient(port);
       const body = request({ prompt, max_tokens: 4, stream: true, temperature: 0 });
       client.socket.write(body.replace('HTTP/1.1', 'HTTP/1.0'));
-      await eventually(client.closed, 'it closes', turnsMax);
+      await eventually(client.closed, 'it closes');
       assert.match(client.received(), /\r\n\r\ndata: \{/);
       assert.match(client.received(), /data: \[DONE\]\n\n$/);
       assert.doesNotMatch(client.received(), /transfer-encoding/i);
@@ -159,7 +158,7 @@ describe('sockets', () => {
       for (const [bytes, expected] of refusals) {
         const client = rawClient(port);
         client.socket.write(bytes);
-        await eventually(client.closed, `hung up on ${JSON.stringify(bytes.slice(0, 40))}`, turnsMax);
+        await eventually(client.closed, `hung up on ${JSON.stringify(bytes.slice(0, 40))}`);
         assert.match(client.received(), expected);
       }
       await assertAlive(port);
@@ -205,7 +204,7 @@ describe('sockets', () => {
         const idle = rawClient(port);
         idle.socket.write(request({ prompt, max_tokens: 3, temperature: 0 }));
         for (const client of [headers, body, idle]) {
-          await eventually(client.closed, 'hung up', turnsMax);
+          await eventually(client.closed, 'hung up');
         }
         assert.match(headers.received(), /^HTTP\/1.1 408 .*request_too_slow/s);
         assert.match(body.received(), /^HTTP\/1.1 408 .*request_too_slow/s);
@@ -216,11 +215,11 @@ describe('sockets', () => {
   test('sockets over the limit are turned away and the rest is served', () =>
     withServer([{ says }, { limits: { socketsMax: 5 } }], async (_server, port) => {
       const clients = Array.from({ length: 5 }, () => rawClient(port));
-      await eventually(() => clients.every((client) => !client.socket.connecting), 'connected', turnsMax);
+      await eventually(() => clients.every((client) => !client.socket.connecting), 'connected');
       const extra = rawClient(port);
-      await eventually(extra.closed, 'turned away', turnsMax);
+      await eventually(extra.closed, 'turned away');
       clients[0]?.socket.write(request({ prompt, max_tokens: 3, temperature: 0 }));
-      await eventually(() => clients[0]!.received().includes('"abc"'), 'served', turnsMax);
+      await eventually(() => clients[0]!.received().includes('"abc"'), 'served');
       for (const client of clients) client.socket.destroy();
     }));
 });

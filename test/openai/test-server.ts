@@ -98,11 +98,13 @@ export function promptOf(says: string, thenStops = false): string {
   return '.'.repeat(bytesOf(says).length + (thenStops ? 1 : 0));
 }
 
-/** Resolves once `condition` holds, looking after every turn of the event loop; fails after `turnsMax` of them. */
-export async function eventually(condition: () => boolean, what: string, turnsMax = 20_000): Promise<void> {
-  for (let turn = 0; turn < turnsMax; turn++) {
+const pollsMax = 60_000;
+
+/** Resolves once `condition` holds, looking every millisecond or so; fails after {@link pollsMax} looks. */
+export async function eventually(condition: () => boolean, what: string): Promise<void> {
+  for (let poll = 0; poll < pollsMax; poll++) {
     if (condition()) return;
-    await new Promise((resolve) => setImmediate(resolve));
+    await new Promise((resolve) => setTimeout(resolve, 1));
   }
   throw new Error(`never happened: ${what}`);
 }

@@ -95,6 +95,22 @@ describe('completions', () => {
     assert.deepEqual(text_offset, [0, 1, 2, 3, 4, 5, 6, 7, 8, 8]);
   });
 
+  test('echo with logprobs has the prompt’s, whole and streamed', async () => {
+    const fields = { prompt: 'xyz', echo: true, logprobs: 1, max_tokens: 0 };
+    const { body } = await complete(fields);
+    const { tokens, token_logprobs, text_offset } = body.choices[0].logprobs;
+    assert.deepEqual(tokens, ['x', 'y', 'z']);
+    assert.equal(token_logprobs[0], null);
+    assert.ok(token_logprobs.slice(1).every((value: number) => value < 0));
+    assert.deepEqual(text_offset, [0, 1, 2]);
+    const payload = { ...fields, stream: true };
+    const response = await server.app.inject({ method: 'POST', url: '/v1/completions', payload });
+    const [first] = eventsOf(response.body) as {
+      choices: { text: string; logprobs: { tokens: string[] } }[];
+    }[];
+    assert.deepEqual([first?.choices[0]?.text, first?.choices[0]?.logprobs.tokens], ['xyz', tokens]);
+  });
+
   test('best_of returns the likeliest, and cannot be streamed', async () => {
     const { body } = await complete({ best_of: 4, n: 2, temperature: 1, seed: 1 });
     assert.equal(body.choices.length, 2);
