@@ -10,6 +10,7 @@ export interface CapacityClaim {
   readonly positionsWorst: number;
 }
 
+/** What a policy decides on: who runs, who waits, and how much there is. */
 export interface CapacityState<S extends CapacityClaim> {
   /** By urgency. */
   running: readonly S[];
@@ -19,6 +20,7 @@ export interface CapacityState<S extends CapacityClaim> {
   positionsMax: number;
 }
 
+/** What a policy decided. */
 export interface CapacityPlan<S extends CapacityClaim> {
   admit: S[];
   /** To be taken out of the cache and queued again; they compute their tokens anew. */

@@ -135,6 +135,7 @@ export class EngineCore {
   statistics(): EngineStatistics {
     return {
       ...this.#counters,
+      atNs: this.#options.clock.nowNs(),
       runningSequences: this.#running.items.length,
       waitingRequests: this.#queuedRequests,
       kvBytesReserved: this.#cache.usage().bytesReserved,

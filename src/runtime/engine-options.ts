@@ -1,8 +1,13 @@
+import { randomInt } from 'node:crypto';
 import { type Clock, systemClock } from '../base/clock.ts';
 import { queuedRequestsMax } from '../base/limits.ts';
 import { type CapacityPolicy, capacityPolicy } from './capacity.ts';
 import { RuntimeError } from './errors.ts';
 
+/** Seeds that the engine picks are below it; node:crypto draws no more bits at once. */
+const seedMax = 2 ** 48 - 1;
+
+/** Limits and settings of an engine. Sizes are checked; see {@link resolveOptions}. */
 export interface EngineCoreOptions {
   name: string;
   /** The device's registry name, for the description. */
@@ -32,6 +37,7 @@ export interface EngineCoreOptions {
   onFatal?: (error: unknown) => void;
 }
 
+/** Options with every default filled in. */
 export type ResolvedOptions = Required<Omit<EngineCoreOptions, 'capacityPolicy' | 'onFatal'>> & {
   capacityPolicy: CapacityPolicy;
   onFatal: ((error: unknown) => void) | undefined;
@@ -47,7 +53,7 @@ export function resolveOptions(options: EngineCoreOptions): ResolvedOptions {
     prefixReuse: options.prefixReuse ?? true,
     prefixCacheBytesMax: Math.min(options.prefixCacheBytesMax ?? options.kvBytesMax, options.kvBytesMax),
     clock: options.clock ?? systemClock,
-    randomSeed: options.randomSeed ?? (() => Math.floor(Math.random() * 2 ** 48)),
+    randomSeed: options.randomSeed ?? (() => randomInt(seedMax)),
     onFatal: options.onFatal,
   };
   atLeast('contextLength', resolved.contextLength, 2);

@@ -10,6 +10,7 @@ export interface OutputUse {
   promptPosition?: number;
 }
 
+/** A step as it goes to the device, with what its rows are for. */
 export interface AssembledStep {
   batch: StepBatch;
   planned: readonly PlannedRows<Sequence>[];

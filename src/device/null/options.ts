@@ -9,6 +9,7 @@ export type NullMode =
   /** The token of `script` at the new token's position, cyclically. */
   | 'script';
 
+/** Settings of the null device; see docs/runtime.md. */
 export interface NullOptions {
   mode: NullMode;
   /** Time of a step, and of each row in it on top; 0 and 0 answer at once, in the same tick. */

@@ -8,12 +8,14 @@ export interface KvMatch {
   length: number;
 }
 
+/** Room for a sequence. */
 export interface KvReservation {
   handle: KvHandle;
   /** Positions already filled from another sequence. */
   cached: number;
 }
 
+/** Where the KV cache's memory is. */
 export interface KvUsage {
   /** Promised to sequences in flight. */
   bytesReserved: number;

@@ -10,6 +10,7 @@ export const prefixCopyPositionsMin = 16;
 /** A retained slot is taken over in place when at least this part of it matches; else it is copied and stays for others. */
 const takeOverMatchRatioMin = 0.75;
 
+/** Sizes, and the device's two operations on slots. */
 export interface SlotCacheOptions {
   slots: number;
   bytesMax: number;

@@ -16,6 +16,7 @@ export interface RowSampling {
   logprobs: number;
 }
 
+/** Prepares a request's sampling once. */
 export function compileSampling(request: GenerationRequest): RowSampling {
   const parameters = request.sampling;
   const bias = parameters.logitBias ?? [];
