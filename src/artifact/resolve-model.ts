@@ -32,6 +32,7 @@ export interface ResolvedModel {
   notes: string[];
 }
 
+/** Where to look, and whom to tell. Defaults: the user's cache, the catalogue that comes with Nereid, silence. */
 export interface ResolveOptions {
   cache?: Cache;
   catalog?: Catalog;

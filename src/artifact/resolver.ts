@@ -18,6 +18,7 @@ export { type ResolvedModel, type ResolveOptions, resolveModel } from './resolve
 const waitStepMs = 500;
 const waitMaxMs = 60 * 60 * 1000;
 
+/** How a reference becomes an engine. */
 export interface EnsureEngineOptions extends ResolveOptions {
   /** What the engine is built with; what is left out is the catalogue's advice, then the default. */
   recipe?: Partial<BuildRecipe>;

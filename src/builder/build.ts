@@ -24,6 +24,7 @@ import { placeFile, planQuantization, type QuantizationPlan, writeWeights } from
 
 const weightsFileName = 'rank0.gguf';
 
+/** One build: from which files, by which recipe, to which folder. */
 export interface BuildRequest {
   /** A `.gguf` file or a Hugging Face folder. */
   source: string;

@@ -14,6 +14,7 @@ export interface ConvertibleTensor {
   chunks(): Iterable<Uint8Array>;
 }
 
+/** What a conversion works with: ggml's code, a listener, and a way to stop it. */
 export interface ConvertContext {
   quantizer: Quantizer;
   reporter: Reporter;

@@ -63,7 +63,10 @@ function convertibleTensors(
   architecture: Architecture,
   hyperparameters: Hyperparameters,
 ): ConvertibleTensor[] {
-  return modelWeights(architecture, hyperparameters).flatMap((weight) => {
+  const weights = modelWeights(architecture, hyperparameters);
+  // By layer: a file that is memory-mapped is then read from start to end.
+  weights.sort((a, b) => layerOf(a.gguf) - layerOf(b.gguf));
+  return weights.flatMap((weight) => {
     if (weight.values) return [computed(weight, weight.values)];
     // A checkpoint that ties its embeddings may carry the copy all the same; transformers ignores it, too.
     if (weight.presence === 'tied' && hyperparameters.tiedEmbeddings) return [];
@@ -71,6 +74,11 @@ function convertibleTensors(
     if (name === undefined && (weight.presence !== 'required' || weight.hf.length === 0)) return [];
     return [stored(folder.tensor(name ?? weight.hf[0] ?? weight.gguf), weight)];
   });
+}
+
+/** Tensors of no layer come first. */
+function layerOf(gguf: string): number {
+  return Number(/^blk\.(\d+)\./.exec(gguf)?.[1] ?? -1);
 }
 
 function computed(weight: ModelWeight, values: Float32Array): ConvertibleTensor {

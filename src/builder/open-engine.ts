@@ -7,6 +7,7 @@ import { BuilderError } from './errors.ts';
 import type { EngineManifest } from './manifest.ts';
 import { modelOfGguf } from './model.ts';
 
+/** What {@link openEngine} may overlook. */
 export interface OpenEngineOptions {
   /** Take an engine that was built with another ggml release than the one installed. Default: NEREID_ALLOW_RELEASE_MISMATCH is 1. */
   allowReleaseMismatch?: boolean;

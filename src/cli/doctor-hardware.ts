@@ -16,6 +16,7 @@ export interface Check {
   needed?: boolean;
 }
 
+/** A check to be run. */
 export interface Probe {
   name: string;
   run(): Check | Promise<Check>;

@@ -7,6 +7,7 @@ const barWidth = 24;
 /** Rates are averaged over about this long, so the ETA neither jumps nor lags. */
 const rateWindowMs = 4000;
 
+/** Where progress is shown and what time it is; defaults for people, others for tests. */
 export interface ProgressOptions {
   stream?: NodeJS.WriteStream;
   /** Monotonic milliseconds. */
