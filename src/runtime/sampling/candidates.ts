@@ -47,8 +47,11 @@ export class Candidates {
     this.#row = row;
     this.#max = row.logits[maxPosition] as number;
     this.#scale = stepsPerUnit / cuts.temperature;
-    if (cuts.minP === 0 && cuts.topK === 0) return this.#drawByMass(cuts.topP, uniform);
+    // A row shorter than the histogram (a device's candidates) is gathered whole.
+    const isShort = row.width <= stepMax;
+    if (cuts.minP === 0 && cuts.topK === 0 && !isShort) return this.#drawByMass(cuts.topP, uniform);
     if (cuts.minP > 0) this.#gather(0, this.#minPSteps(cuts.minP));
+    else if (isShort) this.#gather(0, stepMax);
     else this.#gather(0, this.#countBucket(cuts.topK) + 1);
     if (cuts.topK > 0) this.#keepTop(cuts.topK);
     if (cuts.topP < 1) this.#keepMass(cuts.topP * this.#gatheredWeight());

@@ -120,6 +120,39 @@ for (const setting of settings) {
   });
 }
 
+test('a row longer than the histogram follows the exact distribution too, with no cut and with top-p', () => {
+  const size = 5000;
+  const random = new SeededRandom(9);
+  const values = Array.from({ length: size }, (_, id) =>
+    Math.fround(id % 500 === 0 ? 6 + random.next() : random.next()),
+  );
+  for (const setting of [{ temperature: 1 }, { temperature: 1, topP: 0.6 }] as Setting[]) {
+    const expected = exactProbabilities(values, setting);
+    const sampler = new Sampler(size);
+    const sampling = compile(setting);
+    const draws = 8000;
+    const large = new Map<number, number>();
+    let others = 0;
+    for (let i = 0; i < draws; i++) {
+      const context = { sampling, tokens: Int32Array.of(0), promptLength: 1, uniform: uniform(31, 0, i) };
+      const token = sampler.sample(dense(values), context);
+      assert.ok(expected[token]! > 0, 'a token that was cut is never drawn');
+      if (token % 500 === 0) large.set(token, (large.get(token) ?? 0) + 1);
+      else others++;
+    }
+    let rest = 1;
+    let chiSquare = 0;
+    for (let id = 0; id < size; id += 500) {
+      const probability = expected[id]!;
+      rest -= probability;
+      chiSquare += ((large.get(id) ?? 0) - draws * probability) ** 2 / (draws * probability);
+    }
+    chiSquare += (others - draws * rest) ** 2 / (draws * rest);
+    // 10 degrees of freedom: 29.6 is the 0.1 % point.
+    assert.ok(chiSquare < 29.6, `chi-square ${chiSquare} (seed 31)`);
+  }
+});
+
 test('cuts equal those of a full sort, on large random rows with ties', () => {
   const seed = 5;
   const random = new SeededRandom(seed);
