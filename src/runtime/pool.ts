@@ -41,7 +41,9 @@ export class EnginePool implements EngineClient {
     const all = this.#members.map((member) => member.client.statistics());
     const sum = { ...definite(all[0], 'the first engine') };
     for (const next of all.slice(1)) {
+      const atNs = Math.max(sum.atNs, next.atNs);
       for (const key of Object.keys(sum) as (keyof EngineStatistics)[]) sum[key] += next[key];
+      sum.atNs = atNs;
     }
     return sum;
   }

@@ -97,6 +97,8 @@ export interface RequestStart {
 
 /** An engine's gauges and counters, sent along with events (at most every `statisticsIntervalMs`). */
 export interface EngineStatistics {
+  /** When this was read, on the engine's own monotonic clock. */
+  atNs: number;
   runningSequences: number;
   waitingRequests: number;
   kvBytesReserved: number;
