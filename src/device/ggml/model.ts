@@ -46,6 +46,8 @@ export class GgmlModel implements DeviceModel {
   readonly #allocator: GraphAllocator;
   readonly #compute: Compute;
   readonly #executables = new Map<string, Executable>();
+  /** What was opened, in order: closed in reverse, also when loading fails half-way. */
+  readonly #closers: (() => void)[] = [];
   #allocatedBytes = 0;
   #open = true;
 
@@ -57,31 +59,47 @@ export class GgmlModel implements DeviceModel {
   ) {
     this.#source = source;
     this.#options = options;
-    const { ggml } = library;
-    const weights = new ModelWeights(library, source.weights, settings.repack);
-    const probe = fuse(source.record({ tokens: 1, segmentRows: [1], outputRows: 1 }), (names) =>
-      weights.canStack(names),
-    );
-    weights.place(probe.graph, probe.stacked);
-    const kv = new KvArena(library, source.kv, {
-      slots: options.slots,
-      contextLength: source.contextLength,
-      dtype: options.kvDtype,
-    });
+    try {
+      this.parts = this.#loadParts(library, settings);
+      const { ggml } = library;
+      this.#allocator = this.#opened(ggml.ggml_gallocr_new(library.cpuBufferType), ggml.ggml_gallocr_free);
+      this.#compute = this.#opened(new Compute(library, options.threads, settings.poll), (compute) =>
+        compute.close(),
+      );
+      this.weightBytes = this.parts.weights.bytes;
+      this.kvBytesPerPosition = this.parts.kv.bytesPerPosition;
+      this.#reserve();
+    } catch (thrown) {
+      this.close();
+      throw thrown;
+    }
+  }
+
+  #opened<T>(value: T, close: (value: T) => void): T {
+    this.#closers.push(() => close(value));
+    return value;
+  }
+
+  #loadParts(library: GgmlLibrary, settings: GgmlModelSettings): ModelParts {
+    const source = this.#source;
+    const { slots, batchTokensMax, kvDtype } = this.#options;
+    const close = (part: { close(): void }) => part.close();
+    const weights = this.#opened(new ModelWeights(library, source.weights, settings.repack), close);
+    const probe = source.record({ tokens: 1, segmentRows: [1], outputRows: 1 });
+    const fused = fuse(probe, (names) => weights.canStack(names));
+    weights.place(fused.graph, fused.stacked);
+    const { contextLength } = source;
+    const kv = this.#opened(new KvArena(library, source.kv, { slots, contextLength, dtype: kvDtype }), close);
     const windows = [...new Set(source.kv.layers.map((layer) => layer.window))];
-    const workspace = new Workspace(library, {
-      batchTokensMax: options.batchTokensMax,
-      contextLength: source.contextLength,
+    const sizes = {
+      batchTokensMax,
+      contextLength,
       rowClasses: kv.rowClasses.length,
       windowClasses: windows.length,
       extendedWidths: weights.extendedWidths,
-    });
-    this.parts = { library, weights, workspace, kv, windows, kvTypeId: dtypes[options.kvDtype].ggmlId };
-    this.weightBytes = weights.bytes;
-    this.kvBytesPerPosition = kv.bytesPerPosition;
-    this.#allocator = ggml.ggml_gallocr_new(library.cpuBufferType);
-    this.#compute = new Compute(library, options.threads, settings.poll);
-    this.#reserve();
+    };
+    const workspace = this.#opened(new Workspace(library, sizes), close);
+    return { library, weights, workspace, kv, windows, kvTypeId: dtypes[kvDtype].ggmlId };
   }
 
   /** Lays out the largest step once, so that the shared activation buffer need not grow (which would drop every recorded graph). */
@@ -89,6 +107,11 @@ export class GgmlModel implements DeviceModel {
     const tokens = Math.min(this.#options.batchTokensMax, this.#source.contextLength);
     const outputRows = Math.min(tokens, this.#options.slots);
     this.#executable({ tokens, segmentRows: [tokens], outputRows });
+  }
+
+  /** Graphs kept for reuse. */
+  get recordedGraphs(): number {
+    return this.#executables.size;
   }
 
   run(batch: StepBatch): StepResult {
@@ -203,11 +226,7 @@ export class GgmlModel implements DeviceModel {
     this.#open = false;
     for (const executable of this.#executables.values()) executable.close();
     this.#executables.clear();
-    this.#compute.close();
-    this.parts.library.ggml.ggml_gallocr_free(this.#allocator);
-    this.parts.workspace.close();
-    this.parts.kv.close();
-    this.parts.weights.close();
+    for (const close of this.#closers.reverse()) close();
   }
 }
 

@@ -104,7 +104,6 @@ export class ModelWeights {
       if (use.has('matrix')) this.#planMatrix(name, stacked.get(name) ?? [name]);
     }
     this.#runJobs();
-    this.#dropCopied();
   }
 
   matrix(name: string): PlacedWeight {
@@ -279,7 +278,11 @@ export class ModelWeights {
         jobs.map((job) => job.tensor),
       );
     }
-    for (const job of this.#jobs) this.#fill(job);
+    for (const job of this.#jobs) {
+      this.#fill(job);
+      // At once, so that loading never holds two copies of more than one weight.
+      for (const part of job.parts) this.#dropMapped(part);
+    }
     this.#jobs.length = 0;
   }
 
@@ -309,12 +312,9 @@ export class ModelWeights {
     ggml.ggml_backend_tensor_set(job.tensor, staged, 0, bytes);
   }
 
-  /** Gives back the mapped pages of weights that were copied and that nothing reads in place. */
-  #dropCopied(): void {
-    for (const weight of this.#source.values()) {
-      const mapping = this.#maps.get(weight.path);
-      if (mapping && !this.#inPlace.has(weight)) mapping.map.discard(weight.offset, weight.byteLength);
-    }
+  /** Gives back the mapped pages of a weight that was copied and that nothing reads in place. */
+  #dropMapped(weight: WeightTensor): void {
+    if (!this.#inPlace.has(weight)) this.#mapping(weight.path).map.discard(weight.offset, weight.byteLength);
   }
 }
 
