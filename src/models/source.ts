@@ -1,9 +1,13 @@
 import { GraphBuilder } from '../graph/builder.ts';
 import type { BatchShape, Graph, KvSpec } from '../graph/graph.ts';
+import { verifyGraph } from '../graph/spec.ts';
 import type { Architecture } from './architecture.ts';
 import { GraphWeights, type StoredWeight } from './graph-weights.ts';
 import type { Hyperparameters } from './hyperparameters.ts';
 import { bindWeights } from './weights.ts';
+
+/** `NEREID_VERIFY_GRAPHS=1`: the debug level that holds every recorded graph against the language's spec. */
+const verifiesGraphs = process.env.NEREID_VERIFY_GRAPHS === '1';
 
 /** What a device is given to run (its `DeviceModelSource`), for one model. */
 export interface ModelSource<W extends StoredWeight> {
@@ -31,7 +35,9 @@ export function modelSource<W extends StoredWeight>(
       const batch = builder.batch(shape);
       const graphWeights = new GraphWeights(builder, bound);
       const logits = architecture.graphs.decode(builder, hyperparameters, graphWeights, batch);
-      return builder.finish({ logits });
+      const graph = builder.finish({ logits });
+      if (verifiesGraphs) verifyGraph(graph);
+      return graph;
     },
     weights,
     kv: architecture.kv(hyperparameters),

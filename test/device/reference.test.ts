@@ -1,5 +1,6 @@
 import { openDevice } from '../../src/device/reference/index.ts';
 import { conformance } from './conformance.ts';
+import { opConformance } from './op-conformance.ts';
 
 conformance('reference', {
   openDevice: () => openDevice(),
@@ -8,3 +9,6 @@ conformance('reference', {
   scheduleTolerance: 1e-6,
   kvDtype: 'f32',
 });
+
+// Against itself, the suite shows that every case runs and that steps do not leak into each other.
+opConformance('reference', { openDevice: () => openDevice(), tolerance: () => 0, kvDtype: 'f32' });
