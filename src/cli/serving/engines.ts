@@ -35,7 +35,9 @@ export async function startModels(
   signal: AbortSignal,
 ): Promise<RunningModel[]> {
   const prepared: PreparedModel[] = [];
-  for (const reference of options.models) prepared.push(await prepare(reference, options, reporter, signal));
+  for (const [index, reference] of options.models.entries()) {
+    prepared.push(await prepare(reference, options, index === 0, reporter, signal));
+  }
   const threads = threadsPerEngine(options.threads, prepared.length * options.engines);
   const started = await Promise.allSettled(
     prepared.map((model) => startModel(model, options, threads, logger)),
@@ -57,14 +59,16 @@ export async function stopModels(models: readonly RunningModel[], drainTimeoutMs
 async function prepare(
   reference: string,
   options: ServeOptions,
+  isFirst: boolean,
   reporter: Reporter,
   signal: AbortSignal,
 ): Promise<PreparedModel> {
   const engine = await ensureEngine(reference, { reporter, signal });
   const manifest = readEngine(engine.folder);
+  const name = options.servedModelName ?? engine.name;
   return {
-    name: options.servedModelName ?? engine.name,
-    aliases: options.servedModelName ? [] : aliasesOf(reference, engine.name),
+    name,
+    aliases: aliasesOf(options.servedModelName ? name : reference, name, isFirst),
     engineFolder: engine.folder,
     tokenizerFolder: `${engine.folder}/${tokenizerFolderName}`,
     vocabularySize: manifest.vocabularySize,
@@ -73,9 +77,12 @@ async function prepare(
   };
 }
 
-/** A model answers to the name it was asked for by as well, unless that is a path. */
-function aliasesOf(reference: string, name: string): string[] {
-  return reference === name || /^[./~]|\.gguf$/.test(reference) ? [] : [reference];
+/** A model answers to the name that it was asked for by as well, unless that is a path; the first one also to `default`. */
+function aliasesOf(reference: string, name: string, isFirst: boolean): string[] {
+  const isPath = /^[./~]|\.gguf$/.test(reference);
+  const names = new Set([...(isPath ? [] : [reference]), ...(isFirst ? ['default'] : [])]);
+  names.delete(name);
+  return [...names];
 }
 
 async function startModel(
