@@ -27,6 +27,9 @@ export const chatToolsMax = 512;
 /** Nesting of arrays and objects in a JSON body: templates and serializers recurse over what a client sends. */
 export const jsonDepthMax = 100;
 
+/** Values in a JSON body, token ids left out: several times what the longest chats and largest tool lists have. */
+export const jsonNodesMax = 262_144;
+
 /** Characters of short texts (`reasoning_effort`). */
 export const shortTextLengthMax = 1024;
 

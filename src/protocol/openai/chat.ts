@@ -3,10 +3,9 @@ import { type ChatMessage, renderChatFor } from '../../tokenizer/chat-template.t
 import { ProtocolError } from '../errors.ts';
 import type { ServedModel } from '../served-model.ts';
 import { type AnswerPlan, answer, type OpenAiContext } from './answering.ts';
-import { validationError } from './errors.ts';
 import { checkResponseFormat, generationInput, includeUsage } from './parameters.ts';
 import { refuseUnsupported, unsupported } from './refused-fields.ts';
-import { type ChatCompletionRequest, chatCompletionRequest } from './requests.ts';
+import { type ChatCompletionRequest, chatCompletionRequest, parseRequest } from './requests.ts';
 
 /** POST /v1/chat/completions */
 export async function handleChat(
@@ -14,9 +13,7 @@ export async function handleChat(
   request: FastifyRequest,
   reply: FastifyReply,
 ): Promise<unknown> {
-  const parsed = chatCompletionRequest.safeParse(request.body);
-  if (!parsed.success) throw validationError(parsed.error);
-  const body = parsed.data;
+  const body = parseRequest(chatCompletionRequest, request.body);
   refuseUnsupported(body, 'chat');
   const model = context.models.resolve(body.model ?? undefined);
   return answer(context, request, reply, await planChat(context, body, model));

@@ -4,10 +4,9 @@ import type { GenerationInput } from '../generation.ts';
 import { choicesPerRequestMax, promptsPerRequestMax } from '../limits.ts';
 import type { ServedModel } from '../served-model.ts';
 import { type AnswerPlan, answer, type OpenAiContext } from './answering.ts';
-import { validationError } from './errors.ts';
 import { checkResponseFormat, checkTokenId, generationInput, includeUsage } from './parameters.ts';
 import { refuseUnsupported } from './refused-fields.ts';
-import { type CompletionRequest, completionRequest } from './requests.ts';
+import { type CompletionRequest, completionRequest, parseRequest } from './requests.ts';
 
 /** OpenAI's default for completions. */
 const defaultMaxTokens = 16;
@@ -18,9 +17,7 @@ export async function handleCompletion(
   request: FastifyRequest,
   reply: FastifyReply,
 ): Promise<unknown> {
-  const parsed = completionRequest.safeParse(request.body);
-  if (!parsed.success) throw validationError(parsed.error);
-  const body = parsed.data;
+  const body = parseRequest(completionRequest, request.body);
   refuseUnsupported(body, 'completion');
   const model = context.models.resolve(body.model ?? undefined);
   return answer(context, request, reply, await planCompletion(context, body, model));

@@ -153,7 +153,7 @@ describe('refusals', () => {
     ['no prompt', 'completions', {}, 400, 'prompt', 'invalid_value'],
     ['an empty prompt list', 'completions', { prompt: [] }, 400, 'prompt', 'invalid_value'],
     ['an empty prompt', 'completions', { prompt: '' }, 400, 'prompt', 'invalid_value'],
-    ['a negative id', 'completions', { prompt: [-1] }, 400, 'prompt[0]', 'invalid_value'],
+    ['a negative id', 'completions', { prompt: [-1] }, 400, 'prompt', 'invalid_value'],
     ['an id outside the vocabulary', 'completions', { prompt: [259] }, 400, 'prompt', 'invalid_value'],
     ['too many prompts', 'completions', { prompt: Array(513).fill('x') }, 400, 'prompt', 'invalid_value'],
     [
@@ -275,6 +275,34 @@ describe('refusals', () => {
     });
     assert.deepEqual([response.statusCode, response.json().error.code], [413, 'body_too_large']);
     await small.close();
+  });
+
+  test('bodies of very many values are refused before they cost memory', async () => {
+    const many = 300_000;
+    const bodies: [string, string, number, string][] = [
+      ['chat/completions', `{"messages":[${'0,'.repeat(many)}0]}`, 400, 'body_invalid'],
+      [
+        'chat/completions',
+        `{"messages":[{"role":"user","content":[${'0,'.repeat(many)}0]}]}`,
+        400,
+        'body_invalid',
+      ],
+      ['completions', `{"prompt":[${'[],'.repeat(many)}[]]}`, 400, 'body_invalid'],
+      ['completions', `{"prompt":[${'"\\"",'.repeat(many)}""]}`, 400, 'body_invalid'],
+      ['completions', `{${'"k":0,'.repeat(many)}"prompt":"x"}`, 400, 'body_invalid'],
+      ['completions', `{"prompt":[${'1,'.repeat(many)}1]}`, 400, 'context_length_exceeded'],
+      ['completions', `{"prompt":[${'-1,'.repeat(many)}1]}`, 400, 'invalid_value'],
+      ['completions', `{"prompt":"${'[{'.repeat(20)}${'\\"'.repeat(5)}","max_tokens":1}`, 200, ''],
+    ];
+    for (const [path, payload, status, code] of bodies) {
+      const headers = { 'content-type': 'application/json' };
+      const response = await server.app.inject({ method: 'POST', url: `/v1/${path}`, payload, headers });
+      assert.deepEqual(
+        [response.statusCode, response.json().error?.code ?? ''],
+        [status, code],
+        payload.slice(0, 40),
+      );
+    }
   });
 
   test('unknown routes and wrong methods', async () => {

@@ -1,7 +1,9 @@
 import { z } from 'zod';
 import { logprobsMax, sequencesPerRequestMax, stopStringsMax } from '../../base/limits.ts';
 import { cacheSaltLengthMax, logitBiasMax, stopTokenIdsMax } from '../../runtime/validate.ts';
+import { boundNodes } from '../json-body.ts';
 import { chatMessagesMax, chatToolsMax, shortTextLengthMax } from '../limits.ts';
+import { validationError } from './errors.ts';
 
 /**
  * Request bodies of the OpenAI API with vLLM's extensions. `null` means "not given", as it does there. Fields that neither API has are
@@ -100,11 +102,29 @@ export const chatCompletionRequest = z.looseObject({
 });
 export type ChatCompletionRequest = z.infer<typeof chatCompletionRequest>;
 
-const promptTokens = z.array(tokenId).min(1);
+/** Checked in one go: a schema's error for each of a million ids would be the end of the process. */
+const tokenIds = z.custom<number[]>(isTokenIds, 'must be token ids: integers from 0');
+const promptTokens = tokenIds.refine((ids) => ids.length > 0, 'must not be empty');
+
+function isTokenIds(value: unknown): boolean {
+  return Array.isArray(value) && value.every((id) => Number.isInteger(id) && id >= 0);
+}
+
+function isListOf(isElement: (value: unknown) => boolean, value: unknown): boolean {
+  return Array.isArray(value) && value.length > 0 && value.every(isElement);
+}
+
+const isText = (value: unknown) => typeof value === 'string';
+const isPrompt = (value: unknown) => isTokenIds(value) && (value as number[]).length > 0;
 
 export const completionRequest = z.looseObject({
   ...generationFields,
-  prompt: z.union([z.string(), promptTokens, z.array(z.string()).min(1), z.array(promptTokens).min(1)]),
+  prompt: z.union([
+    z.string(),
+    promptTokens,
+    z.custom<string[]>((value) => isListOf(isText, value)),
+    z.custom<number[][]>((value) => isListOf(isPrompt, value)),
+  ]),
   max_tokens: z.int().min(0).nullish(),
   logprobs: z.int().min(0).max(logprobsMax).nullish(),
   echo: z.boolean().nullish(),
@@ -129,7 +149,7 @@ export const tokenizeRequest = z.looseObject({
 /** vLLM's /detokenize. */
 export const detokenizeRequest = z.looseObject({
   model: z.string().nullish(),
-  tokens: z.array(tokenId),
+  tokens: tokenIds,
 });
 
 /** What chats and completions share, as parsed. */
@@ -137,3 +157,14 @@ export type GenerationFields = Pick<
   ChatCompletionRequest & CompletionRequest,
   Exclude<keyof typeof generationFields, 'model' | 'user'>
 >;
+
+/** Fields whose elements {@link boundNodes} does not count. */
+const tokenFields = ['prompt', 'tokens'];
+
+/** A body that fits `schema`. @throws ProtocolError BODY_INVALID, PARAMETER_INVALID, PARAMETER_UNSUPPORTED */
+export function parseRequest<T>(schema: z.ZodType<T>, body: unknown): T {
+  boundNodes(body, tokenFields);
+  const parsed = schema.safeParse(body);
+  if (!parsed.success) throw validationError(parsed.error);
+  return parsed.data;
+}

@@ -1,15 +1,12 @@
 import { ProtocolError } from '../errors.ts';
 import type { ServedModels } from '../served-model.ts';
 import { encodeChat } from './chat.ts';
-import { validationError } from './errors.ts';
 import { checkTokenId } from './parameters.ts';
-import { detokenizeRequest, tokenizeRequest } from './requests.ts';
+import { detokenizeRequest, parseRequest, tokenizeRequest } from './requests.ts';
 
 /** POST /tokenize, as vLLM has it: of a text (`prompt`) or of a chat (`messages`). */
 export async function handleTokenize(models: ServedModels, body: unknown): Promise<object> {
-  const parsed = tokenizeRequest.safeParse(body);
-  if (!parsed.success) throw validationError(parsed.error);
-  const { prompt, messages, ...fields } = parsed.data;
+  const { prompt, messages, ...fields } = parseRequest(tokenizeRequest, body);
   const model = models.resolve(fields.model ?? undefined);
   if ((typeof prompt === 'string') === Array.isArray(messages)) {
     throw new ProtocolError('PARAMETER_INVALID', 'send either prompt or messages', { parameter: 'prompt' });
@@ -28,9 +25,8 @@ export async function handleTokenize(models: ServedModels, body: unknown): Promi
 
 /** POST /detokenize, as vLLM has it: special tokens are kept. */
 export function handleDetokenize(models: ServedModels, body: unknown): object {
-  const parsed = detokenizeRequest.safeParse(body);
-  if (!parsed.success) throw validationError(parsed.error);
-  const model = models.resolve(parsed.data.model ?? undefined);
-  for (const id of parsed.data.tokens) checkTokenId(id, model, 'tokens');
-  return { prompt: model.tokenizer.decode(parsed.data.tokens, { skipSpecialTokens: false }) };
+  const { model: name, tokens } = parseRequest(detokenizeRequest, body);
+  const model = models.resolve(name ?? undefined);
+  for (const id of tokens) checkTokenId(id, model, 'tokens');
+  return { prompt: model.tokenizer.decode(tokens, { skipSpecialTokens: false }) };
 }
