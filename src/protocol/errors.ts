@@ -8,6 +8,7 @@ const rows = {
   PARAMETER_INVALID: ['invalid', 400],
   PARAMETER_UNSUPPORTED: ['unsupported', 400],
   CONTEXT_LENGTH_EXCEEDED: ['invalid', 400],
+  ANSWER_TOO_LARGE: ['invalid', 400],
   MODEL_NOT_FOUND: ['not-found', 404],
   ROUTE_NOT_FOUND: ['not-found', 404],
   METHOD_NOT_ALLOWED: ['unsupported', 405],

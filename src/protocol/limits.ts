@@ -20,6 +20,12 @@ export const requestTimeoutMs = 0;
 export const promptsPerRequestMax = 512;
 export const choicesPerRequestMax = 1024;
 
+/**
+ * Log-probabilities (chosen and top ones, of prompts too) gathered for one answer that is not streamed: about 200 bytes each while it
+ * is put into JSON.
+ */
+export const gatheredLogprobsMax = 1_048_576;
+
 /** Messages and tools of one chat. */
 export const chatMessagesMax = 16_384;
 export const chatToolsMax = 512;

@@ -81,6 +81,8 @@ async function answerWhole(
   } finally {
     clearTimeout(timer);
     reply.raw.off('close', onClose);
+    // Ended already unless the answer gave up.
+    group.cancel();
   }
 }
 

@@ -124,11 +124,14 @@ export function checkResponseFormat(format: { type: string } | null | undefined)
   throw unsupported('response_format', message);
 }
 
-/** @throws ProtocolError PARAMETER_INVALID: stream_options without stream, as OpenAI has it */
+/** @throws ProtocolError PARAMETER_INVALID: stream_options without stream, as OpenAI has it; PARAMETER_UNSUPPORTED */
 export function includeUsage(fields: GenerationFields): boolean {
   if (fields.stream_options && !fields.stream) {
     const message = 'stream_options is only allowed with stream: true';
     throw new ProtocolError('PARAMETER_INVALID', message, { parameter: 'stream_options' });
+  }
+  if (fields.stream_options?.continuous_usage_stats) {
+    throw unsupported('stream_options', 'continuous_usage_stats is not supported; include_usage is');
   }
   return fields.stream_options?.include_usage ?? false;
 }

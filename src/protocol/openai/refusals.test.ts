@@ -116,6 +116,14 @@ describe('refusals', () => {
       'invalid_value',
     ],
     [
+      'usage all the time',
+      'chat/completions',
+      { messages: user, stream: true, stream_options: { continuous_usage_stats: true } },
+      400,
+      'stream_options',
+      'unsupported_parameter',
+    ],
+    [
       'a bias outside the vocabulary',
       'chat/completions',
       { messages: user, logit_bias: { 259: 1 } },
@@ -303,6 +311,15 @@ describe('refusals', () => {
         payload.slice(0, 40),
       );
     }
+  });
+
+  test('an answer of too many log-probabilities is given up and cancelled', async () => {
+    const large = await testServer({ says, contextLength: 4096, slots: 128 });
+    const fields = { prompt: 'x', n: 128, max_tokens: 4000, logprobs: 20, ignore_eos: true };
+    const { status, body } = await post(large, '/v1/completions', fields);
+    assert.deepEqual([status, body.error.code, body.error.param], [400, 'answer_too_large', 'logprobs']);
+    assert.ok(large.engine.statistics().generatedTokens < 128 * 4000);
+    await large.close();
   });
 
   test('unknown routes and wrong methods', async () => {

@@ -41,6 +41,7 @@ const refused: Readonly<Record<string, Harmless>> = {
   suffix: [''],
   truncate_prompt_tokens: nothing,
   use_beam_search: [false],
+  verbosity: ['medium'],
   vllm_xargs: [{}],
   web_search_options: nothing,
 };

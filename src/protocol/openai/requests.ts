@@ -35,7 +35,9 @@ const generationFields = {
   // 64-bit seeds are in use; JSON.parse rounds them, and the rounded value is as good a seed.
   seed: z.number().refine(Number.isInteger, 'must be an integer').nullish(),
   stream: z.boolean().nullish(),
-  stream_options: z.object({ include_usage: z.boolean().nullish() }).nullish(),
+  stream_options: z
+    .object({ include_usage: z.boolean().nullish(), continuous_usage_stats: z.boolean().nullish() })
+    .nullish(),
   cache_salt: z.string().min(1).max(cacheSaltLengthMax).nullish(),
   priority: z.int().nullish(),
   include_stop_str_in_output: z.boolean().nullish(),

@@ -1,7 +1,9 @@
 import type { NereidError } from '../../base/errors.ts';
 import type { RequestStart, TokenLogprobs } from '../../runtime/types.ts';
+import { ProtocolError } from '../errors.ts';
 import type { GenerationDelta, GenerationUsage } from '../generation.ts';
 import type { Answer } from '../generation-group.ts';
+import { gatheredLogprobsMax } from '../limits.ts';
 import type { ServedModel } from '../served-model.ts';
 import { CompletionLogprobsBuilder, chatLogprobs } from './logprobs.ts';
 
@@ -77,6 +79,7 @@ export class WholeAnswer implements Answer {
   readonly #render: (answer: GatheredAnswer) => object;
   readonly #choices: Choice[];
   readonly #starts: RequestStart[] = [];
+  #logprobCount = 0;
   #resolve: (body: object) => void = () => {};
   #reject: (error: Error) => void = () => {};
 
@@ -95,10 +98,20 @@ export class WholeAnswer implements Answer {
 
   start(prompt: number, start: RequestStart): void {
     this.#starts[prompt] = start;
+    this.#countLogprobs(start.promptLogprobs?.length ?? 0);
   }
 
   delta(choice: number, delta: GenerationDelta): void {
+    if (delta.logprobs) this.#countLogprobs(delta.logprobs.length);
     this.#choices[choice]?.add(delta);
+  }
+
+  /** @throws ProtocolError ANSWER_TOO_LARGE */
+  #countLogprobs(tokens: number): void {
+    this.#logprobCount += tokens * (1 + (this.#settings.logprobs ?? 0));
+    if (this.#logprobCount <= gatheredLogprobsMax) return;
+    const message = `the answer has over ${gatheredLogprobsMax} log-probabilities; stream it, or ask for fewer tokens or top ones`;
+    throw new ProtocolError('ANSWER_TOO_LARGE', message, { parameter: 'logprobs' });
   }
 
   end(usage: GenerationUsage): void {
