@@ -57,7 +57,7 @@ export interface KvCache {
   truncate(handle: KvHandle, length: number): void;
   pin(handle: KvHandle): void;
   unpin(handle: KvHandle): void;
-  /** Ends the reservation. `retain` keeps the committed positions for reuse until their bytes are needed. */
+  /** Ends the reservation. `retain` keeps the committed positions for reuse until their bytes are needed; so does a pin. */
   release(handle: KvHandle, retain: boolean): void;
   usage(): KvUsage;
 }

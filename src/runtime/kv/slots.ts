@@ -154,8 +154,12 @@ export class SlotKvCache implements KvCache {
     this.#liveCount--;
     this.#livePositions -= slot.reservedPositions;
     slot.reservedPositions = 0;
-    const isWorth = slot.pins > 0 || slot.length >= prefixCopyPositionsMin;
-    if (!retain || !isWorth || this.#bytes(slot.length) > this.#options.retainedBytesMax) {
+    const isKept =
+      slot.pins > 0 ||
+      (retain &&
+        slot.length >= prefixCopyPositionsMin &&
+        this.#bytes(slot.length) <= this.#options.retainedBytesMax);
+    if (!isKept) {
       this.#free(handle, slot);
       return;
     }

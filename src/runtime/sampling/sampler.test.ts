@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { SeededRandom, uniform } from '../../base/random.ts';
 import { type GenerationRequest, greedySampling, type SamplingParameters } from '../types.ts';
-import { expNegativeSteps, stepMax } from './exponential.ts';
+import { expNegativeSteps, stepMax, stepsPerUnit } from './exponential.ts';
 import type { LogitRow } from './logit-row.ts';
 import { tokenLogprobs } from './logprobs.ts';
 import { compileSampling } from './row-sampling.ts';
@@ -80,6 +80,8 @@ test('the fast exponential is exact to 3e-9', () => {
     assert.ok(Math.abs(expNegativeSteps(steps) - exact) <= 3e-9 * exact, `at ${steps}`);
   }
   assert.equal(expNegativeSteps(stepMax), 0);
+  // histogram.ts has them as literals.
+  assert.deepEqual([stepMax, stepsPerUnit], [2048, 64]);
 });
 
 const logits = [2, 1, 0.5, -1, 3, 3, -4, 0, 1.5, 2.5];
