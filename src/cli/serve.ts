@@ -20,69 +20,65 @@ const selfTestPrompt = 'What is the capital of France? Answer in one sentence.';
 
 /** `nereid serve` */
 export function createCommand(): Command {
-  return new Command()
+  const command = new Command()
     .description('Serves models over HTTP (OpenAI protocol), building their engines first where needed.')
     .argument(
       '[models...]',
       'engine folder, .gguf, Hugging Face folder, hub name (org/name) or catalogue name',
       ['default'],
-    )
-    .option('--host <address>', 'address to listen on', '127.0.0.1')
-    .option('--http-port <n>', 'OpenAI protocol, health and metrics; 0 picks a free port', portOption, 8000)
-    .option('--grpc-port <n>', 'gRPC health service (grpc.health.v1); off unless given', portOption)
-    .option('--metrics-port <n>', '/metrics on a port of its own as well; off unless given', portOption)
-    .option('--served-model-name <name>', 'what the model is called in requests (one model only)')
-    .addOption(new Option('--device <name>', 'what runs the model').choices(devices.names).default('ggml'))
-    .option('--device-option <name=value>', 'a setting of that device; repeatable', keyValueOption, {})
-    .option(
-      '--threads <n>',
-      'CPU threads of each engine (default: the cores, shared between engines)',
-      integerOption(1, 1024),
-    )
-    .option('--max-sequences <n>', 'sequences in flight at most, per engine', integerOption(1, 4096), 32)
-    .option('--max-batch-tokens <n>', 'token budget of one step', integerOption(1, 65_536), 512)
-    .option(
-      '--kv-cache-size <size>',
-      'memory for the KV cache, e.g. 2GB (default: what the machine can spare)',
-      sizeOption,
-    )
-    .addOption(
-      new Option('--kv-dtype <type>', "type of the KV cache (default: the engine's)").choices(['f16', 'f32']),
-    )
-    .option(
-      '--context-length <n>',
-      "positions a sequence, if less than the model's own",
-      integerOption(2, 2 ** 24),
-    )
-    .option('--no-prefix-reuse', 'compute every prompt from its start')
-    .option('--engines <n>', 'engine processes per model', integerOption(1, 64), 1)
-    .option('--front-ends <n>', 'front-end processes that share the HTTP port', integerOption(1, 64), 1)
-    .option('--api-key <key>', 'ask for this bearer token; repeatable', listOption, [])
-    .option(
-      '--drain-seconds <n>',
-      'how long running requests may finish after Ctrl-C',
-      numberOption(0, 86_400),
-      30,
-    )
-    .option(
-      '--step-timeout <seconds>',
-      'an engine silent for so long in a step is restarted',
-      numberOption(1, 86_400),
-      120,
-    )
-    .addOption(
-      new Option('--log-level <level>', 'one line a request at info')
-        .choices(['silent', 'error', 'warn', 'info', 'debug'])
-        .default('info'),
-    )
-    .option(
-      '--self-test [prompt]',
-      `once up, ask this over HTTP and print the streamed answer (default: "${selfTestPrompt}")`,
-    )
+    );
+  addNetworkOptions(command);
+  addEngineOptions(command);
+  return addOperationOptions(command)
     .addHelpText('after', examples)
     .action(async (models: string[], flags: Record<string, unknown>) => {
       await serve(toOptions(models, flags));
     });
+}
+
+function addNetworkOptions(command: Command): void {
+  command
+    .option('--host <address>', 'address to listen on', '127.0.0.1')
+    .option('--http-port <n>', 'OpenAI protocol, health and metrics; 0 picks a free port', portOption, 8000)
+    .option('--grpc-port <n>', 'gRPC health service (grpc.health.v1); off unless given', portOption)
+    .option('--metrics-port <n>', '/metrics on a port of its own as well; off unless given', portOption)
+    .option('--front-ends <n>', 'front-end processes that share the HTTP port', integerOption(1, 64), 1)
+    .option('--api-key <key>', 'ask for this bearer token; repeatable', listOption, [])
+    .option('--served-model-name <name>', 'what the model is called in requests (one model only)');
+}
+
+function addEngineOptions(command: Command): void {
+  const threads = 'CPU threads of each engine (default: the cores, shared between engines)';
+  const kvCache = 'memory for the KV cache, e.g. 2GB (default: what the machine can spare)';
+  const contextLength = "positions a sequence, if less than the model's own";
+  const deviceOption = 'a setting of that device; repeatable';
+  command
+    .addOption(new Option('--device <name>', 'what runs the model').choices(devices.names).default('ggml'))
+    .option('--device-option <name=value>', deviceOption, keyValueOption, {})
+    .option('--engines <n>', 'engine processes per model', integerOption(1, 64), 1)
+    .option('--threads <n>', threads, integerOption(1, 1024))
+    .option('--max-sequences <n>', 'sequences in flight at most, per engine', integerOption(1, 4096), 32)
+    .option('--max-batch-tokens <n>', 'token budget of one step', integerOption(1, 65_536), 512)
+    .option('--kv-cache-size <size>', kvCache, sizeOption)
+    .addOption(
+      new Option('--kv-dtype <type>', "type of the KV cache (default: the engine's)").choices(['f16', 'f32']),
+    )
+    .option('--context-length <n>', contextLength, integerOption(2, 2 ** 24))
+    .option('--no-prefix-reuse', 'compute every prompt from its start');
+}
+
+function addOperationOptions(command: Command): Command {
+  const drain = 'how long running requests may finish after Ctrl-C';
+  const stepTimeout = 'an engine silent for so long in a step is restarted';
+  const selfTest = `once up, ask this over HTTP and print the streamed answer (default: "${selfTestPrompt}")`;
+  const levels = ['silent', 'error', 'warn', 'info', 'debug'];
+  return command
+    .option('--drain-seconds <n>', drain, numberOption(0, 86_400), 30)
+    .option('--step-timeout <seconds>', stepTimeout, numberOption(1, 86_400), 120)
+    .addOption(
+      new Option('--log-level <level>', 'one line a request at info').choices(levels).default('info'),
+    )
+    .option('--self-test [prompt]', selfTest);
 }
 
 function toOptions(models: string[], flags: Record<string, unknown>): ServeOptions {

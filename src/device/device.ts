@@ -25,6 +25,7 @@ export interface DeviceModelSource {
   contextLength: number;
 }
 
+/** How much room a loaded model needs. */
 export interface DeviceModelOptions {
   /** Sequences that may hold a KV slot at once. */
   slots: number;
@@ -67,6 +68,7 @@ export type StepOutput =
   /** The `perRow` likeliest tokens of each row, unordered: [R, perRow] ids and logits. The rest counts as impossible. */
   | { kind: 'candidates'; perRow: number; ids: Int32Array; logits: Float32Array };
 
+/** What {@link DeviceModel.run} gives back. */
 export interface StepResult {
   output: StepOutput;
   /** Time inside the device's compute call, for the step breakdown. */
@@ -97,6 +99,7 @@ export interface DeviceDescription {
   details: Record<string, string>;
 }
 
+/** Something that runs recorded graphs. Opened once; may load several models. */
 export interface Device {
   readonly name: string;
   describe(): DeviceDescription;

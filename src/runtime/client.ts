@@ -18,6 +18,7 @@ export interface EngineClient {
   close(options?: { drainTimeoutMs?: number }): Promise<void>;
 }
 
+/** A request that was queued. */
 export interface RequestHandle {
   readonly id: number;
   /**

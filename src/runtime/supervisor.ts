@@ -15,6 +15,7 @@ export interface SupervisorEvent {
   detail: string;
 }
 
+/** When to give up on an engine, and whom to tell. */
 export interface SupervisorOptions {
   onEvent?: (event: SupervisorEvent) => void;
   /** A busy engine that reports no step for so long is killed and restarted. */

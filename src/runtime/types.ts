@@ -84,6 +84,7 @@ export interface SequenceEvent {
   error?: { code: string; kind: string; message: string };
 }
 
+/** Facts about a request that are known when its first token is. */
 export interface RequestStart {
   /** The seed in use. */
   seed: number;

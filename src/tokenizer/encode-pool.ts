@@ -20,6 +20,7 @@ export interface PooledTokenizer extends Tokenizer {
   readonly files: TokenizerFiles;
 }
 
+/** Limits of an {@link EncodePool}; each has a default. */
 export interface EncodePoolOptions {
   /** Worker threads at most, started when needed. Default 1. */
   workersMax?: number;

@@ -151,7 +151,7 @@ export function checkBanned(file: SourceFile): string[] {
 export function deadFiles(files: readonly SourceFile[], roots: readonly RegExp[]): string[] {
   const imported = new Set(files.flatMap(importsOf));
   const started = files.flatMap(({ text }) =>
-    [...text.matchAll(/entryPoint\('([^']+)'/g)].map((match) => `src/${match[1]}.ts`),
+    [...text.matchAll(/(?:entryPoint|startWorker)\('([^']+)'/g)].map((match) => `src/${match[1]}.ts`),
   );
   return files
     .map(({ path }) => path)

@@ -18,6 +18,7 @@ export interface FrontEndModel {
   clients: EngineClient[];
 }
 
+/** What a front end is made of. */
 export interface FrontEndOptions {
   models: readonly FrontEndModel[];
   logger: Logger;
