@@ -26,6 +26,7 @@ export interface DeviceModelSource {
 }
 
 /** How much room a loaded model needs. */
+/** What a model may use of its device. */
 export interface DeviceModelOptions {
   /** Sequences that may hold a KV slot at once. */
   slots: number;
@@ -69,6 +70,7 @@ export type StepOutput =
   | { kind: 'candidates'; perRow: number; ids: Int32Array; logits: Float32Array };
 
 /** What {@link DeviceModel.run} gives back. */
+/** What a step gave, and how long it computed. */
 export interface StepResult {
   output: StepOutput;
   /** Time inside the device's compute call, for the step breakdown. */
@@ -100,6 +102,7 @@ export interface DeviceDescription {
 }
 
 /** Something that runs recorded graphs. Opened once; may load several models. */
+/** Something that runs graphs: a registry row, opened. */
 export interface Device {
   readonly name: string;
   describe(): DeviceDescription;

@@ -58,6 +58,7 @@ export class DTypeError extends NereidError {
 
 export const dtypeNames = Object.keys(dtypes) as DType[];
 
+/** Whether `name` is one of {@link dtypes}, in lower case. */
 export function isDType(name: string): name is DType {
   return Object.hasOwn(dtypes, name);
 }

@@ -14,10 +14,12 @@ export function typeText(type: TensorType): string {
   return `${type.dtype}[${type.shape.join(', ')}]`;
 }
 
+/** Whether two shapes have the same dimensions. */
 export function sameShape(a: Shape, b: Shape): boolean {
   return a.length === b.length && a.every((size, axis) => size === b[axis]);
 }
 
+/** Elements of a tensor of this shape; 1 for a scalar. */
 export function elementCount(shape: Shape): number {
   return shape.reduce((product, size) => product * size, 1);
 }

@@ -5,7 +5,14 @@ import type { GraphWeights } from './graph-weights.ts';
 import type { Hyperparameters } from './hyperparameters.ts';
 import { type MetadataOptions, readMetadata, writeMetadata } from './metadata.ts';
 import { decoderKv } from './rope-decoder.ts';
-import { feedForwardWidth, linearRows, vectorRow, type WeightRow, width } from './weight-map.ts';
+import {
+  feedForwardWidth,
+  type LinearRow,
+  linearRows,
+  vectorRow,
+  type WeightRow,
+  width,
+} from './weight-map.ts';
 
 const metadata: MetadataOptions = { architecture: 'gpt2', ggufName: 'gpt2', norm: 'layer', rope: false };
 
@@ -51,70 +58,63 @@ function hyperparametersFromConfig(config: Config): Hyperparameters {
   };
 }
 
-function weightRows(): WeightRow[] {
-  const norm = (logical: string, hf: string, gguf: string): WeightRow[] => [
+/** A LayerNorm's weight and bias. */
+function normRows(logical: string, hf: string, gguf: string): WeightRow[] {
+  return [
     vectorRow(`${logical}.weight`, `${hf}.weight`, `${gguf}.weight`, width),
     vectorRow(`${logical}.bias`, `${hf}.bias`, `${gguf}.bias`, width),
   ];
-  // Conv1D keeps its matrix as [in, out].
-  const convolution = { bias: 'required', transform: 'transpose' } as const;
-  const layer = 'layers.{i}';
-  const hf = 'transformer.h.{i}';
+}
+
+function weightRows(): WeightRow[] {
+  const table = (p: Hyperparameters) => [p.vocabularySize, p.width];
   return [
-    {
-      logical: 'embedding.weight',
-      hf: 'transformer.wte.weight',
-      gguf: 'token_embd.weight',
-      shape: (p) => [p.vocabularySize, p.width],
-    },
+    { logical: 'embedding.weight', hf: 'transformer.wte.weight', gguf: 'token_embd.weight', shape: table },
     {
       logical: 'positionEmbedding.weight',
       hf: 'transformer.wpe.weight',
       gguf: 'position_embd.weight',
       shape: (p) => [p.contextLength, p.width],
     },
-    ...norm(`${layer}.attentionNorm`, `${hf}.ln_1`, 'blk.{i}.attn_norm'),
-    ...linearRows({
-      ...convolution,
-      logical: `${layer}.attention.qkv`,
-      hf: `${hf}.attn.c_attn`,
-      gguf: 'blk.{i}.attn_qkv',
-      rows: (p) => 3 * p.width,
-      columns: width,
-    }),
-    ...linearRows({
-      ...convolution,
-      logical: `${layer}.attention.o`,
-      hf: `${hf}.attn.c_proj`,
-      gguf: 'blk.{i}.attn_output',
-      rows: width,
-      columns: width,
-    }),
-    ...norm(`${layer}.feedForwardNorm`, `${hf}.ln_2`, 'blk.{i}.ffn_norm'),
-    ...linearRows({
-      ...convolution,
-      logical: `${layer}.feedForward.up`,
-      hf: `${hf}.mlp.c_fc`,
-      gguf: 'blk.{i}.ffn_up',
-      rows: feedForwardWidth,
-      columns: width,
-    }),
-    ...linearRows({
-      ...convolution,
-      logical: `${layer}.feedForward.down`,
-      hf: `${hf}.mlp.c_proj`,
-      gguf: 'blk.{i}.ffn_down',
-      rows: width,
-      columns: feedForwardWidth,
-    }),
-    ...norm('norm', 'transformer.ln_f', 'output_norm'),
+    ...layerRows(),
+    ...normRows('norm', 'transformer.ln_f', 'output_norm'),
     {
       logical: 'output.weight',
       hf: 'lm_head.weight',
       gguf: 'output.weight',
-      shape: (p) => [p.vocabularySize, p.width],
+      shape: table,
       presence: 'tied',
     },
+  ];
+}
+
+function layerRows(): WeightRow[] {
+  const layer = 'layers.{i}';
+  const hf = 'transformer.h.{i}';
+  const linear = (
+    logical: string,
+    hfName: string,
+    gguf: string,
+    rows: LinearRow['rows'],
+    columns: LinearRow['columns'],
+  ): WeightRow[] =>
+    linearRows({
+      logical: `${layer}.${logical}`,
+      hf: `${hf}.${hfName}`,
+      gguf: `blk.{i}.${gguf}`,
+      rows,
+      columns,
+      bias: 'required',
+      // Conv1D keeps its matrix as [in, out].
+      transform: 'transpose',
+    });
+  return [
+    ...normRows(`${layer}.attentionNorm`, `${hf}.ln_1`, 'blk.{i}.attn_norm'),
+    ...linear('attention.qkv', 'attn.c_attn', 'attn_qkv', (p) => 3 * p.width, width),
+    ...linear('attention.o', 'attn.c_proj', 'attn_output', width, width),
+    ...normRows(`${layer}.feedForwardNorm`, `${hf}.ln_2`, 'blk.{i}.ffn_norm'),
+    ...linear('feedForward.up', 'mlp.c_fc', 'ffn_up', feedForwardWidth, width),
+    ...linear('feedForward.down', 'mlp.c_proj', 'ffn_down', width, feedForwardWidth),
   ];
 }
 

@@ -19,6 +19,7 @@ export type RopeScaling =
       betaSlow: number;
     };
 
+/** Rotary position embedding, before an architecture chooses its pairs. */
 export interface RopeHyperparameters {
   theta: number;
   /** Leading elements of a head that turn. */

@@ -5,7 +5,7 @@ import type { Architecture } from './architecture.ts';
 import { ModelError } from './errors.ts';
 import type { StoredWeight } from './graph-weights.ts';
 import type { Hyperparameters } from './hyperparameters.ts';
-import type { WeightTransform } from './transforms.ts';
+import { transformedShape, type WeightTransform } from './transforms.ts';
 import type { WeightRow } from './weight-map.ts';
 
 /** A row of the weight map, made concrete for one model and layer. */
@@ -42,7 +42,8 @@ function expand(architecture: Architecture, row: WeightRow, p: Hyperparameters, 
     hf: row.hf === undefined ? [] : hfNames(at(row.hf), architecture.hfPrefix),
     gguf: at(row.gguf),
     shape,
-    hfShape: transform.kind === 'transpose' ? [...shape].reverse() : shape,
+    // Each transform's shape is its own inverse.
+    hfShape: transformedShape(transform, shape),
     transform,
     presence: row.presence ?? 'required',
     ...(values && { values }),

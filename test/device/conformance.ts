@@ -43,18 +43,23 @@ type Setting = () => { device: Device; folder: string };
 
 function goldenSuite(options: ConformanceOptions, setting: Setting): void {
   for (const golden of hfGoldens()) {
-    test(`${golden.name}: logits as transformers', however the rows are cut into steps`, async () => {
+    test(`${golden.name}: logits as transformers', however the rows are cut into steps`, async (t) => {
       const { device, folder } = setting();
       const path = join(folder, `${golden.name}.gguf`);
       const source = await sourceOfHuggingFace(golden.folder, path, options.matrixType);
       const model = await device.load(source, { ...modelOptions, kvDtype: options.kvDtype });
       try {
+        let worst = 0;
         for (const [index, prompt] of golden.prompts.entries()) {
           const whole = await stepLogits(model, [{ slot: 0, position: 0, tokens: prompt }]);
           const error = relativeError(whole, golden.logits[index]!);
           assert.ok(error < options.logitsTolerance, `prompt ${index}: relative error ${error}`);
+          worst = Math.max(worst, error);
           model.releaseSlot(0);
         }
+        t.diagnostic(
+          `${golden.name}: relative error ${worst.toExponential(1)} of ${options.logitsTolerance} allowed`,
+        );
         await checkSchedules(model, golden.prompts.at(-1)!, golden.vocabulary, options.scheduleTolerance);
       } finally {
         model.close();

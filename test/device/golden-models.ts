@@ -9,6 +9,7 @@ import { openHuggingFace } from '../../src/checkpoint/hugging-face.ts';
 import { readTensor } from '../../src/checkpoint/tensor-file.ts';
 import type { DeviceModelSource } from '../../src/device/device.ts';
 import { dtypes } from '../../src/graph/dtype.ts';
+import type { Hyperparameters } from '../../src/models/hyperparameters.ts';
 import { architectureOfConfig, architectureOfGguf } from '../../src/models/registry.ts';
 import { modelSource } from '../../src/models/source.ts';
 import { transformRows } from '../../src/models/transforms.ts';
@@ -51,15 +52,19 @@ function readGolden(name: string): HfGolden {
   return { name, folder, vocabulary, prompts, logits };
 }
 
-/** Writes a Hugging Face folder as a GGUF (without a vocabulary) and opens that as a device takes it. */
+/**
+ * Writes a Hugging Face folder as a GGUF (without a vocabulary) and opens that as a device takes it.
+ * @param change falsifies the hyperparameters, for tests that must notice
+ */
 export async function sourceOfHuggingFace(
   folder: string,
   ggufPath: string,
   matrixType: MatrixType = 'f32',
+  change: (p: Hyperparameters) => Hyperparameters = (p) => p,
 ): Promise<DeviceModelSource> {
   const checkpoint = openHuggingFace(folder);
   const architecture = await architectureOfConfig(checkpoint.config);
-  const p = architecture.hyperparameters(checkpoint.config);
+  const p = change(architecture.hyperparameters(checkpoint.config));
   const tensors = modelWeights(architecture, p).flatMap((weight): GgufTensor[] => {
     const floats = weight.values ?? readWeight(checkpoint.tensors, weight);
     return floats ? [tensorOf(weight, floats, matrixType)] : [];
