@@ -4,12 +4,11 @@ import { definite, type NereidError } from './base/errors.ts';
 import { type BuildRecipe, defaultRecipe } from './builder/config.ts';
 import { openEngine } from './builder/open-engine.ts';
 import { type Reporter, silentReporter } from './builder/reporter.ts';
-import { devices } from './device/registry.ts';
 import { Generation, type GenerationDelta, type GenerationUsage } from './protocol/generation.ts';
 import { generationDefaults } from './protocol/generation-defaults.ts';
 import { type ServedModel, servedModel } from './protocol/served-model.ts';
 import type { EngineClient } from './runtime/client.ts';
-import { defaultKvBytes } from './runtime/kv-memory.ts';
+import { loadModel } from './runtime/load-model.ts';
 import { LocalEngine } from './runtime/local-engine.ts';
 import { EngineSupervisor } from './runtime/supervisor.ts';
 import { greedySampling, type SamplingParameters } from './runtime/types.ts';
@@ -152,20 +151,9 @@ async function startProcess(folder: string, name: string, options: SettledOption
 
 async function startLocal(folder: string, name: string, options: SettledOptions): Promise<StartedEngine> {
   const { manifest, tokenizerFolder, source } = await openEngine(folder);
-  const { deviceOptions, contextLength, kvBytesMax, ...rest } = sizes(options);
-  const device = await (await devices.load(rest.device)).openDevice(deviceOptions);
-  const shared = {
-    ...rest,
-    contextLength: Math.min(source.contextLength, contextLength ?? source.contextLength),
-    kvDtype: manifest?.kvDtype ?? defaultRecipe.kvDtype,
-  };
-  const model = await device.load({ ...source, contextLength: shared.contextLength }, shared);
-  const local = new LocalEngine(model, {
-    ...shared,
-    name,
-    vocabularySize: source.vocabularySize,
-    kvBytesMax: kvBytesMax ?? defaultKvBytes(shared.slots, shared.contextLength, model.kvBytesPerPosition),
-  });
+  const kvDtype = manifest?.kvDtype ?? defaultRecipe.kvDtype;
+  const { device, model, options: core } = await loadModel(name, source, { kvDtype, ...sizes(options) });
+  const local = new LocalEngine(model, core);
   const close = async (): Promise<void> => {
     await local.close();
     model.close();

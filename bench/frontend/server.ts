@@ -26,6 +26,7 @@ async function nereidServer(setup: ServerSetup): Promise<FastifyInstance> {
     models: [{ name: 'bench', aliases: [], tokenizerFolder, clients: [supervisor.client] }],
     logger: pino({ level: 'info' }, pino.destination({ dest: '/dev/null', sync: false })),
     apiKeys: [],
+    requestTimeoutSeconds: 0,
     notReadyReason: () => undefined,
   });
   return frontEnd.http;

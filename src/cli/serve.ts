@@ -1,5 +1,7 @@
 import { Command, Option } from 'commander';
 import { devices } from '../device/registry.ts';
+import { requestTimeoutMs } from '../protocol/limits.ts';
+import { capacityPolicyNames } from '../runtime/capacity.ts';
 import type { ServeOptions } from './serving/options.ts';
 import { serve } from './serving/serve.ts';
 import { integerOption, keyValueOption, listOption, numberOption, portOption, sizeOption } from './values.ts';
@@ -64,15 +66,22 @@ function addEngineOptions(command: Command): void {
       new Option('--kv-dtype <type>', "type of the KV cache (default: the engine's)").choices(['f16', 'f32']),
     )
     .option('--context-length <n>', contextLength, integerOption(2, 2 ** 24))
+    .addOption(
+      new Option('--capacity-policy <name>', 'when a waiting sequence may start')
+        .choices(capacityPolicyNames)
+        .default('guaranteed_no_evict'),
+    )
     .option('--no-prefix-reuse', 'compute every prompt from its start');
 }
 
 function addOperationOptions(command: Command): Command {
+  const requestTimeout = 'a request that takes longer is ended; 0 means never';
   const drain = 'how long running requests may finish after Ctrl-C';
   const stepTimeout = 'an engine silent for so long in a step is restarted';
   const selfTest = `once up, ask this over HTTP and print the streamed answer (default: "${selfTestPrompt}")`;
   const levels = ['silent', 'error', 'warn', 'info', 'debug'];
   return command
+    .option('--request-timeout <seconds>', requestTimeout, numberOption(0, 86_400), requestTimeoutMs / 1000)
     .option('--drain-seconds <n>', drain, numberOption(0, 86_400), 30)
     .option('--step-timeout <seconds>', stepTimeout, numberOption(1, 86_400), 120)
     .addOption(
@@ -82,7 +91,7 @@ function addOperationOptions(command: Command): Command {
 }
 
 function toOptions(models: string[], flags: Record<string, unknown>): ServeOptions {
-  const { deviceOption, apiKey, kvCacheSize, stepTimeout, selfTest, ...same } = flags;
+  const { deviceOption, apiKey, kvCacheSize, stepTimeout, requestTimeout, selfTest, ...same } = flags;
   return {
     ...(same as unknown as ServeOptions),
     models,
@@ -90,6 +99,7 @@ function toOptions(models: string[], flags: Record<string, unknown>): ServeOptio
     apiKeys: apiKey as string[],
     kvCacheBytes: kvCacheSize as number | undefined,
     stepTimeoutSeconds: stepTimeout as number,
+    requestTimeoutSeconds: requestTimeout as number,
     selfTest: selfTest === true ? selfTestPrompt : (selfTest as string | undefined),
   };
 }

@@ -1,27 +1,14 @@
 import type { ErrorKind } from '../base/errors.ts';
+import type { EngineSizes } from './load-model.ts';
 
 /** The supervisor's first (and only) IPC message to an engine process. */
-export interface EngineProcessConfiguration {
+export interface EngineProcessConfiguration extends EngineSizes {
   /** The model's name in logs and metrics. */
   name: string;
   socketPath: string;
-  /** A registry name of `device/registry.ts`. */
-  device: string;
-  deviceOptions: Record<string, string>;
   /** The engine to load; absent on the null device, which needs only `nullModel`. */
   engineFolder?: string;
   nullModel: { vocabularySize: number; contextLength: number };
-  threads: number;
-  /** Sequences in flight at most. */
-  slots: number;
-  /** Token budget of one step. */
-  batchTokensMax: number;
-  kvDtype: 'f16' | 'f32';
-  /** Absent: {@link defaultKvBytes}. */
-  kvBytesMax?: number;
-  /** Positions a sequence, if less than the engine's own. */
-  contextLength?: number;
-  prefixReuse: boolean;
 }
 
 /** What an engine process tells its supervisor. */

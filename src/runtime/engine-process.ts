@@ -4,14 +4,12 @@
  * a failed assertion, and a GPU fault poisons its context.
  */
 
-import { systemClock } from '../base/clock.ts';
 import { messageOf, NereidError } from '../base/errors.ts';
 import type { DeviceModelSource } from '../device/device.ts';
-import { devices } from '../device/registry.ts';
 import { EngineCore } from './engine-core.ts';
 import type { EngineProcessConfiguration, EngineProcessMessage } from './engine-process-messages.ts';
 import { EngineServer } from './engine-server.ts';
-import { defaultKvBytes } from './kv-memory.ts';
+import { loadModel } from './load-model.ts';
 import { dieWithParent } from './parent-death.ts';
 
 async function loadSource(configuration: EngineProcessConfiguration): Promise<DeviceModelSource> {
@@ -24,31 +22,10 @@ async function loadSource(configuration: EngineProcessConfiguration): Promise<De
 }
 
 async function start(configuration: EngineProcessConfiguration): Promise<void> {
-  const deviceModule = await devices.load(configuration.device);
-  const device = await deviceModule.openDevice(configuration.deviceOptions);
   const source = await loadSource(configuration);
-  const contextLength = Math.min(source.contextLength, configuration.contextLength ?? source.contextLength);
-  const { slots, batchTokensMax, kvDtype, threads, prefixReuse } = configuration;
-  const model = await device.load({ ...source, contextLength }, { slots, batchTokensMax, kvDtype, threads });
-  const kvBytesMax =
-    configuration.kvBytesMax ?? defaultKvBytes(slots, contextLength, model.kvBytesPerPosition);
+  const { model, options } = await loadModel(configuration.name, source, configuration);
   const server = new EngineServer(
-    (emit) =>
-      new EngineCore(
-        model,
-        {
-          name: configuration.name,
-          device: device.name,
-          vocabularySize: source.vocabularySize,
-          contextLength,
-          slots,
-          batchTokensMax,
-          kvBytesMax,
-          prefixReuse,
-          clock: systemClock,
-        },
-        emit,
-      ),
+    (emit) => new EngineCore(model, options, emit),
     fail,
     (busy) => send({ kind: 'heartbeat', busy }),
   );

@@ -85,16 +85,20 @@ describe('an engine process under its supervisor', () => {
     await until(() => client.statistics().generatedTokens === 48, 'the statistics of an idle engine');
   });
 
-  test('refuses what the engine cannot take, before and after it crossed', async () => {
+  test('refuses what the engine cannot take', async () => {
     const { client } = await start();
     assert.throws(() => client.submit(request([5000]), () => {}), /REQUEST_INVALID|promptTokens/);
     assert.throws(() => client.submit(request(new Array(600).fill(1)), () => {}), /512/);
-    const huge = { ...nullEngine, kvBytesMax: 1024 };
-    const small = await EngineSupervisor.start(huge);
+  });
+
+  test('a KV cache of less than one full sequence shortens the context', async () => {
+    const bytesPerPosition = 128;
+    const small = await EngineSupervisor.start({ ...nullEngine, kvBytesMax: 8 * bytesPerPosition });
     open.push(small);
-    const [event] = await generate(small.client, request([1, 2, 3], { maxTokens: 400 }));
-    assert.equal(event?.finish, 'error');
-    assert.equal(event?.error?.code, 'REQUEST_TOO_LARGE');
+    assert.equal(small.client.description.contextLength, 8);
+    const events = await generate(small.client, request([1, 2, 3], { maxTokens: 400 }));
+    assert.equal(events.at(-1)?.finish, 'length');
+    assert.equal(tokensOf(events).length, 5);
   });
 
   test('a cancelled request ends at once, and its slot serves the next', async () => {

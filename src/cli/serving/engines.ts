@@ -106,6 +106,7 @@ async function startModel(
     kvBytesMax: options.kvCacheBytes,
     contextLength,
     prefixReuse: options.prefixReuse,
+    capacityPolicy: options.capacityPolicy,
   };
   const onEvent = (event: SupervisorEvent): void => {
     logger[event.event === 'started' ? 'info' : 'error'](event, `engine ${event.event}`);

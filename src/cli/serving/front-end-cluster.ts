@@ -45,6 +45,7 @@ export class FrontEndCluster {
       host: options.host,
       httpPort: options.httpPort,
       apiKeys: options.apiKeys,
+      requestTimeoutSeconds: options.requestTimeoutSeconds,
       logLevel: options.logLevel,
     };
     // The first settles the port, where a free one was asked for.

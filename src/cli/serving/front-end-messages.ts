@@ -4,6 +4,7 @@ export interface FrontEndConfiguration {
   host: string;
   httpPort: number;
   apiKeys: string[];
+  requestTimeoutSeconds: number;
   logLevel: string;
 }
 

@@ -25,7 +25,13 @@ async function start(configuration: FrontEndConfiguration): Promise<void> {
   const clients = models.flatMap((model) => model.clients);
   await Promise.all(clients.map((client) => client.whenReady()));
   const notReadyReason = (): string | undefined => (draining ? 'the server is shutting down' : undefined);
-  const frontEnd = await createFrontEnd({ models, logger, apiKeys: configuration.apiKeys, notReadyReason });
+  const frontEnd = await createFrontEnd({
+    models,
+    logger,
+    apiKeys: configuration.apiKeys,
+    requestTimeoutSeconds: configuration.requestTimeoutSeconds,
+    notReadyReason,
+  });
   AggregatorRegistry.setRegistries(frontEnd.metrics.registry);
   process.on('message', (message: DrainMessage) => {
     if (message.kind !== 'drain' || draining) return;

@@ -23,6 +23,7 @@ export interface FrontEndOptions {
   models: readonly FrontEndModel[];
   logger: Logger;
   apiKeys: readonly string[];
+  requestTimeoutSeconds: number;
   /** Why the server should get no new requests (it is draining), if so. */
   notReadyReason: () => string | undefined;
 }
@@ -52,11 +53,13 @@ export async function createFrontEnd(options: FrontEndOptions): Promise<FrontEnd
   );
   const metrics = new ServerMetrics({ models });
   const { logger, apiKeys, notReadyReason } = options;
+  const limits = { requestTimeoutMs: options.requestTimeoutSeconds * 1000 };
   const http = createOpenAiServer({
     models,
     metrics,
     logger,
     apiKeys,
+    limits,
     version: packageVersion(),
     notReadyReason,
   });

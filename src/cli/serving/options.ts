@@ -20,6 +20,8 @@ export interface ServeOptions {
   kvDtype?: 'f16' | 'f32';
   contextLength?: number;
   prefixReuse: boolean;
+  capacityPolicy: string;
+  requestTimeoutSeconds: number;
   engines: number;
   frontEnds: number;
   apiKeys: string[];

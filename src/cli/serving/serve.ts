@@ -79,6 +79,7 @@ async function listenHttp(
     })),
     logger,
     apiKeys: options.apiKeys,
+    requestTimeoutSeconds: options.requestTimeoutSeconds,
     notReadyReason,
   });
   const port = await listen(frontEnd, options);
