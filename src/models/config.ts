@@ -28,6 +28,12 @@ export class Config {
     throw this.#wrong(field, 'a whole number of at least 1', value);
   }
 
+  /** A whole number of at least 0. */
+  index(field: string, fallback: number): number {
+    const value = this.#value(field) ?? fallback;
+    return value === 0 ? 0 : this.count(field, fallback);
+  }
+
   /** A finite number above 0. */
   positive(field: string, fallback?: number): number {
     const value = this.#value(field) ?? fallback;

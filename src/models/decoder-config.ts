@@ -34,7 +34,7 @@ export function decoderFromConfig(config: Config, architecture: string): Hyperpa
 export function qwenWindow(config: Config, layers: number): Pick<Hyperparameters, 'window' | 'windowLayers'> {
   if (!config.boolean('use_sliding_window', false) || !config.has('sliding_window')) return {};
   const types = config.strings('layer_types');
-  const first = config.has('max_window_layers') ? config.count('max_window_layers') : 0;
+  const first = config.index('max_window_layers', 0);
   const windowLayers = Array.from({ length: layers }, (_, layer) =>
     types ? types[layer] === 'sliding_attention' : layer >= first,
   );

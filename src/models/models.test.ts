@@ -132,6 +132,8 @@ test('windows: of all Mistral layers, of the Qwen layers that are marked, of no 
     undefined,
   ]);
   assert.deepEqual(await kv({ ...qwen, max_window_layers: 1 }), [undefined, 8]);
+  assert.deepEqual(await kv({ ...qwen, max_window_layers: 0 }), [8, 8]);
+  assert.deepEqual(await kv(qwen), [8, 8]);
   assert.deepEqual(await kv({ ...qwen, use_sliding_window: false }), [undefined, undefined]);
 });
 
