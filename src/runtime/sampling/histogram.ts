@@ -69,9 +69,13 @@ export function gatherPositions(
 ): number {
   const { logits, start } = row;
   const end = start + row.width;
+  // One comparison sorts out nearly all; its slack leaves rounding to the exact ones.
+  const lowest = max - (to / scale) * (1 + 1e-6) - Math.abs(max) * 1e-6;
   let count = 0;
   for (let position = start; position < end; position++) {
-    const distance = (max - (logits[position] as number)) * scale;
+    const logit = logits[position] as number;
+    if (!(logit >= lowest)) continue;
+    const distance = (max - logit) * scale;
     if (distance < to && distance >= from) positions[count++] = position;
   }
   return count;
