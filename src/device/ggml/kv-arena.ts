@@ -5,26 +5,42 @@ import type { Buffer } from './handles.ts';
 import type { GgmlLibrary } from './library.ts';
 import { MemoryMap, pageBytes } from './memory.ts';
 
-/** Where one layer's rows lie in a slot. A row is one position: its keys, then its values. */
-export interface KvLayerLayout {
+/** One layer's heads, as its attention op names them. */
+export interface KvHeads {
+  kvHeads: number;
+  headDimension: number;
+  valueHeadDimension: number;
+}
+
+/** Where one layer's rows lie in a slot. A row is one position of one head: its key, then its value. */
+export interface KvLayerLayout extends KvHeads {
+  /** From the slot's start; `headBytes` from one head to the next. */
   offset: number;
+  headBytes: number;
   rowBytes: number;
-  /** Where the values start in a row. */
+  /** Where the value starts in a row. */
   valueOffset: number;
   /** Which of {@link KvArena.rowClasses} the layer's rows belong to. */
   rowClass: number;
   window: number | undefined;
 }
 
+/** Layers whose rows are numbered alike, so that one list of row indices serves them all. */
+export interface KvRowClass {
+  rowBytes: number;
+  kvHeads: number;
+}
+
 /**
- * The KV cache of all slots: one sparse mapping, `[slot][layer][position][keys | values]`. A slot takes up memory only as far as it was
- * written, and gives it back as whole pages. Every layer of a slot starts at a multiple of its row size from the arena's start, so that one row
- * index serves all layers with rows of that size.
+ * The KV cache of all slots: one sparse mapping, `[slot][layer][head][position][key | value]`. Attention walks one head's positions at a time, so
+ * these follow each other in memory: measured a quarter faster than all heads of a position side by side. A slot takes up memory only as far as
+ * it was written, and gives it back as whole pages. A slot's size is a multiple of every row size, so that row numbers are whole.
  */
 export class KvArena {
   readonly layers: readonly KvLayerLayout[];
-  /** Distinct row sizes, in bytes. */
-  readonly rowClasses: readonly number[];
+  readonly rowClasses: readonly KvRowClass[];
+  /** Positions of one head. */
+  readonly contextLength: number;
   readonly slotBytes: number;
   readonly bytesPerPosition: number;
   readonly elementBytes: number;
@@ -35,31 +51,39 @@ export class KvArena {
   constructor(
     library: GgmlLibrary,
     spec: KvSpec,
+    heads: readonly KvHeads[],
     options: { slots: number; contextLength: number; dtype: 'f16' | 'f32' },
   ) {
     this.#library = library;
+    this.contextLength = options.contextLength;
     this.elementBytes = dtypes[options.dtype].blockBytes;
-    const rowBytes = spec.layers.map(
-      (layer) => (layer.keyElements + layer.valueElements) * this.elementBytes,
-    );
-    this.rowClasses = [...new Set(rowBytes)];
+    const rowClasses: KvRowClass[] = [];
     let offset = 0;
     this.layers = spec.layers.map((layer, index) => {
-      const bytes = definite(rowBytes[index], 'row bytes');
-      const layout = {
-        offset,
-        rowBytes: bytes,
-        valueOffset: layer.keyElements * this.elementBytes,
-        rowClass: this.rowClasses.indexOf(bytes),
-        window: layer.window,
-      };
-      offset += roundUp(bytes * options.contextLength, pageBytes);
+      const own = definite(heads[index], `heads of KV layer ${index}`);
+      const layout = { ...own, ...this.#rows(own, rowClasses), offset, window: layer.window };
+      offset += roundUp(layout.headBytes * own.kvHeads, pageBytes);
       return layout;
     });
-    this.slotBytes = roundUp(offset, this.rowClasses.reduce(leastCommonMultiple, pageBytes));
-    this.bytesPerPosition = rowBytes.reduce((sum, bytes) => sum + bytes, 0);
+    this.rowClasses = rowClasses;
+    const rowBytes = this.layers.map((layer) => layer.rowBytes);
+    this.slotBytes = roundUp(offset, rowBytes.reduce(leastCommonMultiple, pageBytes));
+    this.bytesPerPosition = this.layers.reduce((sum, layer) => sum + layer.rowBytes * layer.kvHeads, 0);
     this.#map = MemoryMap.anonymous(this.slotBytes * options.slots, `the KV cache of ${options.slots} slots`);
     this.buffer = library.ggml.ggml_backend_cpu_buffer_from_ptr(BigInt(this.#map.address), this.#map.bytes);
+  }
+
+  #rows(heads: KvHeads, rowClasses: KvRowClass[]) {
+    const { kvHeads, headDimension, valueHeadDimension } = heads;
+    const rowBytes = (headDimension + valueHeadDimension) * this.elementBytes;
+    const same = (known: KvRowClass) => known.rowBytes === rowBytes && known.kvHeads === kvHeads;
+    if (!rowClasses.some(same)) rowClasses.push({ rowBytes, kvHeads });
+    return {
+      rowBytes,
+      headBytes: rowBytes * this.contextLength,
+      valueOffset: headDimension * this.elementBytes,
+      rowClass: rowClasses.findIndex(same),
+    };
   }
 
   get address(): number {
@@ -70,16 +94,13 @@ export class KvArena {
     return this.#map.bytes;
   }
 
-  /** Address of a layer's row in a slot. */
-  rowAddress(slot: number, layer: KvLayerLayout, position: number): number {
-    return this.address + slot * this.slotBytes + layer.offset + position * layer.rowBytes;
-  }
-
-  /** Copies positions [0, length) of one slot to another, layer by layer. */
+  /** Copies positions [0, length) of one slot to another, head by head. */
   copySlot(from: number, to: number, length: number): void {
     for (const layer of this.layers) {
-      const bytes = length * layer.rowBytes;
-      this.#map.copy(to * this.slotBytes + layer.offset, from * this.slotBytes + layer.offset, bytes);
+      for (let head = 0; head < layer.kvHeads; head++) {
+        const offset = layer.offset + head * layer.headBytes;
+        this.#map.copy(to * this.slotBytes + offset, from * this.slotBytes + offset, length * layer.rowBytes);
+      }
     }
   }
 

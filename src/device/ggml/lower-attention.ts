@@ -1,5 +1,6 @@
 import { definite } from '../../base/errors.ts';
 import type { Tensor } from './handles.ts';
+import type { KvLayerLayout } from './kv-arena.ts';
 import { copyRows, placeRows } from './lower-linear.ts';
 import type { LoweringState, NodeOf, SegmentTensors } from './lowering.ts';
 import { dimensionsOf, readMember, setMember, stridesOf, tensorOffsets } from './tensor-struct.ts';
@@ -41,27 +42,24 @@ function extendedTarget(state: LoweringState, node: AttentionNode, width: number
 }
 
 function writeKv(state: LoweringState, node: AttentionNode): void {
-  const { kvHeads, headDimension, valueHeadDimension } = node.attributes;
-  const keys = {
-    tensor: wholeRows(state, state.input(node, 1)),
-    elements: kvHeads * headDimension,
-    offset: 0,
-  };
   const layout = definite(state.parts.kv.layers[node.attributes.layer], 'a KV layer');
-  const values = {
-    tensor: wholeRows(state, state.input(node, 2)),
-    elements: kvHeads * valueHeadDimension,
-    offset: layout.valueOffset,
-  };
-  if (areNeighbours(keys.tensor, values.tensor, keys.elements)) {
-    setRows(state, node, { ...keys, elements: keys.elements + values.elements });
+  const keys = wholeRows(state, state.input(node, 1));
+  const values = wholeRows(state, state.input(node, 2));
+  const { headDimension, valueHeadDimension } = layout;
+  if (headDimension === valueHeadDimension && areNeighbours(keys, values)) {
+    setRows(state, layout, { tensor: keys, dimension: headDimension, offset: 0, parts: 2 });
     return;
   }
-  setRows(state, node, keys);
-  setRows(state, node, values);
+  setRows(state, layout, { tensor: keys, dimension: headDimension, offset: 0, parts: 1 });
+  setRows(state, layout, {
+    tensor: values,
+    dimension: valueHeadDimension,
+    offset: layout.valueOffset,
+    parts: 1,
+  });
 }
 
-/** The tensor with the heads of each row side by side. */
+/** The tensor with the heads of each token side by side. */
 function wholeRows(state: LoweringState, tensor: Tensor): Tensor {
   const [dimension] = dimensionsOf(tensor);
   return stridesOf(tensor)[1] === dimension * elementBytes
@@ -69,48 +67,50 @@ function wholeRows(state: LoweringState, tensor: Tensor): Tensor {
     : state.ggml.ggml_cont(state.context, tensor);
 }
 
-/** Whether each row's values follow its keys in memory, as columns of one stacked linear do: then one op writes both. */
-function areNeighbours(keys: Tensor, values: Tensor, keyElements: number): boolean {
+/** Whether each token's values follow its keys in memory, as columns of one stacked linear do: then one op writes both. */
+function areNeighbours(keys: Tensor, values: Tensor): boolean {
   const root = readMember(keys, tensorOffsets.viewSource);
   if (root === 0n || root !== readMember(values, tensorOffsets.viewSource)) return false;
+  const [dimension, heads, tokens] = dimensionsOf(keys);
   const gap = readMember(values, tensorOffsets.viewOffset) - readMember(keys, tensorOffsets.viewOffset);
-  const sameRows = dimensionsOf(keys)[2] === 1 || stridesOf(keys)[2] === stridesOf(values)[2];
-  return gap === BigInt(keyElements * elementBytes) && sameRows;
+  const sameRows = tokens === 1 || stridesOf(keys)[2] === stridesOf(values)[2];
+  return gap === BigInt(dimension * heads * elementBytes) && sameRows;
 }
 
 interface KvPart {
+  /** [tokens, kvHeads, dimension] with each token's heads side by side; with `parts` 2 the values of all heads follow. */
   tensor: Tensor;
-  elements: number;
-  /** Bytes into the arena's row. */
+  dimension: number;
+  /** Bytes into the arena's rows. */
   offset: number;
+  parts: 1 | 2;
 }
 
-function setRows(state: LoweringState, node: AttentionNode, part: KvPart): void {
-  const { ggml, context, parts } = state;
-  const { kv } = parts;
-  const layout = definite(kv.layers[node.attributes.layer], 'a KV layer');
+/** Scatters [tokens, parts, kvHeads, dimension] to the arena's rows: one index a token and head, for both parts. */
+function setRows(state: LoweringState, layout: KvLayerLayout, part: KvPart): void {
+  const { ggml, context } = state;
+  const { kv, kvTypeId } = state.parts;
+  const { kvHeads, rowBytes } = layout;
+  const { dimension, parts } = part;
   const { tokens } = state.shape;
-  const rowStride = stridesOf(part.tensor)[2];
-  const rows = ggml.ggml_view_4d(
-    context,
-    part.tensor,
-    part.elements,
-    tokens,
-    1,
-    1,
-    rowStride,
-    rowStride * tokens,
-    rowStride * tokens,
-    0,
-  );
-  const arenaRows = Math.floor((kv.bytes - layout.offset - part.offset) / layout.rowBytes);
-  const arena = ggml.ggml_new_tensor_2d(context, parts.kvTypeId, part.elements, arenaRows);
-  const bytes = arenaRows * layout.rowBytes;
-  setMember(arena, tensorOffsets.nb + 8, layout.rowBytes);
-  setMember(arena, tensorOffsets.nb + 16, bytes);
-  setMember(arena, tensorOffsets.nb + 24, bytes);
-  ggml.ggml_backend_tensor_alloc(kv.buffer, arena, BigInt(kv.address + layout.offset + part.offset));
-  state.expand(ggml.ggml_set_rows(context, arena, rows, state.rowIndices(layout.rowClass)));
+  const headsBytes = kvHeads * dimension * elementBytes;
+  const tokenStride = tokens === 1 ? headsBytes * parts : stridesOf(part.tensor)[2];
+  const shape = [dimension, kvHeads, parts, tokens] as const;
+  const strides = [dimension * elementBytes, headsBytes, tokenStride] as const;
+  const rows = ggml.ggml_view_4d(context, part.tensor, ...shape, ...strides, 0);
+  const start = layout.offset + part.offset;
+  const arenaRows = Math.floor((kv.bytes - start) / rowBytes);
+  const arena = ggml.ggml_new_tensor_4d(context, kvTypeId, dimension, arenaRows, parts, tokens);
+  const written = ggml.ggml_set_rows(context, arena, rows, state.rowIndices(layout.rowClass, kvHeads));
+  // Every token sees the same rows, and the values' rows start where the keys end: strides that ggml does not foresee, hence set on
+  // the finished op and on the tensor that it views.
+  for (const tensor of [arena, written]) {
+    setMember(tensor, tensorOffsets.nb + 8, rowBytes);
+    setMember(tensor, tensorOffsets.nb + 16, layout.valueOffset);
+    setMember(tensor, tensorOffsets.nb + 24, 0);
+  }
+  ggml.ggml_backend_tensor_alloc(kv.buffer, arena, BigInt(kv.address + start));
+  state.expand(written);
 }
 
 /** One segment's attention: [rows, heads · valueHeadDimension], or written into `extended`. */
@@ -162,8 +162,8 @@ function newViews(
   const view = (dimension: number, offset: number) => {
     const tensor = ggml.ggml_new_tensor_3d(context, kvTypeId, dimension, 1, kvHeads);
     setMember(tensor, tensorOffsets.nb + 8, layout.rowBytes);
-    setMember(tensor, tensorOffsets.nb + 16, dimension * kv.elementBytes);
-    setMember(tensor, tensorOffsets.nb + 24, layout.rowBytes);
+    setMember(tensor, tensorOffsets.nb + 16, layout.headBytes);
+    setMember(tensor, tensorOffsets.nb + 24, layout.headBytes * kvHeads);
     ggml.ggml_backend_tensor_alloc(kv.buffer, tensor, BigInt(kv.address + layout.offset + offset));
     return tensor;
   };

@@ -102,10 +102,10 @@ export class LoweringState {
   }
 
   /** Row indices are shared by all layers of a class. */
-  rowIndices(rowClass: number): Tensor {
+  rowIndices(rowClass: number, kvHeads: number): Tensor {
     const known = this.#indices.get(rowClass);
     if (known) return known;
-    const tensor = this.parts.workspace.indices(this.context, rowClass, this.shape.tokens);
+    const tensor = this.parts.workspace.indices(this.context, rowClass, kvHeads, this.shape.tokens);
     this.#indices.set(rowClass, tensor);
     return tensor;
   }

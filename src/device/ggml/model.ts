@@ -1,6 +1,6 @@
-import { assert } from '../../base/errors.ts';
+import { assert, definite } from '../../base/errors.ts';
 import { dtypes } from '../../graph/dtype.ts';
-import type { BatchShape } from '../../graph/graph.ts';
+import type { BatchShape, Graph, KvSpec } from '../../graph/graph.ts';
 import type { DeviceModel, DeviceModelOptions, DeviceModelSource, StepBatch, StepResult } from '../device.ts';
 import { DeviceError } from '../errors.ts';
 import { checkBatch } from './check-batch.ts';
@@ -8,7 +8,7 @@ import { Compute } from './compute.ts';
 import { Executable } from './executable.ts';
 import { type FusedGraph, fuse } from './fusion.ts';
 import type { GraphAllocator } from './handles.ts';
-import { KvArena } from './kv-arena.ts';
+import { KvArena, type KvHeads, type KvRowClass } from './kv-arena.ts';
 import type { GgmlLibrary } from './library.ts';
 import type { ModelParts } from './lowering.ts';
 import { ModelWeights } from './weights.ts';
@@ -16,6 +16,9 @@ import { Workspace } from './workspace.ts';
 
 /** Recorded graphs kept for reuse, least recently used dropped first: one for every mix of segment lengths. */
 export const executablesMax = 64;
+
+/** Row numbers are i64, written as two words. */
+const wordsPerUnit = 2 ** 32;
 
 /** Where a step's time went, in nanoseconds, for `bench/device-step.ts`. */
 export interface StepTimes {
@@ -89,12 +92,19 @@ export class GgmlModel implements DeviceModel {
     const fused = fuse(probe, (names) => weights.canStack(names));
     weights.place(fused.graph, fused.stacked);
     const { contextLength } = source;
-    const kv = this.#opened(new KvArena(library, source.kv, { slots, contextLength, dtype: kvDtype }), close);
+    const kv = this.#opened(
+      new KvArena(library, source.kv, headsOf(fused.graph, source.kv), {
+        slots,
+        contextLength,
+        dtype: kvDtype,
+      }),
+      close,
+    );
     const windows = [...new Set(source.kv.layers.map((layer) => layer.window))];
     const sizes = {
       batchTokensMax,
       contextLength,
-      rowClasses: kv.rowClasses.length,
+      rowClasses: kv.rowClasses,
       windowClasses: windows.length,
       extendedWidths: weights.extendedWidths,
     };
@@ -177,15 +187,23 @@ export class GgmlModel implements DeviceModel {
     workspace.tokens.set(batch.tokens);
     workspace.positions.set(batch.positions);
     workspace.outputRows.set(batch.outputRows);
-    for (let rowClass = 0; rowClass < kv.rowClasses.length; rowClass++) {
-      const slotRows = kv.slotBytes / (kv.rowClasses[rowClass] as number);
-      const indices = workspace.rowIndices[rowClass] as Uint32Array;
-      let row = 0;
-      for (const segment of batch.segments) {
-        const first = segment.slot * slotRows + segment.kvLength - segment.rows;
-        for (let i = 0; i < segment.rows; i++, row++) {
-          indices[2 * row] = (first + i) % 2 ** 32;
-          indices[2 * row + 1] = (first + i) / 2 ** 32;
+    kv.rowClasses.forEach((rowClass, index) => {
+      this.#writeIndices(batch, rowClass, definite(workspace.rowIndices[index], 'row indices'));
+    });
+  }
+
+  /** Numbers the KV rows that the step writes, token by token, head by head. */
+  #writeIndices(batch: StepBatch, { rowBytes, kvHeads }: KvRowClass, indices: Uint32Array): void {
+    const { contextLength, slotBytes } = this.parts.kv;
+    const slotRows = slotBytes / rowBytes;
+    let at = 0;
+    for (const segment of batch.segments) {
+      const first = segment.slot * slotRows + segment.kvLength - segment.rows;
+      for (let i = 0; i < segment.rows; i++) {
+        for (let head = 0; head < kvHeads; head++) {
+          const row = first + i + head * contextLength;
+          indices[at++] = row % wordsPerUnit;
+          indices[at++] = row / wordsPerUnit;
         }
       }
     }
@@ -228,6 +246,19 @@ export class GgmlModel implements DeviceModel {
     this.#executables.clear();
     for (const close of this.#closers.reverse()) close();
   }
+}
+
+/** The heads of each KV layer, from the attention op that uses it. */
+function headsOf(graph: Graph, spec: KvSpec): KvHeads[] {
+  return spec.layers.map((layer, index) => {
+    const node = graph.nodes.find((other) => other.op === 'attention' && other.attributes.layer === index);
+    assert(node?.op === 'attention', `KV layer ${index} has an attention op`);
+    const { kvHeads, headDimension, valueHeadDimension } = node.attributes;
+    const fits =
+      layer.keyElements === kvHeads * headDimension && layer.valueElements === kvHeads * valueHeadDimension;
+    assert(fits, `KV layer ${index} keeps what its attention op reads`);
+    return { kvHeads, headDimension, valueHeadDimension };
+  });
 }
 
 /** The first index of the largest value. */

@@ -1,6 +1,8 @@
+import { definite } from '../../base/errors.ts';
 import { DeviceError } from '../errors.ts';
 import { extensionColumns, extensionSums } from './extension.ts';
 import type { Buffer, Context, Tensor } from './handles.ts';
+import type { KvRowClass } from './kv-arena.ts';
 import type { GgmlLibrary } from './library.ts';
 import { MemoryMap } from './memory.ts';
 
@@ -13,8 +15,8 @@ const maskBytesKept = 16 * 1024 * 1024;
 export interface WorkspaceSizes {
   batchTokensMax: number;
   contextLength: number;
-  /** Distinct KV row sizes: each has its own row indices. */
-  rowClasses: number;
+  /** Each has its own row indices, one a token and head. */
+  rowClasses: readonly KvRowClass[];
   /** Distinct attention windows (no window is one of them): each has its own masks. */
   windowClasses: number;
   /** Input widths of extended matrices (see `extension.ts`). */
@@ -76,7 +78,7 @@ export class Workspace {
       tokens: take(batchTokensMax * 4),
       positions: take(batchTokensMax * 4),
       outputRows: take(batchTokensMax * 4),
-      indices: Array.from({ length: rowClasses }, () => take(batchTokensMax * 8)),
+      indices: rowClasses.map(({ kvHeads }) => take(batchTokensMax * kvHeads * 8)),
       sums: [take(sums[0].byteLength), take(sums[1].byteLength)],
       masks: take(maskBytes),
     };
@@ -93,9 +95,10 @@ export class Workspace {
     this.tokens = ints(this.#offsets.tokens);
     this.positions = ints(this.#offsets.positions);
     this.outputRows = ints(this.#offsets.outputRows);
-    this.rowIndices = this.#offsets.indices.map(
-      (offset) => new Uint32Array(this.#map.view(offset, batchTokensMax * 8)),
-    );
+    this.rowIndices = rowClasses.map(({ kvHeads }, index) => {
+      const offset = definite(this.#offsets.indices[index], 'row indices');
+      return new Uint32Array(this.#map.view(offset, batchTokensMax * kvHeads * 8));
+    });
     this.masks = new Uint16Array(this.#map.view(this.#offsets.masks, maskBytes));
     sums.forEach((matrix, index) => {
       const offset = this.#offsets.sums[index as 0 | 1];
@@ -121,13 +124,11 @@ export class Workspace {
     );
   }
 
-  /** The KV rows that the step writes, in one row class: [rows] i64. */
-  indices(context: Context, rowClass: number, rows: number): Tensor {
+  /** The KV rows that the step writes, in one row class: [rows, 1, kvHeads] i64. */
+  indices(context: Context, rowClass: number, kvHeads: number, rows: number): Tensor {
     const offset = this.#offsets.indices[rowClass] ?? 0;
-    return this.place(
-      this.#library.ggml.ggml_new_tensor_1d(context, int64Type, rows),
-      this.#map.address + offset,
-    );
+    const tensor = this.#library.ggml.ggml_new_tensor_3d(context, int64Type, kvHeads, 1, rows);
+    return this.place(tensor, this.#map.address + offset);
   }
 
   /** The matrix of block sums (see `extensionSums`). */
