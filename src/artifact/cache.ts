@@ -8,11 +8,12 @@ import {
   utimesSync,
   writeFileSync,
 } from 'node:fs';
-import { mkdir, readdir, rm, stat } from 'node:fs/promises';
+import { readdir, rm, stat } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { messageOf } from '../base/errors.ts';
 import { sha256File } from '../builder/hash.ts';
+import { makeFolder } from '../builder/make-folder.ts';
 import { ArtifactError } from './errors.ts';
 
 /** Remembered file hashes; older ones are dropped. */
@@ -45,7 +46,7 @@ export class Cache {
   /** Makes a folder below the root. @throws ArtifactError CACHE_UNWRITABLE with the fix */
   async makeFolder(path: string): Promise<string> {
     try {
-      await mkdir(path, { recursive: true });
+      await makeFolder(path);
       return path;
     } catch (thrown) {
       const problem = `cannot write to the cache folder ${this.root} (${messageOf(thrown)})`;
@@ -144,7 +145,7 @@ export class Cache {
     const kept = [...others, [path, hash] as const].slice(-rememberedHashesMax);
     const temporary = `${this.#hashesPath}.${process.pid}`;
     try {
-      await mkdir(this.root, { recursive: true });
+      await makeFolder(this.root);
       writeFileSync(temporary, JSON.stringify(Object.fromEntries(kept)));
       renameSync(temporary, this.#hashesPath);
     } catch {

@@ -1,10 +1,11 @@
 import { createHash } from 'node:crypto';
 import { createReadStream, createWriteStream, existsSync, readFileSync, statSync } from 'node:fs';
-import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
+import { rename, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { Readable, Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { messageOf } from '../base/errors.ts';
+import { makeFolder } from '../builder/make-folder.ts';
 import type { Reporter } from '../builder/reporter.ts';
 import type { Cache } from './cache.ts';
 import { ArtifactError } from './errors.ts';
@@ -199,7 +200,7 @@ async function downloadFile(
   const blob = await hub.downloadFile({ ...parameters, path: file.path, revision: commit });
   if (!blob)
     throw new ArtifactError('DOWNLOAD_FAILED', `the hub lists ${file.path}, but does not send it; try again`);
-  await mkdir(dirname(target), { recursive: true });
+  await makeFolder(dirname(target));
   const partial = `${target}.partial-${process.pid}`;
   const counter = new Transform({
     transform(chunk: Buffer, _encoding, done) {

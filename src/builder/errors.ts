@@ -37,13 +37,17 @@ export class BuilderError extends NereidError {
 
 /** A failure to write below `folder` as a {@link BuilderError} that says what to do; other errors pass unchanged. */
 export function writeError(folder: string, thrown: unknown): unknown {
-  if (thrown instanceof NereidError) return thrown;
-  const reason = (thrown as { code?: unknown } | null)?.code;
+  // The GGUF writer wraps what the file system says.
+  const failure =
+    thrown instanceof NereidError && thrown.code === 'CHECKPOINT_WRITE_FAILED' ? thrown.cause : thrown;
+  if (failure instanceof NereidError) return thrown;
+  const reason = (failure as { code?: unknown } | null)?.code;
   if (reason === 'ENOSPC' || reason === 'EDQUOT') {
     const message = `no space left while writing to ${folder}; free some space or choose another --output`;
     return new BuilderError('BUILD_DISK_FULL', message, { cause: thrown });
   }
   if (
+    reason === 'ENOENT' ||
     reason === 'EACCES' ||
     reason === 'EPERM' ||
     reason === 'EROFS' ||

@@ -82,6 +82,9 @@ test('what a killed builder left is swept away: its lock and its half-made folde
 });
 
 test('a folder that cannot be made is an error with the fix', async () => {
+  await assert.rejects(writeAtomically('/proc/absent/out', false, engineAt('x')), {
+    code: 'BUILD_OUTPUT_UNWRITABLE',
+  });
   writeFileSync(join(folder, 'file'), '');
   await assert.rejects(writeAtomically(join(folder, 'file', 'out'), false, engineAt('x')), {
     code: 'BUILD_OUTPUT_UNWRITABLE',

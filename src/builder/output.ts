@@ -3,6 +3,7 @@ import { mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { isEngineFolder } from './engine-folder.ts';
 import { BuilderError, writeError } from './errors.ts';
+import { makeFolder } from './make-folder.ts';
 
 /** Times a lock of a dead builder is taken over before giving up: another builder may be doing the same. */
 const takeOverAttemptsMax = 5;
@@ -21,7 +22,7 @@ export async function writeAtomically<T>(
   const target = resolve(output);
   const partial = `${target}.partial-${process.pid}`;
   try {
-    await mkdir(dirname(target), { recursive: true });
+    await makeFolder(dirname(target));
     const unlock = lock(target);
     try {
       await checkTarget(target, replace);
