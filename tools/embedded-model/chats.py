@@ -28,6 +28,8 @@ KEYS = {
 KEY_KIND = {name: kind for kind, names in KEYS.items() for name in names}
 ALIASED = [('noun', 'a noun'), ('verb', 'a verb'), ('adjective', 'an adjective'), ('adverb', 'an adverb')]
 A_POS = dict(ALIASED)
+# Words that carry the question: without them it would be another one.
+KEPT = re.compile(r'json|keys|fields|noun|verb|adjective|adverb|\bto\b|[:=-]|^\W*$', re.I)
 PLACES = 'France Paris London Rome Italy Spain China Japan India Africa Egypt Berlin Germany Russia America Boston Chicago Mexico Brazil Greece Athens'.split()
 
 
@@ -135,6 +137,40 @@ class Maker:
                 text = rng.choice([text[:i] + text[i + 1] + text[i] + text[i + 2:], text[:i] + text[i + 1:], text[:i] + text[i] + text[i:]])
         return text
 
+    def garbled(self, template):
+        """Drops, replaces and inserts words, never beside the slots' own words, so that no single phrasing is leaned upon."""
+        rng, result = self.rng, []
+        words = template.split(' ')
+        for i, word in enumerate(words):
+            beside = '{' in word or (i + 1 < len(words) and '{' in words[i + 1]) or KEPT.search(word)
+            roll = rng.random()
+            if '{' in word or KEPT.search(word) or roll > 0.18 or (beside and roll > 0.06):
+                result.append(word)
+            elif roll < 0.07:
+                continue
+            elif roll < 0.13:
+                result.append(self.any_word())
+            else:
+                result += [self.any_word(), word]
+        return ' '.join(result)
+
+    def any_word(self):
+        return self.rng.choice(re.findall(r'[a-z]+', self.rng.choice(self.data['sentences'])) or ['so'])
+
+    def rough(self, template):
+        """dress(), but also with garbled words or a sentence of a book before or after; for questions that name a word."""
+        rng, given = self.rng, template
+        if not self.noise:
+            return template
+        if rng.random() < 0.35:
+            template = self.garbled(template)
+        roll = rng.random()
+        if roll < 0.06:
+            template = rng.choice(self.data['sentences']).rstrip('.') + '. ' + template
+        elif roll < 0.09:
+            template = template + ' ' + rng.choice(self.data['sentences'])
+        return self.dress(given if self.is_heldout(template) else template)
+
     def dress(self, template):
         """Adds a greeting before or a remark after, then noise; training only."""
         if not self.noise:
@@ -226,7 +262,7 @@ class Maker:
         template = self.template(kind)
         if '{p}' in template and plural(entry['word']) in self.data['by_word']:  # 'ways' is an entry of its own
             template = 'What is {aw}?'
-        template = self.dress(template)
+        template = self.rough(template)
         answer = self.definition(entry)
         if not self.heldout and rng.random() < 0.02:
             return self.fill(template + rng.choice(self.data['templates']['capitals-suffix']), entry), answer.upper()
@@ -234,7 +270,7 @@ class Maker:
 
     def unknown(self):
         word = self.unknown_word()
-        template = self.dress(self.template('define'))
+        template = self.rough(self.template('define'))
         form = self.surface(word)
         slots = {'w': form, 'aw': article(form) if form == word else form, 'p': form}
         question = self.fill(template, **slots)
@@ -261,7 +297,7 @@ class Maker:
         if keys is None and self.rng.random() < 0.2 and not self.heldout:
             return self.fill(self.dress(self.template('define-json')), entry), self.json_answer(entry, ['word', 'part_of_speech', 'definition'])
         keys = keys or self.keys()
-        return self.fill(self.dress(self.template('define-json-keys')), entry, keys=self.key_list(keys)), self.json_answer(entry, keys)
+        return self.fill(self.rough(self.template('define-json-keys')), entry, keys=self.key_list(keys)), self.json_answer(entry, keys)
 
     def arithmetic(self, heldout=None):
         rng = self.rng
@@ -351,7 +387,7 @@ class Maker:
             entry = self.entry()
             if self.rng.random() < 0.1:
                 entry = {'word': self.unknown_word(), 'unknown': True, 'pos': 'noun', 'others': {}, 'proper': False, 'gloss': ''}
-            template = self.dress(self.template('define'))
+            template = self.rough(self.template('define'))
             messages += turn(self.fill(template, entry), self.json_answer(entry, keys))
         return messages
 

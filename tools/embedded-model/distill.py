@@ -46,7 +46,7 @@ def main():
     chats = pack.make_chats(options.data, options.tokenizer, options.seed + 1000, options.shards, transform=mostly_dictionary)
     print('chats', chats[0].shape, round(time.time() - began, 1), 's', flush=True)
     teacher = Llama.load(main_dir).cuda().requires_grad_(False)
-    draft = Llama(DRAFT).cuda()
+    draft = (Llama.load(options.init) if options.init else Llama(DRAFT)).cuda()
     print(sum(p.numel() for p in draft.parameters()), 'parameters', flush=True)
     history = train.train(draft, [train.Rows(chats, 1)], None, options, distillation_loss(teacher), log=options.log)
     draft.save(options.out)

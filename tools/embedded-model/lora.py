@@ -88,6 +88,11 @@ def main():
     chats[2][chats[2] == 1] = 0  # only what the assistant says is learned
     model = Llama.load(base).cuda()
     attach(model, TARGETS[kind])
+    if options.init:
+        from safetensors.torch import load_file
+        found = load_file(pathlib.Path(options.init) / 'adapter_model.safetensors')
+        names = {n.removeprefix('base_model.model.').removesuffix('.weight'): w for n, w in found.items()}
+        assert not model.load_state_dict(names, strict=False).unexpected_keys
     train.optimizers = adam
     history = train.train(model, [train.Rows(chats, 1)], None, options, log=options.log)
     save(model, TARGETS[kind], options.out)

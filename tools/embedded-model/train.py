@@ -129,7 +129,7 @@ def main():
     print('books', books[0].shape, round(time.time() - began, 1), 's', flush=True)
     model = (Llama.load(options.init) if options.init else Llama(Config())).cuda()
     print(sum(p.numel() for p in model.parameters()), 'parameters', flush=True)
-    history = train(model, [Rows(chats, 1), Rows(books, 2)], lambda progress: max(0.12, 0.5 - 1.2 * progress), options, log=options.log)
+    history = train(model, [Rows(chats, 1), Rows(books, 2)], lambda progress: 0.08 if options.init else max(0.12, 0.5 - 1.2 * progress), options, log=options.log)
     model.save(options.out)
     print(history[-1])
 
