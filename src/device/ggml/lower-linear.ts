@@ -3,7 +3,7 @@ import type { GraphNode } from '../../graph/graph.ts';
 import { sumsPerGroup } from './extension.ts';
 import type { Tensor } from './handles.ts';
 import type { LoweringState, NodeOf } from './lowering.ts';
-import { setMember, tensorOffsets } from './tensor-struct.ts';
+import { dimensionsOf, setMember, stridesOf, tensorOffsets } from './tensor-struct.ts';
 import type { ExtendedInput } from './workspace.ts';
 
 const blockElements = 32;
@@ -16,11 +16,23 @@ export function lowerLinear(state: LoweringState, node: NodeOf<'linear'>): Tenso
   const { ggml, context } = state;
   const weight = state.node(node.inputs[1] ?? -1);
   const name = weight.op === 'weight' ? weight.attributes.name : '';
-  const { tensor, extraColumns } = state.parts.weights.matrix(name);
-  const x = extraColumns > 0 ? extendedInput(state, node) : state.input(node, 0);
-  const product = state.expand(ggml.ggml_mul_mat(context, tensor, x));
+  const matrix = state.parts.weights.matrix(name);
+  const x = matrix.extraColumns > 0 ? extendedInput(state, node) : state.input(node, 0);
+  const [rows = 0, width = 0] = node.shape;
+  const separate = rows > 1 && rows <= matrix.vectorRowsMax;
+  const product = state.expand(
+    ggml.ggml_mul_mat(context, matrix.tensor, separate ? separateRows(state, x) : x),
+  );
   const bias = state.optionalInput(node, 2);
-  return bias ? ggml.ggml_add(context, product, bias) : product;
+  const joined = separate ? ggml.ggml_reshape_4d(context, product, width, rows, 1, 1) : product;
+  return bias ? ggml.ggml_add(context, joined, bias) : joined;
+}
+
+/** [rows, width] as [rows, 1, width]: ggml then multiplies row by row, with its vector kernel. */
+function separateRows(state: LoweringState, x: Tensor): Tensor {
+  const [width, rows] = dimensionsOf(x);
+  const stride = stridesOf(x)[1];
+  return state.ggml.ggml_view_4d(state.context, x, width, 1, rows, 1, stride, stride, stride * rows, 0);
 }
 
 /** The linear's input with its block sums behind it: [tokens, width + extra]. */

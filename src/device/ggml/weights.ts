@@ -9,14 +9,22 @@ import type { StackedWeights } from './fusion.ts';
 import type { Buffer, BufferType, Context, Tensor } from './handles.ts';
 import type { GgmlLibrary } from './library.ts';
 import { MemoryMap } from './memory.ts';
-import { setMember, tensorOffsets } from './tensor-struct.ts';
+import { supportsProduct } from './supports.ts';
 
 /** A weight as kernels read it. */
 export interface PlacedWeight {
   tensor: Tensor;
   /** Columns that the matrix has beyond the weight's own, which want block sums as inputs (see `extension.ts`); 0 for none. */
   extraColumns: number;
+  /** Steps of up to so many rows are faster through ggml's vector kernel than through its matrix kernel; 1 where there is no choice. */
+  vectorRowsMax: number;
 }
+
+/**
+ * Rows up to which dot products beat llamafile's small matrix kernels, which plain memory gets otherwise (`bench/device-matmul.ts`; Zen 5,
+ * two threads: Q8_0 at 4 rows takes 10.5 instead of 15.1 ms, f16 at 8 rows 15.8 instead of 20.9).
+ */
+const vectorRowsMax: Partial<Record<DType, number>> = { f32: 16, f16: 12, bf16: 12, q8_0: 8 };
 
 /** How a graph uses a weight: as the matrix of a linear, as an embedding table, or as a vector (norms, biases, rope factors). */
 export type WeightUse = 'matrix' | 'table' | 'vector';
@@ -187,7 +195,8 @@ export class ModelWeights {
     const rows = parts.reduce((sum, part) => sum + matrixShape(part).rows, 0);
     const placement = this.#choosePlacement(first.dtype, columns, rows, parts.length > 1);
     if (placement.kind === 'mapped') {
-      this.#matrices.set(name, { tensor: this.#tables.get(name) ?? this.#newMapped(first), extraColumns: 0 });
+      const tensor = this.#tables.get(name) ?? this.#newMapped(first);
+      this.#matrices.set(name, { tensor, extraColumns: 0, vectorRowsMax: vectorRowsMax[first.dtype] ?? 1 });
       return;
     }
     const extended = placement.kind === 'extended';
@@ -195,14 +204,17 @@ export class ModelWeights {
     if (extended) this.#extendedWidths.add(columns);
     const tensor = this.#newMatrix(extended ? 'q4_0' : first.dtype, columns + extraColumns, rows);
     this.#jobs.push({ name, parts, placement, tensor, extraColumns });
-    this.#matrices.set(name, { tensor, extraColumns });
+    const rowsMax = placement.kind === 'copied' ? (vectorRowsMax[first.dtype] ?? 1) : 1;
+    this.#matrices.set(name, { tensor, extraColumns, vectorRowsMax: rowsMax });
   }
 
   #choosePlacement(dtype: DType, columns: number, rows: number, stacked: boolean): Placement {
     const { extraBufferTypes } = this.#library;
     if (this.#repack) {
       const fits = (candidate: DType, width: number) =>
-        extraBufferTypes.find((bufferType) => this.#supports(candidate, width, rows, bufferType));
+        extraBufferTypes.find((bufferType) =>
+          supportsProduct(this.#library, candidate, width, rows, bufferType),
+        );
       const bufferType = fits(dtype, columns);
       if (bufferType) return { kind: 'repacked', bufferType };
       const extendedType =
@@ -211,7 +223,7 @@ export class ModelWeights {
           : undefined;
       if (extendedType) return { kind: 'extended', bufferType: extendedType };
     }
-    if (!this.#supports(dtype, columns, rows)) {
+    if (!supportsProduct(this.#library, dtype, columns, rows)) {
       const fix = 'build the engine in f16, q8_0 or q4_0';
       throw new DeviceError(
         'DEVICE_DTYPE_UNSUPPORTED',
@@ -219,26 +231,6 @@ export class ModelWeights {
       );
     }
     return stacked ? { kind: 'copied' } : { kind: 'mapped' };
-  }
-
-  /** Asks ggml whether it multiplies matrices of this type, in the given buffer type or in plain memory. */
-  #supports(dtype: DType, columns: number, rows: number, bufferType?: BufferType): boolean {
-    const { ggml, cpu } = this.#library;
-    const context = ggml.ggml_init({
-      mem_size: 8 * ggml.ggml_tensor_overhead(),
-      mem_buffer: null,
-      no_alloc: true,
-    });
-    const buffer = bufferType && ggml.ggml_backend_buft_alloc_buffer(bufferType, 0);
-    try {
-      const weight = ggml.ggml_new_tensor_2d(context, dtypes[dtype].ggmlId, columns, rows);
-      const product = ggml.ggml_mul_mat(context, weight, ggml.ggml_new_tensor_2d(context, 0, columns, 512));
-      if (buffer) setMember(weight, tensorOffsets.buffer, buffer);
-      return ggml.ggml_backend_dev_supports_op(cpu, product);
-    } finally {
-      if (buffer) ggml.ggml_backend_buffer_free(buffer);
-      ggml.ggml_free(context);
-    }
   }
 
   /** One buffer for the given tensors. */
