@@ -1,6 +1,7 @@
 import type { Segment, StepBatch } from '../device.ts';
 import { DeviceError } from '../errors.ts';
 
+/** What a model was loaded for. */
 export interface BatchLimits {
   vocabularySize: number;
   contextLength: number;

@@ -48,6 +48,8 @@ export class Executable {
   readonly target: ComputeGraph;
   /** Address of the [R, vocabulary] logits; 0 for a step without output rows. */
   readonly logitsAddress: number;
+  /** Address of the [R] likeliest tokens; 0 unless the graph picks them. */
+  readonly tokensAddress: number;
   readonly nodeCount: number;
   readonly #parts: ModelParts;
   readonly #memory: MemoryMap;
@@ -55,7 +57,14 @@ export class Executable {
   readonly #words: Uint32Array;
   readonly #segments: MovingSegment[];
 
-  constructor(parts: ModelParts, fused: FusedGraph, shape: BatchShape, allocator: GraphAllocator) {
+  /** @param greedy whether the graph is to pick each output row's likeliest token (the last one of several that are equally likely) */
+  constructor(
+    parts: ModelParts,
+    fused: FusedGraph,
+    shape: BatchShape,
+    allocator: GraphAllocator,
+    greedy: boolean,
+  ) {
     this.#parts = parts;
     const { ggml } = parts.library;
     const attentions = fused.graph.nodes.filter((node) => node.op === 'attention').length;
@@ -73,13 +82,18 @@ export class Executable {
     this.target = ggml.ggml_new_graph_custom(this.#context, opsMax, false);
     const state = new LoweringState(parts, this.#context, this.target, fused, shape);
     const logits = lowerGraph(state).get('logits');
+    const picked = greedy && logits ? state.expand(ggml.ggml_argmax(this.#context, logits)) : undefined;
+    if (picked) ggml.ggml_set_output(picked);
     if (!ggml.ggml_gallocr_alloc_graph(allocator, this.target)) {
       this.close();
       const problem = `no room for the activations of ${shape.tokens} tokens`;
       throw new DeviceError('DEVICE_OUT_OF_MEMORY', `${problem}: use fewer batch tokens`);
     }
     this.nodeCount = ggml.ggml_graph_n_nodes(this.target);
-    this.logitsAddress = logits ? Number(readMember(logits, tensorOffsets.data)) : 0;
+    const addressOf = (tensor: Tensor | undefined) =>
+      tensor ? Number(readMember(tensor, tensorOffsets.data)) : 0;
+    this.logitsAddress = addressOf(logits);
+    this.tokensAddress = addressOf(picked);
     this.#words = new Uint32Array(this.#memory.view(0, this.#memory.bytes));
     this.#segments = state.segments.map((segment) => ({
       rows: segment.rows,
@@ -180,6 +194,12 @@ export class Executable {
     assert(this.logitsAddress !== 0, 'a step with output rows');
     const elements = rows * vocabularySize;
     return new Float32Array(koffi.view(BigInt(this.logitsAddress), elements * 4), 0, elements);
+  }
+
+  /** [rows] tokens that the last run picked. */
+  tokens(rows: number): Int32Array {
+    assert(this.tokensAddress !== 0, 'a greedy step with output rows');
+    return new Int32Array(koffi.view(BigInt(this.tokensAddress), rows * 4), 0, rows);
   }
 
   close(): void {

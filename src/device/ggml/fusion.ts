@@ -8,6 +8,7 @@ type RopeNode = Extract<GraphNode, { op: 'rope' }>;
 /** A weight that the device stacks from several: rows of the parts one after the other. */
 export type StackedWeights = ReadonlyMap<string, readonly string[]>;
 
+/** A rewritten graph, and what its lowering must know beyond it. */
 export interface FusedGraph {
   graph: Graph;
   stacked: StackedWeights;

@@ -12,6 +12,7 @@ const elementBytes = 4;
 /** Ops whose kernel writes rows wherever it is told: their result can lie in an extended input at once. */
 const writesRowsAnywhere = new Set<GraphNode['op']>(['rmsNorm', 'swiglu', 'geglu']);
 
+/** One product, whatever layout the weight is kept in, and its bias. */
 export function lowerLinear(state: LoweringState, node: NodeOf<'linear'>): Tensor {
   const { ggml, context } = state;
   const weight = state.node(node.inputs[1] ?? -1);

@@ -86,6 +86,7 @@ export function lowerSlice(state: LoweringState, node: NodeOf<'slice'>): Tensor 
   return state.ggml.ggml_view_4d(state.context, x, ...ggmlDimensions(node.shape), b1, b2, b3, offset);
 }
 
+/** Pairwise copies: ggml joins two at a time. */
 export function lowerConcat(state: LoweringState, node: NodeOf<'concat'>): Tensor {
   const dimension = node.shape.length - 1 - node.attributes.axis;
   let joined = state.input(node, 0);

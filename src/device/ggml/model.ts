@@ -27,10 +27,11 @@ export interface StepTimes {
   /** Checking, writing inputs, pointing attention at its slots. */
   inputsNs: number;
   computeNs: number;
-  /** Picking tokens, or viewing logits. */
+  /** Viewing tokens or logits. */
   outputNs: number;
 }
 
+/** Settings of the device that its models share. */
 export interface GgmlModelSettings {
   /** How long workers spin for the next step before they sleep: 0 (not at all) to 100. */
   poll: number;
@@ -116,7 +117,7 @@ export class GgmlModel implements DeviceModel {
   #reserve(): void {
     const tokens = Math.min(this.#options.batchTokensMax, this.#source.contextLength);
     const outputRows = Math.min(tokens, this.#options.slots);
-    this.#executable({ tokens, segmentRows: [tokens], outputRows });
+    this.#executable({ tokens, segmentRows: [tokens], outputRows }, true);
   }
 
   /** Graphs kept for reuse. */
@@ -134,11 +135,8 @@ export class GgmlModel implements DeviceModel {
       batchTokensMax: this.#options.batchTokensMax,
     });
     const segmentRows = batch.segments.map((segment) => segment.rows);
-    const executable = this.#executable({
-      tokens: batch.tokens.length,
-      segmentRows,
-      outputRows: batch.outputRows.length,
-    });
+    const shape = { tokens: batch.tokens.length, segmentRows, outputRows: batch.outputRows.length };
+    const executable = this.#executable(shape, batch.want === 'greedy');
     const recorded = process.hrtime.bigint();
     this.#writeInputs(batch);
     executable.bind(batch);
@@ -153,8 +151,8 @@ export class GgmlModel implements DeviceModel {
     return { output, computeNs: this.times.computeNs };
   }
 
-  #executable(shape: BatchShape): Executable {
-    const key = `${shape.segmentRows.join()}|${shape.outputRows}`;
+  #executable(shape: BatchShape, greedy: boolean): Executable {
+    const key = `${shape.segmentRows.join()}|${shape.outputRows}|${greedy}`;
     const known = this.#executables.get(key);
     if (known) {
       this.#executables.delete(key);
@@ -162,7 +160,7 @@ export class GgmlModel implements DeviceModel {
       return known;
     }
     const fused: FusedGraph = fuse(this.#source.record(shape), (names) => this.parts.weights.canStack(names));
-    const executable = new Executable(this.parts, fused, shape, this.#allocator);
+    const executable = new Executable(this.parts, fused, shape, this.#allocator, greedy);
     this.#noteAllocation();
     this.#executables.set(key, executable);
     for (const [oldest, old] of this.#executables) {
@@ -211,12 +209,11 @@ export class GgmlModel implements DeviceModel {
 
   #output(batch: StepBatch, executable: Executable): StepResult['output'] {
     const rows = batch.outputRows.length;
-    const { vocabularySize } = this.#source;
-    const logits = rows === 0 ? new Float32Array(0) : executable.logits(rows, vocabularySize);
-    if (batch.want === 'logits') return { kind: 'logits', logits };
-    const tokens = new Int32Array(rows);
-    for (let row = 0; row < rows; row++) tokens[row] = argmax(logits, row * vocabularySize, vocabularySize);
-    return { kind: 'tokens', tokens };
+    if (batch.want === 'greedy') {
+      return { kind: 'tokens', tokens: rows === 0 ? new Int32Array(0) : executable.tokens(rows) };
+    }
+    const logits = rows === 0 ? new Float32Array(0) : executable.logits(rows, this.#source.vocabularySize);
+    return { kind: 'logits', logits };
   }
 
   copySlot(from: number, to: number, length: number): void {
@@ -259,18 +256,4 @@ function headsOf(graph: Graph, spec: KvSpec): KvHeads[] {
     assert(fits, `KV layer ${index} keeps what its attention op reads`);
     return { kvHeads, headDimension, valueHeadDimension };
   });
-}
-
-/** The first index of the largest value. */
-function argmax(values: Float32Array, start: number, length: number): number {
-  let best = start;
-  let largest = values[start] as number;
-  for (let index = start + 1; index < start + length; index++) {
-    const value = values[index] as number;
-    if (value > largest) {
-      largest = value;
-      best = index;
-    }
-  }
-  return best - start;
 }

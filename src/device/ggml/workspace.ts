@@ -12,6 +12,7 @@ const maskBytesMax = 4 * 1024 ** 3;
 /** Mask memory that stays resident between steps. */
 const maskBytesKept = 16 * 1024 * 1024;
 
+/** What the workspace must have room for. */
 export interface WorkspaceSizes {
   batchTokensMax: number;
   contextLength: number;
