@@ -159,8 +159,8 @@ class Rewriter {
   readonly #inPlaceRopes = new Set<number>();
   /** By id in the new list: column slices of stacked linears, through reshapes. */
   readonly #columns = new Map<number, Columns>();
-  /** Linears by the old id of their input. */
-  readonly #siblings = new Map<number, LinearNode[]>();
+  /** Linears that could be one, by {@link #siblingKey}. */
+  readonly #siblings = new Map<string, LinearNode[]>();
   readonly #uses: number[];
 
   constructor(graph: Graph, canStack: CanStack) {
@@ -169,8 +169,8 @@ class Rewriter {
     this.#uses = countUses(graph);
     for (const node of graph.nodes) {
       if (node.op !== 'linear') continue;
-      const input = definite(node.inputs[0], 'the input of a linear');
-      this.#siblings.set(input, [...(this.#siblings.get(input) ?? []), node]);
+      const key = this.#siblingKey(node);
+      this.#siblings.set(key, [...(this.#siblings.get(key) ?? []), node]);
     }
   }
 
@@ -207,49 +207,51 @@ class Rewriter {
     return id;
   }
 
+  /** The same input, the same type of weight, and all with a bias or all without. */
+  #siblingKey(node: LinearNode): string {
+    const [input = -1, weight = -1] = node.inputs;
+    return `${input}|${this.#node(weight).dtype}|${node.inputs.length}`;
+  }
+
   #stackLinears(first: LinearNode): boolean {
-    const input = definite(first.inputs[0], 'the input of a linear');
-    const group = this.#siblings.get(input) ?? [];
-    const names = group.map((node) => this.#weightName(node));
-    const dtypes = new Set(group.map((node) => this.#node(node.inputs[1] ?? -1).dtype));
-    const arities = new Set(group.map((node) => node.inputs.length));
-    if (
-      group.length < 2 ||
-      first !== group[0] ||
-      dtypes.size > 1 ||
-      arities.size > 1 ||
-      first.inputs.length > 2
-    )
-      return false;
-    if (names.some((name) => name === undefined) || !this.#canStack(names as string[])) return false;
-    this.#pushStacked(group, names as string[], this.#at(input));
+    const group = this.#siblings.get(this.#siblingKey(first)) ?? [];
+    if (group.length < 2 || first !== group[0]) return false;
+    const weights = this.#ownNames(group, 1);
+    const biases = first.inputs.length > 2 ? this.#ownNames(group, 2) : [];
+    if (!weights || !biases || !this.#canStack(weights)) return false;
+    this.#pushStacked(group, weights, biases);
     return true;
   }
 
-  #weightName(node: LinearNode): string | undefined {
-    const weight = this.#node(node.inputs[1] ?? -1);
-    return weight.op === 'weight' && this.#uses[weight.id] === 1 ? weight.attributes.name : undefined;
+  /** The names of the weights that the group's linears take as one of their inputs, if nobody else reads those. */
+  #ownNames(group: readonly LinearNode[], index: number): string[] | undefined {
+    const names = group.flatMap((node) => {
+      const weight = this.#node(node.inputs[index] ?? -1);
+      return weight.op === 'weight' && this.#uses[weight.id] === 1 ? [weight.attributes.name] : [];
+    });
+    return names.length === group.length ? names : undefined;
   }
 
-  #pushStacked(group: readonly LinearNode[], names: string[], x: number): void {
+  #pushWeight(names: readonly string[], shape: readonly number[], dtype: GraphNode['dtype']): number {
+    const name = names.join('+');
+    this.#stacked.set(name, [...names]);
+    const node = { op: 'weight', inputs: [], attributes: { name }, shape, dtype };
+    return this.#list.push(node as Omit<GraphNode, 'id'>);
+  }
+
+  #pushStacked(group: readonly LinearNode[], weights: readonly string[], biases: readonly string[]): void {
     const [first] = group as [LinearNode];
     const [tokens = 0] = first.shape;
+    const x = this.#at(first.inputs[0] ?? -1);
     const weight = this.#node(first.inputs[1] ?? -1);
     const outs = group.map((node) => definite(node.shape[1], 'the width of a linear'));
     const total = outs.reduce((sum, out) => sum + out, 0);
-    const name = names.join('+');
-    this.#stacked.set(name, names);
-    const weightId = this.#list.push({
-      op: 'weight',
-      inputs: [],
-      attributes: { name },
-      shape: [total, weight.shape[1] ?? 0],
-      dtype: weight.dtype,
-    } as Omit<GraphNode, 'id'>);
+    const inputs = [x, this.#pushWeight(weights, [total, weight.shape[1] ?? 0], weight.dtype)];
+    if (biases.length > 0) inputs.push(this.#pushWeight(biases, [total], 'f32'));
     const attributes: OpAttributes['linear'] = { parts: group.flatMap((node) => node.attributes.parts) };
     const root = this.#list.push({
       op: 'linear',
-      inputs: [x, weightId],
+      inputs,
       attributes,
       shape: [tokens, total],
       dtype: 'f32',

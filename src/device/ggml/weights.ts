@@ -52,6 +52,9 @@ const alignmentBytes = 64;
 const usageWeights = 1;
 const quantizedRowsMultiple = 8;
 
+/** A stacked matrix that is copied only to be stacked: beyond this size, streaming it dwarfs the op that stacking saves. */
+const stackedCopyBytesMax = 4 * 1024 * 1024;
+
 /** Counts by placement, for `describe` and logs. */
 export type PlacementBytes = Record<Placement['kind'], number>;
 
@@ -71,6 +74,7 @@ export class ModelWeights {
   readonly #tables = new Map<string, Tensor>();
   readonly #vectors = new Map<string, Tensor>();
   readonly #repack: boolean;
+  readonly #stackable = new Map<string, boolean>();
   readonly #extendedWidths = new Set<number>();
   /** What kernels read in the file's mapping. */
   readonly #inPlace = new Set<WeightTensor>();
@@ -93,20 +97,30 @@ export class ModelWeights {
     return [...this.#extendedWidths];
   }
 
-  /** Whether stacking these matrices pays: they are copied anyway (repacked), or small beside the saved op. */
+  /** Whether stacking these matrices pays: they are copied anyway (repacked), or small beside the saved op. Asked for every recording. */
   canStack(names: readonly string[]): boolean {
+    const key = names.join('+');
+    const known = this.#stackable.get(key) ?? this.#decideStacking(names);
+    this.#stackable.set(key, known);
+    return known;
+  }
+
+  #decideStacking(names: readonly string[]): boolean {
     const parts = names.map((name) => this.#tensor(name));
-    const [first] = parts;
-    if (!first || parts.some((part) => part.dtype !== first.dtype || part.shape[1] !== first.shape[1]))
+    const [first] = parts as [WeightTensor];
+    const { columns } = matrixShape(first);
+    if (parts.some((part) => part.dtype !== first.dtype || matrixShape(part).columns !== columns))
       return false;
-    return true;
+    const rows = parts.reduce((sum, part) => sum + matrixShape(part).rows, 0);
+    if (this.#choosePlacement(first.dtype, columns, rows, true).kind !== 'copied') return true;
+    return parts.reduce((sum, part) => sum + part.byteLength, 0) <= stackedCopyBytesMax;
   }
 
   /** Places every weight of a fused graph. Call once, with a graph of any batch shape. */
   place(graph: Graph, stacked: StackedWeights): void {
     const uses = weightUses(graph);
     for (const [name, use] of uses) {
-      if (use.has('vector')) this.#vectors.set(name, this.#newVector(name));
+      if (use.has('vector')) this.#vectors.set(name, this.#newVector(stacked.get(name) ?? [name]));
       // A tied table is looked up in place even where its matrix form is repacked.
       if (use.has('table')) this.#tables.set(name, this.#newMapped(this.#tensor(name)));
       if (use.has('matrix')) this.#planMatrix(name, stacked.get(name) ?? [name]);
@@ -174,16 +188,21 @@ export class ModelWeights {
   }
 
   /** Vectors are float32 to every op of ggml: small, so always copied. */
-  #newVector(name: string): Tensor {
-    const weight = this.#tensor(name);
+  #newVector(partNames: readonly string[]): Tensor {
     const { ggml } = this.#library;
-    const elements = weight.shape.reduce((product, size) => product * size, 1);
-    const tensor = ggml.ggml_new_tensor_1d(this.#context, 0, elements);
+    const parts = partNames.map((name) => {
+      const weight = this.#tensor(name);
+      const { map } = this.#mapping(weight.path);
+      return toFloats(weight, new Uint8Array(map.view(weight.offset, weight.byteLength)));
+    });
+    const values = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
+    let at = 0;
+    for (const part of parts) {
+      values.set(part, at);
+      at += part.length;
+    }
+    const tensor = ggml.ggml_new_tensor_1d(this.#context, 0, values.length);
     this.#allocate(this.#library.cpuBufferType, [tensor]);
-    const values = toFloats(
-      weight,
-      new Uint8Array(this.#mapping(weight.path).map.view(weight.offset, weight.byteLength)),
-    );
     ggml.ggml_backend_tensor_set(tensor, new Uint8Array(values.buffer), 0, values.byteLength);
     return tensor;
   }
