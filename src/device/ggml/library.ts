@@ -132,8 +132,13 @@ function openLibrary(path: string) {
   }
 }
 
+let structsDefined = false;
+
+/** koffi's type names are global: once a process, also when loading failed before. */
 function defineStructs(): void {
+  if (structsDefined) return;
   koffi.struct('ggml_init_params', { mem_size: 'size_t', mem_buffer: 'void *', no_alloc: 'bool' });
+  structsDefined = true;
 }
 
 /**

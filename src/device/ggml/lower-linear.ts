@@ -2,6 +2,7 @@ import { definite } from '../../base/errors.ts';
 import type { GraphNode } from '../../graph/graph.ts';
 import { sumsPerGroup } from './extension.ts';
 import type { Tensor } from './handles.ts';
+import { contiguous } from './lower-shape.ts';
 import type { LoweringState, NodeOf } from './lowering.ts';
 import { dimensionsOf, setMember, stridesOf, tensorOffsets } from './tensor-struct.ts';
 import type { ExtendedInput } from './workspace.ts';
@@ -18,7 +19,7 @@ export function lowerLinear(state: LoweringState, node: NodeOf<'linear'>): Tenso
   const weight = state.node(node.inputs[1] ?? -1);
   const name = weight.op === 'weight' ? weight.attributes.name : '';
   const matrix = state.parts.weights.matrix(name);
-  const x = matrix.extraColumns > 0 ? extendedInput(state, node) : state.input(node, 0);
+  const x = matrix.extraColumns > 0 ? extendedInput(state, node) : plainInput(state, node);
   const [rows = 0, width = 0] = node.shape;
   const separate = rows > 1 && rows <= matrix.vectorRowsMax;
   const product = state.expand(
@@ -27,6 +28,13 @@ export function lowerLinear(state: LoweringState, node: NodeOf<'linear'>): Tenso
   const bias = state.optionalInput(node, 2);
   const joined = separate ? ggml.ggml_reshape_4d(context, product, width, rows, 1, 1) : product;
   return bias ? ggml.ggml_add(context, joined, bias) : joined;
+}
+
+/** The input without gaps, which some repacked kernels (AMX) insist on: only views can have any. */
+function plainInput(state: LoweringState, node: NodeOf<'linear'>): Tensor {
+  const { op } = state.node(node.inputs[0] ?? -1);
+  const x = state.input(node, 0);
+  return op === 'slice' || op === 'reshape' ? contiguous(state, x) : x;
 }
 
 /** [rows, width] as [rows, 1, width]: ggml then multiplies row by row, with its vector kernel. */
