@@ -81,14 +81,14 @@ export class Executable {
     });
     this.target = ggml.ggml_new_graph_custom(this.#context, opsMax, false);
     const state = new LoweringState(parts, this.#context, this.target, fused, shape);
-    const logits = lowerGraph(state).get('logits');
-    const picked = greedy && logits ? state.expand(ggml.ggml_argmax(this.#context, logits)) : undefined;
-    if (picked) ggml.ggml_set_output(picked);
-    if (!ggml.ggml_gallocr_alloc_graph(allocator, this.target)) {
+    let outputs: { logits?: Tensor; picked?: Tensor };
+    try {
+      outputs = this.#layOut(state, allocator, greedy);
+    } catch (thrown) {
       this.close();
-      const problem = `no room for the activations of ${shape.tokens} tokens`;
-      throw new DeviceError('DEVICE_OUT_OF_MEMORY', `${problem}: use fewer batch tokens`);
+      throw thrown;
     }
+    const { logits, picked } = outputs;
     this.nodeCount = ggml.ggml_graph_n_nodes(this.target);
     const addressOf = (tensor: Tensor | undefined) =>
       tensor ? Number(readMember(tensor, tensorOffsets.data)) : 0;
@@ -102,6 +102,23 @@ export class Executable {
         mask ? [this.#movingMask(mask, windowClass)] : [],
       ),
     }));
+  }
+
+  /** Records the graph and gives its tensors their addresses. */
+  #layOut(
+    state: LoweringState,
+    allocator: GraphAllocator,
+    greedy: boolean,
+  ): { logits?: Tensor; picked?: Tensor } {
+    const { ggml } = this.#parts.library;
+    const logits = lowerGraph(state).get('logits');
+    const picked = greedy && logits ? state.expand(ggml.ggml_argmax(this.#context, logits)) : undefined;
+    if (picked) ggml.ggml_set_output(picked);
+    if (!ggml.ggml_gallocr_alloc_graph(allocator, this.target)) {
+      const problem = `no room for the activations of ${state.shape.tokens} tokens`;
+      throw new DeviceError('DEVICE_OUT_OF_MEMORY', `${problem}: use fewer batch tokens`);
+    }
+    return { ...(logits && { logits }), ...(picked && { picked }) };
   }
 
   #wordAt(tensor: Tensor, offset: number): number {

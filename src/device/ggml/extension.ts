@@ -1,4 +1,3 @@
-import { definite } from '../../base/errors.ts';
 import { f16ToF32, f32ToF16 } from '../../base/half.ts';
 
 /**
@@ -101,8 +100,11 @@ function writeOffsets(offsets: Float64Array, start: number, to: Uint16Array, wri
   }
   to[write] = half;
   // Byte j holds element j in its low and element j + 16 in its high nibble.
-  const byteAt = (j: number) => definite(nibbles[j], 'nibble') | (definite(nibbles[j + 16], 'nibble') << 4);
-  for (let i = 0; i < 8; i++) to[write + 1 + i] = byteAt(2 * i) | (byteAt(2 * i + 1) << 8);
+  for (let i = 0; i < 8; i++) {
+    const low = (nibbles[2 * i] as number) | ((nibbles[2 * i + 16] as number) << 4);
+    const high = (nibbles[2 * i + 1] as number) | ((nibbles[2 * i + 17] as number) << 4);
+    to[write + 1 + i] = low | (high << 8);
+  }
 }
 
 /** The nearest of the 16 Q4_0 steps. */

@@ -41,6 +41,11 @@ class NodeList {
   }
 }
 
+/** Takes over a node whose id and inputs stay as they are: recording is on the way to a prompt's first token. */
+function keep(list: NodeList, node: GraphNode): number {
+  return list.nodes.push(node) - 1;
+}
+
 const rowWise = new Set<GraphNode['op']>([
   'linear',
   'rmsNorm',
@@ -97,7 +102,8 @@ function sinkRows(graph: Graph): Graph {
   };
 
   for (const node of graph.nodes) {
-    if (node.id === chosen.id) moved.set(node.id, narrow(source));
+    if (node.id < chosen.id) moved.set(node.id, keep(list, node));
+    else if (node.id === chosen.id) moved.set(node.id, narrow(source));
     else moved.set(node.id, list.push({ ...node, inputs: node.inputs.map(at) } as GraphNode));
   }
   const outputs = Object.fromEntries(Object.entries(graph.outputs).map(([name, id]) => [name, at(id)]));
@@ -137,7 +143,10 @@ function prune(graph: Graph): Graph {
   const moved = new Map<number, number>();
   const at = (id: number) => definite(moved.get(id), 'a live node');
   for (const node of graph.nodes) {
-    if (live[node.id]) moved.set(node.id, list.push({ ...node, inputs: node.inputs.map(at) } as GraphNode));
+    if (!live[node.id]) continue;
+    const unmoved = list.nodes.length === node.id;
+    const pruned = unmoved ? node : ({ ...node, inputs: node.inputs.map(at) } as GraphNode);
+    moved.set(node.id, unmoved ? keep(list, pruned) : list.push(pruned));
   }
   const outputs = Object.fromEntries(Object.entries(graph.outputs).map(([name, id]) => [name, at(id)]));
   return { nodes: list.nodes, outputs };
