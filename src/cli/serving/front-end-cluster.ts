@@ -21,9 +21,14 @@ export class FrontEndCluster {
   readonly #drainTimeoutMs: number;
   #closing = false;
 
-  private constructor(configuration: FrontEndConfiguration, logger: Logger, drainTimeoutMs: number) {
+  private constructor(
+    configuration: FrontEndConfiguration,
+    port: number,
+    logger: Logger,
+    drainTimeoutMs: number,
+  ) {
     this.#configuration = configuration;
-    this.port = configuration.httpPort;
+    this.port = port;
     this.#logger = logger;
     this.#drainTimeoutMs = drainTimeoutMs;
     cluster.on('exit', (worker, code, signal) => this.#exited(worker, signal ?? String(code)));
@@ -48,11 +53,11 @@ export class FrontEndCluster {
       requestTimeoutSeconds: options.requestTimeoutSeconds,
       logLevel: options.logLevel,
     };
-    // The first settles the port, where a free one was asked for.
-    const httpPort = await spawn(configuration);
-    const settled = { ...configuration, httpPort };
-    await Promise.all(Array.from({ length: options.frontEnds - 1 }, () => spawn(settled)));
-    return new FrontEndCluster(settled, logger, options.drainSeconds * 1000);
+    // Where a free port was asked for (0), the cluster gives all of them the same one.
+    const [port = 0] = await Promise.all(
+      Array.from({ length: options.frontEnds }, () => spawn(configuration)),
+    );
+    return new FrontEndCluster(configuration, port, logger, options.drainSeconds * 1000);
   }
 
   async metricsText(): Promise<{ text: string; contentType: string }> {
@@ -89,7 +94,8 @@ function spawn(configuration: FrontEndConfiguration): Promise<number> {
   const worker = cluster.fork();
   return new Promise((resolve, reject) => {
     worker.on('message', (message: FrontEndMessage) => {
-      if (message.kind === 'listening') resolve(message.port);
+      if (message.kind === 'online') worker.send(configuration);
+      else if (message.kind === 'listening') resolve(message.port);
       else if (message.kind === 'failed') {
         const inUse = message.message.includes('EADDRINUSE');
         const fix = inUse
@@ -105,6 +111,5 @@ function spawn(configuration: FrontEndConfiguration): Promise<number> {
         }),
       ),
     );
-    worker.send(configuration);
   });
 }

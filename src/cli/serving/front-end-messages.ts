@@ -15,4 +15,6 @@ export interface DrainMessage {
 }
 
 /** Front end → primary. */
-export type FrontEndMessage = { kind: 'listening'; port: number } | { kind: 'failed'; message: string };
+export type FrontEndMessage =
+  /** It listens for its configuration now: sent any earlier, a message can be lost while modules load. */
+  { kind: 'online' } | { kind: 'listening'; port: number } | { kind: 'failed'; message: string };

@@ -32,6 +32,8 @@ async function start(configuration: FrontEndConfiguration): Promise<void> {
     requestTimeoutSeconds: configuration.requestTimeoutSeconds,
     notReadyReason,
   });
+  // Its constructor makes this process answer the primary's requests for metrics.
+  new AggregatorRegistry();
   AggregatorRegistry.setRegistries(frontEnd.metrics.registry);
   process.on('message', (message: DrainMessage) => {
     if (message.kind !== 'drain' || draining) return;
@@ -56,3 +58,4 @@ process.once('message', (configuration) => {
     setTimeout(() => process.exit(1), 100);
   });
 });
+send({ kind: 'online' });
