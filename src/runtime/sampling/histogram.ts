@@ -16,7 +16,6 @@ export function addWeights(row: LogitRow, max: number, scale: number, weights: F
   const unit = 1 / 64;
   for (let position = start; position < end; position++) {
     const distance = (max - (logits[position] as number)) * scale;
-    // biome-ignore lint/complexity/useMathMinMax: NaN must not pass
     const steps = distance < limit ? distance : limit;
     const bucket = steps | 0;
     const rest = (steps - bucket) * unit;
@@ -36,7 +35,6 @@ export function sumWeights(row: LogitRow, max: number, scale: number): number {
   let sum = 0;
   for (let position = start; position < end; position++) {
     const distance = (max - (logits[position] as number)) * scale;
-    // biome-ignore lint/complexity/useMathMinMax: NaN must not pass
     const steps = distance < limit ? distance : limit;
     const bucket = steps | 0;
     const rest = (steps - bucket) * unit;
@@ -52,7 +50,6 @@ export function addCounts(row: LogitRow, max: number, scale: number, counts: Int
   const limit = 2048;
   for (let position = start; position < end; position++) {
     const distance = (max - (logits[position] as number)) * scale;
-    // biome-ignore lint/complexity/useMathMinMax: NaN must not pass
     const bucket = (distance < limit ? distance : limit) | 0;
     counts[bucket] = (counts[bucket] as number) + 1;
   }
