@@ -33,8 +33,12 @@ export interface EngineOptions {
   maxBatchTokens?: number;
   /** Default: what the machine can spare. */
   kvCacheBytes?: number;
+  /** Type of the KV cache; default the engine's. */
+  kvDtype?: 'f16' | 'f32';
   /** Positions a sequence, if less than the model's own. */
   contextLength?: number;
+  /** Whether prompts reuse the KV of others with the same prefix; default true. */
+  prefixReuse?: boolean;
   /** How the engine is built where it is not there yet. */
   recipe?: Partial<BuildRecipe>;
   /** Hears about downloads and builds. */
@@ -139,7 +143,7 @@ async function startProcess(folder: string, name: string, options: SettledOption
     name,
     engineFolder: folder,
     nullModel: { vocabularySize: source.vocabularySize, contextLength: source.contextLength },
-    kvDtype: manifest?.kvDtype ?? defaultRecipe.kvDtype,
+    kvDtype: options.kvDtype ?? manifest?.kvDtype ?? defaultRecipe.kvDtype,
     ...sizes(options),
   });
   return {
@@ -151,7 +155,7 @@ async function startProcess(folder: string, name: string, options: SettledOption
 
 async function startLocal(folder: string, name: string, options: SettledOptions): Promise<StartedEngine> {
   const { manifest, tokenizerFolder, source } = await openEngine(folder);
-  const kvDtype = manifest?.kvDtype ?? defaultRecipe.kvDtype;
+  const kvDtype = options.kvDtype ?? manifest?.kvDtype ?? defaultRecipe.kvDtype;
   const { device, model, options: core } = await loadModel(name, source, { kvDtype, ...sizes(options) });
   const local = new LocalEngine(model, core);
   const close = async (): Promise<void> => {
@@ -171,7 +175,7 @@ function sizes(options: SettledOptions) {
     batchTokensMax: options.maxBatchTokens ?? 512,
     kvBytesMax: options.kvCacheBytes,
     contextLength: options.contextLength,
-    prefixReuse: true,
+    prefixReuse: options.prefixReuse ?? true,
   };
 }
 
