@@ -11,7 +11,7 @@ TESTS ?=
 .PHONY: run test setup check bench clean
 
 run: setup
-	bin/nereid serve $(MODEL) --http-port $(HTTP_PORT) --self-test
+	bin/nereid serve $(MODEL) --http-port $(HTTP_PORT) --log-level warn --self-test
 
 test: setup bench/node_modules/.installed
 	npm run -s typecheck
