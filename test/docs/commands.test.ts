@@ -125,6 +125,18 @@ describe('the commands of README.md', { skip }, () => {
     assert.match(answerOf('make test'), /tools\/test\.mjs/);
   });
 
+  test('the built code finds its worker: a long prompt is tokenized off the loop', async () => {
+    await serve(localized('bin/nereid serve nereid-16m --http-port 8000'));
+    const prompt = 'a long text about rivers and lighthouses. '.repeat(1000);
+    const response = await fetch(localized('http://localhost:8000/tokenize'), {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ prompt }),
+    });
+    const { count } = (await response.json()) as { count: number };
+    assert.ok(count > 5_000, `${response.status}: ${count} tokens`);
+  });
+
   for (const [file, expected] of [
     ['README.md', /./],
     ['docs/library.md', /tower/],
