@@ -3,7 +3,7 @@ import type { AddressInfo } from 'node:net';
 import type { FastifyInstance } from 'fastify';
 import pino from 'pino';
 import { messageOf } from '../../src/base/errors.ts';
-import { createFrontEnd } from '../../src/cli/serving/front-end.ts';
+import { createFrontEnd, openModelText } from '../../src/cli/serving/front-end.ts';
 import { EngineSupervisor } from '../../src/runtime/supervisor.ts';
 import { bareServer } from './bare-server.ts';
 import type { ServerReady, ServerSetup } from './messages.ts';
@@ -22,8 +22,9 @@ async function nereidServer(setup: ServerSetup): Promise<FastifyInstance> {
     kvBytesMax: 1024 ** 3,
     prefixReuse: true,
   });
-  const frontEnd = await createFrontEnd({
-    models: [{ name: 'bench', aliases: [], tokenizerFolder, clients: [supervisor.client] }],
+  const text = await openModelText(tokenizerFolder);
+  const frontEnd = createFrontEnd({
+    models: [{ name: 'bench', aliases: [], text, clients: [supervisor.client] }],
     logger: pino({ level: 'info' }, pino.destination({ dest: '/dev/null', sync: false })),
     apiKeys: [],
     requestTimeoutSeconds: 0,

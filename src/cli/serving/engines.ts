@@ -13,8 +13,8 @@ export interface RunningModel {
   supervisors: EngineSupervisor[];
 }
 
-/** What a model needs before its engines start; the slow part, where it must be downloaded or built. */
-interface PreparedModel {
+/** What a model needs before its engines start. */
+export interface PreparedModel {
   name: string;
   aliases: string[];
   engineFolder: string;
@@ -25,19 +25,30 @@ interface PreparedModel {
 }
 
 /**
- * Resolves and, where needed, builds each model's engine, then starts its engine processes.
- * @throws NereidError from whichever layer says no; nothing is left running then
+ * Resolves and, where needed, downloads and builds each model's engine: the slow part, the first time.
+ * @throws NereidError from the resolver or the builder
  */
-export async function startModels(
+export async function prepareModels(
   options: ServeOptions,
-  logger: Logger,
   reporter: Reporter,
   signal: AbortSignal,
-): Promise<RunningModel[]> {
+): Promise<PreparedModel[]> {
   const prepared: PreparedModel[] = [];
   for (const [index, reference] of options.models.entries()) {
     prepared.push(await prepare(reference, options, index === 0, reporter, signal));
   }
+  return prepared;
+}
+
+/**
+ * Starts the engine processes of all models; they are forked before this function first waits.
+ * @throws NereidError when one cannot start; nothing is left running then
+ */
+export async function startModels(
+  prepared: readonly PreparedModel[],
+  options: ServeOptions,
+  logger: Logger,
+): Promise<RunningModel[]> {
   const threads = threadsPerEngine(options.threads, prepared.length * options.engines);
   const started = await Promise.allSettled(
     prepared.map((model) => startModel(model, options, threads, logger)),

@@ -4,7 +4,7 @@ import pino from 'pino';
 import { AggregatorRegistry } from 'prom-client';
 import { messageOf } from '../../base/errors.ts';
 import { RemoteEngine } from '../../runtime/remote-client.ts';
-import { createFrontEnd } from './front-end.ts';
+import { createFrontEnd, openModelText } from './front-end.ts';
 import type { DrainMessage, FrontEndConfiguration, FrontEndMessage } from './front-end-messages.ts';
 
 let draining = false;
@@ -18,14 +18,17 @@ async function start(configuration: FrontEndConfiguration): Promise<void> {
     { level: configuration.logLevel, base: { frontEnd: process.pid } },
     pino.destination({ dest: 2, sync: false }),
   );
-  const models = configuration.models.map(({ socketPaths, ...model }) => ({
-    ...model,
-    clients: socketPaths.map((path) => new RemoteEngine(path)),
-  }));
+  const models = await Promise.all(
+    configuration.models.map(async ({ socketPaths, tokenizerFolder, ...model }) => ({
+      ...model,
+      clients: socketPaths.map((path) => new RemoteEngine(path)),
+      text: await openModelText(tokenizerFolder),
+    })),
+  );
   const clients = models.flatMap((model) => model.clients);
   await Promise.all(clients.map((client) => client.whenReady()));
   const notReadyReason = (): string | undefined => (draining ? 'the server is shutting down' : undefined);
-  const frontEnd = await createFrontEnd({
+  const frontEnd = createFrontEnd({
     models,
     logger,
     apiKeys: configuration.apiKeys,

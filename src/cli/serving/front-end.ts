@@ -4,18 +4,32 @@ import { packageVersion } from '../../base/package-version.ts';
 import { generationDefaults } from '../../protocol/generation-defaults.ts';
 import { ServerMetrics } from '../../protocol/metrics.ts';
 import { createOpenAiServer } from '../../protocol/openai/server.ts';
-import { type ServedModel, servedModel } from '../../protocol/served-model.ts';
+import { type GenerationDefaults, type ServedModel, servedModel } from '../../protocol/served-model.ts';
 import type { EngineClient } from '../../runtime/client.ts';
 import { EnginePool } from '../../runtime/pool.ts';
-import { EncodePool } from '../../tokenizer/encode-pool.ts';
+import { EncodePool, type PooledTokenizer } from '../../tokenizer/encode-pool.ts';
 import { openTokenizer } from '../../tokenizer/open.ts';
 
 /** A model as a front end is handed it: its engines, and where its tokenizer lies. */
 export interface FrontEndModel {
   name: string;
   aliases: string[];
-  tokenizerFolder: string;
+  text: ModelText;
   clients: EngineClient[];
+}
+
+/** The text side of a model. */
+export interface ModelText {
+  tokenizer: PooledTokenizer;
+  defaults: GenerationDefaults;
+}
+
+/** Opens a model's tokenizer and reads its advice; this needs no engine, so it goes on while one loads. */
+export async function openModelText(tokenizerFolder: string): Promise<ModelText> {
+  return {
+    tokenizer: await openTokenizer(tokenizerFolder),
+    defaults: await generationDefaults(tokenizerFolder),
+  };
 }
 
 /** What a front end is made of. */
@@ -36,21 +50,18 @@ export interface FrontEnd {
   close(): Promise<void>;
 }
 
-/** Opens the tokenizers and puts the protocols over the engines. */
-export async function createFrontEnd(options: FrontEndOptions): Promise<FrontEnd> {
+/** Puts the protocols over the engines, which must have answered once. */
+export function createFrontEnd(options: FrontEndOptions): FrontEnd {
   const encoders: EncodePool[] = [];
   const createdSeconds = Math.floor(Date.now() / 1000);
-  const models = await Promise.all(
-    options.models.map(async ({ name, aliases, tokenizerFolder, clients }) => {
-      const tokenizer = await openTokenizer(tokenizerFolder);
-      const encoder = new EncodePool(tokenizer);
-      encoders.push(encoder);
-      const client = new EnginePool(clients);
-      const defaults = await generationDefaults(tokenizerFolder);
-      const encode: ServedModel['encode'] = (text, encodeOptions) => encoder.encode(text, encodeOptions);
-      return servedModel({ name, aliases, client, tokenizer, defaults, createdSeconds, encode });
-    }),
-  );
+  const models = options.models.map(({ name, aliases, text, clients }) => {
+    const { tokenizer, defaults } = text;
+    const encoder = new EncodePool(tokenizer);
+    encoders.push(encoder);
+    const client = new EnginePool(clients);
+    const encode: ServedModel['encode'] = (input, encodeOptions) => encoder.encode(input, encodeOptions);
+    return servedModel({ name, aliases, client, tokenizer, defaults, createdSeconds, encode });
+  });
   const metrics = new ServerMetrics({ models });
   const { logger, apiKeys, notReadyReason } = options;
   const limits = { requestTimeoutMs: options.requestTimeoutSeconds * 1000 };

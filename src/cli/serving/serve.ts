@@ -2,13 +2,11 @@ import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import pino, { type Logger } from 'pino';
-import { messageOf } from '../../base/errors.ts';
-import { startGrpcServer } from '../../protocol/grpc-server.ts';
+import { definite, messageOf } from '../../base/errors.ts';
 import { CliError, exitCodes } from '../errors.ts';
 import { createProgress } from '../progress.ts';
-import { type RunningModel, startModels, stopModels } from './engines.ts';
-import { createFrontEnd, type FrontEnd } from './front-end.ts';
-import { FrontEndCluster } from './front-end-cluster.ts';
+import { type PreparedModel, prepareModels, type RunningModel, startModels, stopModels } from './engines.ts';
+import type { createFrontEnd, FrontEnd, ModelText } from './front-end.ts';
 import type { ServeOptions } from './options.ts';
 import { selfTest } from './self-test.ts';
 
@@ -31,11 +29,16 @@ export async function serve(options: ServeOptions): Promise<void> {
   );
   const stop = stopSignal();
   const reporter = createProgress();
-  const models = await startModels(options, logger, reporter, stop.starting);
+  const prepared = await prepareModels(options, reporter, stop.starting);
+  const starting = startModels(prepared, options, logger);
+  // The engines load on other cores meanwhile; a failure of theirs is reported first.
+  const loading = loadTexts(prepared);
+  loading.catch(() => {});
+  const models = await starting;
   const closers: (() => Promise<void>)[] = [];
   try {
     const isDraining = (): string | undefined => (stop.requested ? 'the server is shutting down' : undefined);
-    const http = await listenHttp(options, models, logger, isDraining);
+    const http = await listenHttp(options, models, await loading, logger, isDraining);
     closers.push(() => http.close());
     await listenExtras(options, models, http, closers, isDraining);
     announce(options, models, http.port);
@@ -65,16 +68,37 @@ function checkCombination(options: ServeOptions): void {
   }
 }
 
+/** The front end's code and each model's text side. */
+interface LoadedTexts {
+  createFrontEnd: typeof createFrontEnd;
+  texts: ModelText[];
+}
+
+/** The protocols' modules take longer to load than anything else here, so they are not imported at the top. */
+async function loadTexts(models: readonly PreparedModel[]): Promise<LoadedTexts> {
+  const { createFrontEnd, openModelText } = await import('./front-end.ts');
+  return {
+    createFrontEnd,
+    texts: await Promise.all(models.map((model) => openModelText(model.tokenizerFolder))),
+  };
+}
+
 async function listenHttp(
   options: ServeOptions,
   models: readonly RunningModel[],
+  { createFrontEnd, texts }: LoadedTexts,
   logger: Logger,
   notReadyReason: () => string | undefined,
 ): Promise<HttpSide> {
-  if (options.frontEnds > 1) return FrontEndCluster.start(options, models, logger);
-  const frontEnd = await createFrontEnd({
-    models: models.map(({ supervisors, ...model }) => ({
-      ...model,
+  if (options.frontEnds > 1) {
+    const { FrontEndCluster } = await import('./front-end-cluster.ts');
+    return FrontEndCluster.start(options, models, logger);
+  }
+  const frontEnd = createFrontEnd({
+    models: models.map(({ name, aliases, supervisors }, index) => ({
+      name,
+      aliases,
+      text: definite(texts[index], 'the text side'),
       clients: supervisors.map((one) => one.client),
     })),
     logger,
@@ -107,6 +131,7 @@ async function listenExtras(
   const { host, grpcPort, metricsPort } = options;
   if (grpcPort !== undefined) {
     const readiness = (): Record<string, boolean> => readinessOf(models, drainingReason() !== undefined);
+    const { startGrpcServer } = await import('../../protocol/grpc-server.ts');
     const grpc = await startGrpcServer({ host, port: grpcPort, readiness }).catch((thrown: unknown) => {
       throw portError(thrown, '--grpc-port', grpcPort);
     });
