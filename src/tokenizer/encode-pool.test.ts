@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { tinyByteLevel } from '../../test/support/tokenizers.ts';
 import { EncodePool } from './encode-pool.ts';
 import { TokenizerError } from './errors.ts';
@@ -51,4 +52,17 @@ test("the tokenizer's own refusals come through, and a closed pool refuses", asy
   assert.equal(await codeOf(waiting), 'ENCODE_WORKER_FAILED');
   await closing;
   assert.equal(await codeOf(pool.encode(long)), 'ENCODE_WORKER_FAILED');
+});
+
+test('a text that comes while an idle worker ends gets a new worker', async () => {
+  const pool = new EncodePool(tokenizer, { idleWorkerMs: 1 });
+  try {
+    for (let round = 0; round < 4; round++) {
+      assert.deepEqual(await pool.encode(long), tokenizer.encode(long));
+      // Set after the worker's own timer of the same length, so it fires after that: the worker is told to end, but has not yet.
+      await sleep(1);
+    }
+  } finally {
+    await pool.close();
+  }
 });

@@ -13,7 +13,7 @@ export const encodeQueueLengthMax = 256;
 /** Their summed length, in UTF-16 units (two bytes each). */
 export const encodeQueueTextLengthMax = 64 * 1024 * 1024;
 /** A worker without work ends after this long, to give its copy of the vocabulary back (100 MB for 150k tokens). */
-const idleWorkerMs = 30_000;
+const idleWorkerMsDefault = 30_000;
 
 /** What {@link EncodePool} needs of a tokenizer: it is made anew, from its files, in each worker. */
 export interface PooledTokenizer extends Tokenizer {
@@ -27,6 +27,8 @@ export interface EncodePoolOptions {
   inlineTextLengthMax?: number;
   queueLengthMax?: number;
   queueTextLengthMax?: number;
+  /** How long a worker without work stays. */
+  idleWorkerMs?: number;
 }
 
 /** To the worker. */
@@ -59,6 +61,7 @@ export class EncodePool {
       inlineTextLengthMax: options.inlineTextLengthMax ?? inlineTextLengthMax,
       queueLengthMax: options.queueLengthMax ?? encodeQueueLengthMax,
       queueTextLengthMax: options.queueTextLengthMax ?? encodeQueueTextLengthMax,
+      idleWorkerMs: options.idleWorkerMs ?? idleWorkerMsDefault,
     };
   }
 
@@ -96,10 +99,10 @@ export class EncodePool {
   #idleWorker(): EncodeWorker | undefined {
     for (const worker of this.#workers) if (!worker.busy) return worker;
     if (this.#workers.size >= this.#limits.workersMax) return undefined;
-    const worker = new EncodeWorker(this.#tokenizer.files, {
+    const worker = new EncodeWorker(this.#tokenizer.files, this.#limits.idleWorkerMs, {
       onFree: () => this.#dispatch(),
+      onLeaving: () => this.#workers.delete(worker),
       onGone: () => {
-        this.#workers.delete(worker);
         if (!this.#closed) this.#dispatch();
       },
     });
@@ -119,14 +122,25 @@ function closedError(): TokenizerError {
   return new TokenizerError('ENCODE_WORKER_FAILED', 'the tokenizer pool is closed; the server is stopping');
 }
 
+interface EncodeWorkerEvents {
+  /** Its job is done. */
+  onFree(): void;
+  /** It takes no job any more: it is about to end, or failed. Always before `onGone`. */
+  onLeaving(): void;
+  /** Its thread has ended. */
+  onGone(): void;
+}
+
 /** One worker thread and the job it has. */
 class EncodeWorker {
   readonly #worker: Worker;
-  readonly #events: { onFree(): void; onGone(): void };
+  readonly #idleWorkerMs: number;
+  readonly #events: EncodeWorkerEvents;
   #job: WaitingJob | undefined;
   #idleTimer: NodeJS.Timeout | undefined;
 
-  constructor(files: TokenizerFiles, events: { onFree(): void; onGone(): void }) {
+  constructor(files: TokenizerFiles, idleWorkerMs: number, events: EncodeWorkerEvents) {
+    this.#idleWorkerMs = idleWorkerMs;
     this.#events = events;
     this.#worker = startWorker('tokenizer/encode-worker', { workerData: files });
     this.#worker.on('message', (result: EncodeResult) => this.#finish(result));
@@ -150,13 +164,15 @@ class EncodeWorker {
     const job = this.#job;
     this.#job = undefined;
     this.#worker.unref();
-    this.#idleTimer = setTimeout(() => void this.end(), idleWorkerMs).unref();
+    this.#idleTimer = setTimeout(() => void this.end(), this.#idleWorkerMs).unref();
     if ('ids' in result) job?.resolve(result.ids);
     else job?.reject(new TokenizerError(result.code, result.message));
     this.#events.onFree();
   }
 
   #fail(message: string): void {
+    // Its thread lives on until 'exit': no job may go to it meanwhile.
+    this.#events.onLeaving();
     const job = this.#job;
     this.#job = undefined;
     job?.reject(
@@ -175,6 +191,7 @@ class EncodeWorker {
 
   async end(): Promise<void> {
     clearTimeout(this.#idleTimer);
+    this.#events.onLeaving();
     await this.#worker.terminate();
   }
 }
