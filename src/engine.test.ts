@@ -60,6 +60,18 @@ for (const isolation of ['process', 'none'] as const) {
     test('mistakes are errors with a code', () => {
       assert.throws(() => engine.generate('', {}), { code: 'REQUEST_INVALID' });
       assert.throws(() => engine.generate('x', { temperature: Number.NaN }), /temperature/);
+      assert.throws(() => engine.generate('x', { maxTokens: -5 }), /maxTokens/);
+    });
+
+    test('one signal serves many generations, and means nothing to those that are through', async () => {
+      const abort = new AbortController();
+      const options = { temperature: 0, maxTokens: 2, topP: undefined, signal: abort.signal };
+      const streams = Array.from({ length: 12 }, () => engine.chat(question, options));
+      await Promise.all(streams.map((stream) => stream.text()));
+      const last = engine.chat(question, options);
+      while (last.usage === undefined) await new Promise((resolve) => setTimeout(resolve, 5));
+      abort.abort(new Error('too late'));
+      assert.equal((await last.text()).length > 0, true);
     });
   });
 }

@@ -56,6 +56,18 @@ export interface GenerateOptions extends Partial<SamplingParameters> {
   sequences?: number;
   /** Top log-probabilities with each token. */
   logprobs?: number;
+  /** Ids that end a sequence, beside the model's own. */
+  stopTokenIds?: readonly number[];
+  /** Goes on after the model's own end of text. */
+  ignoreEos?: boolean;
+  /** Leaves the stop string in the text. */
+  includeStopString?: boolean;
+  /** Default true. */
+  skipSpecialTokens?: boolean;
+  /** Requests with different salts share no prefix. */
+  cacheSalt?: string;
+  /** Higher first. */
+  priority?: number;
   signal?: AbortSignal;
 }
 
@@ -157,12 +169,18 @@ async function startLocal(folder: string, name: string, options: SettledOptions)
   const { manifest, tokenizerFolder, source } = await openEngine(folder);
   const kvDtype = options.kvDtype ?? manifest?.kvDtype ?? defaultRecipe.kvDtype;
   const { device, model, options: core } = await loadModel(name, source, { kvDtype, ...sizes(options) });
-  const local = new LocalEngine(model, core);
-  const close = async (): Promise<void> => {
-    await local.close();
+  const unload = (): void => {
     model.close();
     device.close();
   };
+  let local: LocalEngine;
+  try {
+    local = new LocalEngine(model, core);
+  } catch (thrown) {
+    unload();
+    throw thrown;
+  }
+  const close = (): Promise<void> => local.close().then(unload);
   return { client: local, tokenizerFolder: definite(tokenizerFolder, 'the tokenizer folder'), close };
 }
 
@@ -183,30 +201,36 @@ function sizes(options: SettledOptions) {
 class DeltaQueue implements GenerationStream {
   readonly #deltas: GenerationDelta[] = [];
   readonly #generation: Generation;
+  readonly #signal: AbortSignal | undefined;
   #wake: (() => void) | undefined;
   #ended = false;
   #error: NereidError | undefined;
   usage: GenerationUsage | undefined;
 
   constructor(model: ServedModel, promptTokens: Int32Array, options: GenerateOptions) {
-    const { signal, maxTokens, minTokens = 0, stop = [], sequences = 1, logprobs, ...given } = options;
+    const { signal, maxTokens, minTokens, stop, sequences, logprobs, ...rest } = options;
+    const { stopTokenIds, ignoreEos, includeStopString, skipSpecialTokens, cacheSalt, priority, ...given } =
+      rest;
     const { maxTokens: advised, ...advice } = model.defaults;
-    const room = model.client.description.contextLength - promptTokens.length;
+    // At least 1, so that a prompt that fills the context is refused for that and not for its maxTokens.
+    const room = Math.max(1, model.client.description.contextLength - promptTokens.length);
+    this.#signal = signal;
     this.#generation = new Generation(
       model,
       {
         promptTokens,
-        sampling: { ...greedySampling, temperature: 1, ...advice, ...given },
-        maxTokens: Math.max(1, Math.min(room, maxTokens ?? advised ?? room)),
-        minTokens,
-        stopTokenIds: [],
-        ignoreEos: false,
-        stopStrings: stop,
-        includeStopString: false,
-        skipSpecialTokens: true,
-        sequences,
+        sampling: { ...greedySampling, temperature: 1, ...advice, ...withoutUndefined(given) },
+        maxTokens: maxTokens ?? Math.min(room, advised ?? room),
+        minTokens: minTokens ?? 0,
+        stopTokenIds: stopTokenIds ?? [],
+        ignoreEos: ignoreEos ?? false,
+        stopStrings: stop ?? [],
+        includeStopString: includeStopString ?? false,
+        skipSpecialTokens: skipSpecialTokens ?? true,
+        sequences: sequences ?? 1,
         logprobs,
-        priority: 0,
+        cacheSalt,
+        priority: priority ?? 0,
       },
       {
         delta: (delta) => this.#push(delta),
@@ -214,8 +238,8 @@ class DeltaQueue implements GenerationStream {
         fail: (error) => this.#end(undefined, error),
       },
     );
-    signal?.addEventListener('abort', () => this.#abort(signal.reason), { once: true });
-    if (signal?.aborted) this.#abort(signal.reason);
+    signal?.addEventListener('abort', this.#abort, { once: true });
+    if (signal?.aborted) this.#abort();
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<GenerationDelta> {
@@ -232,6 +256,7 @@ class DeltaQueue implements GenerationStream {
       }
     } finally {
       this.#generation.cancel();
+      this.#signal?.removeEventListener('abort', this.#abort);
     }
   }
 
@@ -247,14 +272,21 @@ class DeltaQueue implements GenerationStream {
   }
 
   #end(usage: GenerationUsage | undefined, error?: NereidError): void {
+    this.#signal?.removeEventListener('abort', this.#abort);
     this.#ended = true;
     this.usage = usage;
     this.#error = error;
     this.#wake?.();
   }
 
-  #abort(reason: NereidError): void {
+  readonly #abort = (): void => {
+    if (this.#ended) return;
     this.#generation.cancel();
-    this.#end(this.#generation.usage, reason);
-  }
+    this.#end(this.#generation.usage, this.#signal?.reason);
+  };
+}
+
+/** Absent and undefined are the same to a caller; a spread must not let the latter hide a default. */
+function withoutUndefined<T extends object>(record: T): Partial<T> {
+  return Object.fromEntries(Object.entries(record).filter(([, value]) => value !== undefined)) as Partial<T>;
 }

@@ -58,12 +58,16 @@ function startGeneration(
   signal: AbortSignal,
 ): GenerationStream {
   const { maxTokens, temperature, topK, topP, minP, repetitionPenalty, seed } = flags;
-  const given = { maxTokens, temperature, topK, topP, minP, repetitionPenalty, seed };
-  // What was not given must not hide the model's own advice.
-  const options: GenerateOptions = Object.fromEntries(
-    Object.entries(given).filter(([, value]) => value !== undefined),
-  );
-  options.signal = signal;
+  const options: GenerateOptions = {
+    maxTokens,
+    temperature,
+    topK,
+    topP,
+    minP,
+    repetitionPenalty,
+    seed,
+    signal,
+  };
   if (flags.raw) return engine.generate(prompt, options);
   if (engine.model.chatTemplate === undefined) {
     const fix = 'this model was not made for chats: pass --raw to continue the prompt as it is';

@@ -1,7 +1,8 @@
 import { createServer, type Server, type Socket } from 'node:net';
 import { messageOf, NereidError } from '../base/errors.ts';
 import type { EngineCore } from './engine-core.ts';
-import { readFrames, writeFrame } from './frames.ts';
+import type { RuntimeError } from './errors.ts';
+import { readFrames, writeFrame, writeInFrames } from './frames.ts';
 import { type CommandMessage, packEvents } from './messages.ts';
 import type { GenerationRequest, SequenceEvent } from './types.ts';
 
@@ -161,8 +162,28 @@ export class EngineServer {
     const nowMs = performance.now();
     const isDue = nowMs - connection.statisticsSentMs >= statisticsIntervalMs;
     if (isDue) connection.statisticsSentMs = nowMs;
-    writeFrame(connection.socket, packEvents(events, isDue ? this.#core.statistics() : undefined));
+    const statistics = isDue ? this.#core.statistics() : undefined;
+    writeInFrames(
+      connection.socket,
+      events,
+      (part) => packEvents(part, statistics),
+      (event, error) => this.#replaceEvent(connection, event, error),
+    );
     if (connection.socket.writableLength > frontEndBufferBytesMax) connection.socket.destroy();
+  }
+
+  /** An event that fits no frame (log-probabilities of a huge prompt) fails its sequence alone. */
+  #replaceEvent(connection: Connection, { requestId, sequence }: SequenceEvent, error: RuntimeError): void {
+    const { code, kind, message } = error;
+    const failed: SequenceEvent = {
+      requestId,
+      sequence,
+      tokens: [],
+      finish: 'error',
+      error: { code, kind, message },
+    };
+    this.#core.cancel(requestId, sequence);
+    writeFrame(connection.socket, packEvents([failed]));
   }
 
   #broadcastStatistics(): void {

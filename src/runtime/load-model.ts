@@ -16,6 +16,8 @@ export interface EngineSizes {
   kvDtype: 'f16' | 'f32';
   /** Absent: {@link defaultKvBytes}. */
   kvBytesMax?: number;
+  /** This engine's part of the memory that {@link defaultKvBytes} may take: 1 / engines on the machine. Default 1. */
+  memoryShare?: number;
   /** Positions a sequence, if less than the model's own. */
   contextLength?: number;
   prefixReuse: boolean;
@@ -42,10 +44,16 @@ export async function loadModel(
 ): Promise<LoadedEngine> {
   const device = await (await devices.load(sizes.device)).openDevice(sizes.deviceOptions);
   const contextWanted = Math.min(source.contextLength, sizes.contextLength ?? source.contextLength);
-  const model = await device.load({ ...source, contextLength: contextWanted }, sizes);
+  let model: DeviceModel;
+  try {
+    model = await device.load({ ...source, contextLength: contextWanted }, sizes);
+  } catch (thrown) {
+    device.close();
+    throw thrown;
+  }
   const { slots, batchTokensMax, prefixReuse, capacityPolicy } = sizes;
   const perPosition = Math.max(1, model.kvBytesPerPosition);
-  const kvBytesMax = sizes.kvBytesMax ?? defaultKvBytes(slots, contextWanted, perPosition);
+  const kvBytesMax = sizes.kvBytesMax ?? defaultKvBytes(slots, contextWanted, perPosition, sizes.memoryShare);
   const contextLength = Math.max(2, Math.min(contextWanted, Math.floor(kvBytesMax / perPosition)));
   const { vocabularySize } = source;
   const room = { slots, batchTokensMax, kvBytesMax, contextLength, prefixReuse, capacityPolicy };

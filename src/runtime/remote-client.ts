@@ -3,7 +3,7 @@ import { queuedRequestsMax } from '../base/limits.ts';
 import type { EngineClient, RequestHandle } from './client.ts';
 import { requestIdsPerConnection } from './engine-server.ts';
 import { RuntimeError } from './errors.ts';
-import { readFrames, writeFrame } from './frames.ts';
+import { readFrames, writeFrame, writeInFrames } from './frames.ts';
 import { type CommandMessage, type EngineMessage, type HelloMessage, unpackEvents } from './messages.ts';
 import type { EngineDescription, EngineStatistics, GenerationRequest, SequenceEvent } from './types.ts';
 import { validateRequest } from './validate.ts';
@@ -33,6 +33,7 @@ export class RemoteEngine implements EngineClient {
   #retryMs = reconnectMs.first;
   #retryTimer: NodeJS.Timeout | undefined;
   #closed = false;
+  #gaveUpReason: string | undefined;
   #draining = false;
   #waiters: (() => void)[] = [];
   #onIdle: (() => void) | undefined;
@@ -71,10 +72,8 @@ export class RemoteEngine implements EngineClient {
       throw new RuntimeError('SHUTTING_DOWN', 'the server is shutting down; send the request elsewhere');
     const hello = this.#hello;
     if (!hello || !this.#socket) {
-      throw new RuntimeError(
-        'ENGINE_UNAVAILABLE',
-        'the engine is starting or restarting; try again in a moment',
-      );
+      const reason = this.#gaveUpReason ?? 'the engine is starting or restarting; try again in a moment';
+      throw new RuntimeError('ENGINE_UNAVAILABLE', reason);
     }
     if (this.#running.size >= queuedRequestsMax) {
       const problem = `${queuedRequestsMax} requests are already queued or running (queuedRequestsMax)`;
@@ -88,6 +87,11 @@ export class RemoteEngine implements EngineClient {
     this.#outbox.submits.push(whole);
     this.#flushSoon();
     return { id, cancel: (sequence) => this.#cancel(id, sequence) };
+  }
+
+  /** The supervisor will not start the engine again; requests are told why. */
+  giveUp(reason: string): void {
+    this.#gaveUpReason = reason;
   }
 
   async close(options: { drainTimeoutMs?: number } = {}): Promise<void> {
@@ -131,8 +135,17 @@ export class RemoteEngine implements EngineClient {
       this.#flushQueued = false;
       const message = this.#outbox;
       this.#outbox = { submits: [], cancels: [] };
-      if (this.#socket) writeFrame(this.#socket, message);
+      if (this.#socket) this.#send(this.#socket, message);
     });
+  }
+
+  #send(socket: Socket, { submits, cancels }: CommandMessage): void {
+    const refuse = ({ id }: GenerationRequest, error: RuntimeError): void => {
+      this.#failRequest(id, { code: error.code, kind: error.kind, message: error.message });
+    };
+    if (submits.length > 0)
+      writeInFrames(socket, submits, (part) => ({ submits: part, cancels: [] }), refuse);
+    if (cancels.length > 0) writeFrame(socket, { submits: [], cancels });
   }
 
   #connect(): void {
@@ -181,10 +194,12 @@ export class RemoteEngine implements EngineClient {
 
   #failRunning(message: string): void {
     const error = { code: 'ENGINE_UNAVAILABLE', kind: 'unavailable', message };
-    for (const [requestId, { open }] of [...this.#running]) {
-      for (const sequence of [...open]) {
-        this.#deliver({ requestId, sequence, tokens: [], finish: 'error', error });
-      }
+    for (const requestId of [...this.#running.keys()]) this.#failRequest(requestId, error);
+  }
+
+  #failRequest(requestId: number, error: NonNullable<SequenceEvent['error']>): void {
+    for (const sequence of [...(this.#running.get(requestId)?.open ?? [])]) {
+      this.#deliver({ requestId, sequence, tokens: [], finish: 'error', error });
     }
   }
 }

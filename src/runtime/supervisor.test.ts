@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
@@ -148,10 +148,21 @@ describe('an engine process under its supervisor', () => {
   });
 
   test('an engine that cannot start says why, once, and leaves nothing behind', async () => {
-    const folders = (): string[] => readdirSync(tmpdir()).filter((name) => name.startsWith('nereid-'));
-    const before = folders().length;
-    await assert.rejects(start({ mode: 'nonsense' }), /hash, echo or script/);
-    assert.equal(folders().length, before);
+    // A temporary folder of its own: other tests make and remove theirs at the same time.
+    const own = mkdtempSync(join(tmpdir(), 'supervisor-test-'));
+    const before = process.env.TMPDIR;
+    process.env.TMPDIR = own;
+    try {
+      await assert.rejects(start({ mode: 'nonsense' }), /hash, echo or script/);
+      assert.deepEqual(
+        readdirSync(own).filter((name) => name.startsWith('nereid-')),
+        [],
+      );
+    } finally {
+      if (before === undefined) delete process.env.TMPDIR;
+      else process.env.TMPDIR = before;
+      rmSync(own, { recursive: true });
+    }
   });
 
   test('closing drains: running requests finish, new ones are refused', async () => {

@@ -7,6 +7,7 @@ import { NereidError } from '../base/errors.ts';
 import type { EngineProcessConfiguration, EngineProcessMessage } from './engine-process-messages.ts';
 import { RuntimeError } from './errors.ts';
 import { RemoteEngine } from './remote-client.ts';
+import { RestartBudget, restartsInARowMax } from './restart-budget.ts';
 
 /** What the supervisor says while it works, for logs. */
 export interface SupervisorEvent {
@@ -20,12 +21,12 @@ export interface SupervisorOptions {
   onEvent?: (event: SupervisorEvent) => void;
   /** A busy engine that reports no step for so long is killed and restarted. */
   stepDeadlineMs?: number;
-  /** Restarts in a row without a healthy minute between them, before giving up. */
+  /** An engine that is not ready so long after its start is killed: loading hangs. */
+  startTimeoutMs?: number;
+  /** See {@link RestartBudget}. */
   restartsMax?: number;
 }
 
-const healthyAfterMs = 60_000;
-const restartDelayMs = { first: 100, max: 10_000 };
 const heartbeatCheckMs = 1_000;
 const exitGraceMs = 2_000;
 
@@ -42,8 +43,7 @@ export class EngineSupervisor {
   #child: ChildProcess | undefined;
   #heartbeatMs = 0;
   #busy = false;
-  #restarts = 0;
-  #readyAtMs = 0;
+  readonly #budget: RestartBudget;
   #watch: NodeJS.Timeout | undefined;
   #restartTimer: NodeJS.Timeout | undefined;
   #closed = false;
@@ -58,7 +58,14 @@ export class EngineSupervisor {
         ? `\\\\.\\pipe\\${this.#folder.replaceAll(/[\\/:]/g, '-')}`
         : join(this.#folder, 'engine.sock');
     this.#configuration = { ...configuration, socketPath: this.socketPath };
-    this.#options = { onEvent: () => {}, stepDeadlineMs: 120_000, restartsMax: 5, ...options };
+    this.#options = {
+      onEvent: () => {},
+      stepDeadlineMs: 120_000,
+      startTimeoutMs: 600_000,
+      restartsMax: restartsInARowMax,
+      ...options,
+    };
+    this.#budget = new RestartBudget(this.#options.restartsMax);
     this.client = new RemoteEngine(this.socketPath);
     process.on('exit', this.#removeFolder);
   }
@@ -125,17 +132,23 @@ export class EngineSupervisor {
     this.#busy = false;
     return new Promise((resolve, reject) => {
       let isReady = false;
+      const startTimer = setTimeout(() => {
+        const problem = `the engine process was not ready after ${this.#options.startTimeoutMs} ms (startTimeoutMs)`;
+        reject(new RuntimeError('ENGINE_FAILED', `${problem}; it was killed`));
+        child.kill('SIGKILL');
+      }, this.#options.startTimeoutMs);
       let failure: NereidError | undefined;
       child.on('message', (raw) => {
         const message = raw as EngineProcessMessage;
         if (message.kind === 'ready') {
           isReady = true;
-          this.#readyAtMs = Date.now();
+          clearTimeout(startTimer);
+          this.#budget.started();
           this.#tell('started', `process ${child.pid}`);
           resolve();
         } else if (message.kind === 'heartbeat') {
           this.#busy = message.busy;
-          this.#heartbeatMs = Date.now();
+          this.#heartbeatMs = performance.now();
         } else failure = new NereidError(message.code, message.errorKind, message.message);
       });
       child.on('error', (cause) =>
@@ -146,6 +159,7 @@ export class EngineSupervisor {
         ),
       );
       child.once('exit', (code, signal) => {
+        clearTimeout(startTimer);
         const detail = failure?.message ?? `exit ${signal ?? code}`;
         if (isReady) this.#exited(detail);
         else
@@ -161,16 +175,22 @@ export class EngineSupervisor {
   #exited(detail: string): void {
     if (this.#closed) return;
     this.#tell('exited', detail);
-    if (Date.now() - this.#readyAtMs > healthyAfterMs) this.#restarts = 0;
     this.#restart();
   }
 
   #restart(): void {
-    if (this.#restarts >= this.#options.restartsMax) {
-      this.#tell('gave-up', `${this.#restarts} restarts in a row did not help; the model stays unavailable`);
+    const delayMs = this.#budget.next();
+    if (delayMs === undefined) {
+      const reason = `the engine of ${this.#configuration.name} stopped ${this.#options.restartsMax} times in a row`;
+      this.client.giveUp(
+        `${reason} and is not restarted any more; see the server's log, then restart the server`,
+      );
+      this.#tell(
+        'gave-up',
+        `${this.#options.restartsMax} restarts in a row did not help; the model stays unavailable`,
+      );
       return;
     }
-    const delayMs = Math.min(restartDelayMs.first * 2 ** this.#restarts++, restartDelayMs.max);
     this.#tell('restarting', `in ${delayMs} ms`);
     this.#restartTimer = setTimeout(() => {
       this.#spawn().catch((thrown: Error) => {
@@ -182,7 +202,7 @@ export class EngineSupervisor {
   }
 
   #checkHeartbeat(): void {
-    const silentMs = Date.now() - this.#heartbeatMs;
+    const silentMs = performance.now() - this.#heartbeatMs;
     if (!this.#busy || silentMs < this.#options.stepDeadlineMs) return;
     this.#tell(
       'stuck',

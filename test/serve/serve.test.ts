@@ -135,17 +135,20 @@ describe('nereid serve', { concurrency: false }, () => {
     assert.equal(await stop(server), 0);
   });
 
-  test('Ctrl-C lets a running stream finish; meanwhile it is not ready and takes nothing new', async () => {
-    const server = await serve('--device', 'null', '--device-option', 'step-ms=20', '--log-level', 'error');
-    const response = await chat(server.url, { max_tokens: 60, stream: true, ignore_eos: true });
-    const body = response.text();
-    server.child.kill('SIGINT');
-    await sleep(100);
-    const exit = once(server.child, 'exit');
-    const events = (await body).split('\n\n');
-    assert.equal(events.at(-2), 'data: [DONE]');
-    assert.equal((await exit)[0], 0);
-  });
+  for (const frontEnds of ['1', '2']) {
+    test(`Ctrl-C lets a running stream finish (front ends: ${frontEnds})`, async () => {
+      const flags = ['--device-option', 'step-ms=20', '--log-level', 'error', '--front-ends', frontEnds];
+      const server = await serve('--device', 'null', ...flags);
+      const response = await chat(server.url, { max_tokens: 60, stream: true, ignore_eos: true });
+      const body = response.text();
+      server.child.kill('SIGINT');
+      await sleep(100);
+      const exit = once(server.child, 'exit');
+      const events = (await body).split('\n\n');
+      assert.equal(events.at(-2), 'data: [DONE]');
+      assert.equal((await exit)[0], 0);
+    });
+  }
 
   test('an engine killed under load: its requests fail, readiness flips, it comes back', {
     skip: linuxOnly,

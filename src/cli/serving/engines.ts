@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import type { Logger } from 'pino';
 import { ensureEngine } from '../../artifact/resolver.ts';
 import { readEngine, tokenizerFolderName } from '../../builder/engine-folder.ts';
@@ -49,15 +50,23 @@ export async function startModels(
   options: ServeOptions,
   logger: Logger,
 ): Promise<RunningModel[]> {
-  const threads = threadsPerEngine(options.threads, prepared.length * options.engines);
+  const engineCount = prepared.length * options.engines;
+  const grant = { threads: threadsPerEngine(options.threads, engineCount), memoryShare: 1 / engineCount };
   const started = await Promise.allSettled(
-    prepared.map((model) => startModel(model, options, threads, logger)),
+    prepared.map((model) => startModel(model, options, grant, logger)),
   );
   const running = started.flatMap((outcome) => (outcome.status === 'fulfilled' ? [outcome.value] : []));
   const failure = started.find((outcome) => outcome.status === 'rejected');
   if (!failure) return running;
   await stopModels(running, 0);
   throw failure.reason;
+}
+
+/** What each engine may take of the machine. */
+interface EngineGrant {
+  threads: number;
+  /** Of the memory that KV caches may take. */
+  memoryShare: number;
 }
 
 /** Drains and ends every engine. */
@@ -90,8 +99,7 @@ async function prepare(
 
 /** A model answers to the name that it was asked for by as well, unless that is a path; the first one also to `default`. */
 function aliasesOf(reference: string, name: string, isFirst: boolean): string[] {
-  const isPath = /^[./~]|\.gguf$/.test(reference);
-  const names = new Set([...(isPath ? [] : [reference]), ...(isFirst ? ['default'] : [])]);
+  const names = new Set([...(existsSync(reference) ? [] : [reference]), ...(isFirst ? ['default'] : [])]);
   names.delete(name);
   return [...names];
 }
@@ -99,7 +107,7 @@ function aliasesOf(reference: string, name: string, isFirst: boolean): string[] 
 async function startModel(
   model: PreparedModel,
   options: ServeOptions,
-  threads: number,
+  { threads, memoryShare }: EngineGrant,
   logger: Logger,
 ): Promise<RunningModel> {
   const { name, aliases, tokenizerFolder, vocabularySize, contextLength } = model;
@@ -115,6 +123,7 @@ async function startModel(
     batchTokensMax: options.maxBatchTokens,
     kvDtype: model.kvDtype,
     kvBytesMax: options.kvCacheBytes,
+    memoryShare,
     contextLength,
     prefixReuse: options.prefixReuse,
     capacityPolicy: options.capacityPolicy,

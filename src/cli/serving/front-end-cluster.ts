@@ -2,12 +2,11 @@ import cluster, { type Worker } from 'node:cluster';
 import type { Logger } from 'pino';
 import { AggregatorRegistry } from 'prom-client';
 import { entryPoint } from '../../base/entry.ts';
+import { RestartBudget } from '../../runtime/restart-budget.ts';
 import { CliError } from '../errors.ts';
 import type { RunningModel } from './engines.ts';
 import type { DrainMessage, FrontEndConfiguration, FrontEndMessage } from './front-end-messages.ts';
 import type { ServeOptions } from './options.ts';
-
-const restartDelayMs = 500;
 
 /**
  * Several front-end processes over the same engines (`node:cluster` shares the port: Node 20 has no `reusePort`). One that dies is
@@ -19,6 +18,7 @@ export class FrontEndCluster {
   readonly #logger: Logger;
   readonly #aggregator = new AggregatorRegistry();
   readonly #drainTimeoutMs: number;
+  readonly #budget = new RestartBudget();
   #closing = false;
 
   private constructor(
@@ -31,6 +31,7 @@ export class FrontEndCluster {
     this.port = port;
     this.#logger = logger;
     this.#drainTimeoutMs = drainTimeoutMs;
+    this.#budget.started();
     cluster.on('exit', (worker, code, signal) => this.#exited(worker, signal ?? String(code)));
   }
 
@@ -79,13 +80,20 @@ export class FrontEndCluster {
 
   #exited(worker: Worker, reason: string): void {
     if (this.#closing) return;
-    this.#logger.error({ pid: worker.process.pid, reason }, 'a front end ended; starting another');
+    const delayMs = this.#budget.next();
+    const details = { pid: worker.process.pid, reason };
+    if (delayMs === undefined) {
+      this.#logger.error(details, 'a front end ended again; no other is started in its place');
+      return;
+    }
+    this.#logger.error(details, `a front end ended; starting another in ${delayMs} ms`);
     setTimeout(() => {
       if (this.#closing) return;
-      spawn(this.#configuration).catch((thrown: Error) =>
-        this.#logger.error({ reason: thrown.message }, 'front end'),
+      spawn(this.#configuration).then(
+        () => this.#budget.started(),
+        (thrown: Error) => this.#logger.error({ reason: thrown.message }, 'a front end did not start'),
       );
-    }, restartDelayMs);
+    }, delayMs);
   }
 }
 

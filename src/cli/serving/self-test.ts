@@ -12,6 +12,7 @@ export async function selfTest(
   address: { host: string; port: number; apiKey: string | undefined },
   prompt: string,
 ): Promise<void> {
+  const startMs = performance.now();
   const { port, apiKey } = address;
   const host = address.host === '0.0.0.0' || address.host === '::' ? 'localhost' : address.host;
   const response = await fetch(
@@ -33,7 +34,6 @@ export async function selfTest(
     },
   );
   if (!response.ok || !response.body) throw failed(await response.text());
-  const startMs = performance.now();
   process.stdout.write(`> ${prompt}\n`);
   let tokens = 0;
   let pending = '';

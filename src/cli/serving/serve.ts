@@ -48,8 +48,11 @@ export async function serve(options: ServeOptions): Promise<void> {
     await stop.wait();
     logger.info({ drainSeconds: options.drainSeconds }, 'stopping: running requests may finish');
   } finally {
-    // Engines drain first: an HTTP server closes only when its answers are done.
-    await Promise.all([stopModels(models, options.drainSeconds * 1000), ...closers.map((close) => close())]);
+    // One front end closes when its answers are done, so the engines drain beside it. Several drain by themselves, over
+    // connections of their own: their engines must outlive them.
+    const closing = Promise.all(closers.map((close) => close()));
+    if (options.frontEnds > 1) await closing;
+    await Promise.all([stopModels(models, options.drainSeconds * 1000), closing]);
   }
 }
 
