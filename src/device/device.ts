@@ -58,6 +58,19 @@ export interface StepBatch {
   outputRows: Int32Array;
   /** What the sampler needs: `greedy` when every output row takes the argmax and nobody asked for log-probabilities. */
   want: 'logits' | 'greedy';
+  /** [R], each positive: asks for {@link RowProbabilities} beside the logits. Only for `want: 'logits'`; a device may ignore it. */
+  temperatures?: Float32Array;
+}
+
+/** Tokens of one block of {@link RowProbabilities}: with 64, ggml's dot product sums one in a few vector instructions. */
+export const probabilityBlock = 64;
+
+/** Each output row's softmax(logits / its temperature). A row whose logits hold NaN or infinity may be anything but sums to no number. */
+export interface RowProbabilities {
+  /** [R, vocabulary]. */
+  values: Float32Array;
+  /** [R, floor(vocabulary / {@link probabilityBlock})]: what each whole block of tokens sums to, so that few need a look. */
+  blockSums: Float32Array;
 }
 
 /** A step's result for the R output rows. Views stay valid until the next `run` on the same model. */
@@ -65,7 +78,7 @@ export type StepOutput =
   /** The device picked each row's token itself. Only for `want: 'greedy'`. */
   | { kind: 'tokens'; tokens: Int32Array }
   /** [R, vocabulary] float32. */
-  | { kind: 'logits'; logits: Float32Array }
+  | { kind: 'logits'; logits: Float32Array; probabilities?: RowProbabilities }
   /** The `perRow` likeliest tokens of each row, unordered: [R, perRow] ids and logits. The rest counts as impossible. */
   | { kind: 'candidates'; perRow: number; ids: Int32Array; logits: Float32Array };
 

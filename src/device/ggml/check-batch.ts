@@ -37,6 +37,17 @@ export function checkBatch(batch: StepBatch, limits: BatchLimits): void {
       throw invalid(`output row ${row} after ${previous} of ${tokens} rows`);
     previous = row;
   }
+  if (batch.temperatures) checkTemperatures(batch, batch.temperatures);
+}
+
+function checkTemperatures(batch: StepBatch, temperatures: Float32Array): void {
+  if (batch.want !== 'logits') throw invalid('temperatures for a step that wants no logits');
+  if (temperatures.length !== batch.outputRows.length)
+    throw invalid(`${temperatures.length} temperatures for ${batch.outputRows.length} output rows`);
+  for (const temperature of temperatures) {
+    if (!(temperature > 0 && temperature < Number.POSITIVE_INFINITY))
+      throw invalid(`a temperature of ${temperature}`);
+  }
 }
 
 function checkSegments(batch: StepBatch, limits: BatchLimits): void {

@@ -1,11 +1,12 @@
 import koffi from 'koffi';
 import { assert, definite } from '../../base/errors.ts';
 import type { BatchShape } from '../../graph/graph.ts';
-import type { StepBatch } from '../device.ts';
+import { probabilityBlock, type RowProbabilities, type StepBatch } from '../device.ts';
 import { DeviceError } from '../errors.ts';
 import type { FusedGraph } from './fusion.ts';
 import type { ComputeGraph, Context, GraphAllocator, Tensor } from './handles.ts';
 import type { KvLayerLayout } from './kv-arena.ts';
+import { lowerProbabilities, type ProbabilityTensors } from './lower-probabilities.ts';
 import { type KvViews, LoweringState, lowerGraph, type ModelParts } from './lowering.ts';
 import { MemoryMap } from './memory.ts';
 import { readMember, tensorOffsets } from './tensor-struct.ts';
@@ -14,6 +15,15 @@ import { readMember, tensorOffsets } from './tensor-struct.ts';
 const opsPerNode = 8;
 const opsPerAttention = 8;
 const wordsPerUnit = 2 ** 32;
+
+/** What a graph ends in: each output row's logits, also its likeliest token, or also its probabilities. */
+export type GraphEnd = 'logits' | 'greedy' | 'probabilities';
+
+interface Ends {
+  logits?: Tensor;
+  picked?: Tensor;
+  probabilities?: ProbabilityTensors;
+}
 
 /** Where one attention view's moving members lie, in 32-bit words of the executable's memory. */
 interface MovingView {
@@ -50,20 +60,25 @@ export class Executable {
   readonly logitsAddress: number;
   /** Address of the [R] likeliest tokens; 0 unless the graph picks them. */
   readonly tokensAddress: number;
+  /** Address of the [R, vocabulary] probabilities and of their block sums; 0 unless the graph makes them. */
+  readonly probabilitiesAddress: number;
+  readonly blockSumsAddress: number;
   readonly nodeCount: number;
   readonly #parts: ModelParts;
   readonly #memory: MemoryMap;
   readonly #context: Context;
   readonly #words: Uint32Array;
   readonly #segments: MovingSegment[];
+  /** By address: made once, since V8 counts every view's megabytes as fresh memory to collect. */
+  readonly #floats = new Map<number, Float32Array>();
 
-  /** @param greedy whether the graph is to pick each output row's likeliest token (the last one of several that are equally likely) */
+  /** @param end a greedy graph picks each output row's likeliest token: the last one of several that are equally likely */
   constructor(
     parts: ModelParts,
     fused: FusedGraph,
     shape: BatchShape,
     allocator: GraphAllocator,
-    greedy: boolean,
+    end: GraphEnd,
   ) {
     this.#parts = parts;
     const { ggml } = parts.library;
@@ -81,19 +96,20 @@ export class Executable {
     });
     this.target = ggml.ggml_new_graph_custom(this.#context, opsMax, false);
     const state = new LoweringState(parts, this.#context, this.target, fused, shape);
-    let outputs: { logits?: Tensor; picked?: Tensor };
+    let ends: Ends;
     try {
-      outputs = this.#layOut(state, allocator, greedy);
+      ends = this.#layOut(state, allocator, end);
     } catch (thrown) {
       this.close();
       throw thrown;
     }
-    const { logits, picked } = outputs;
     this.nodeCount = ggml.ggml_graph_n_nodes(this.target);
     const addressOf = (tensor: Tensor | undefined) =>
       tensor ? Number(readMember(tensor, tensorOffsets.data)) : 0;
-    this.logitsAddress = addressOf(logits);
-    this.tokensAddress = addressOf(picked);
+    this.logitsAddress = addressOf(ends.logits);
+    this.tokensAddress = addressOf(ends.picked);
+    this.probabilitiesAddress = addressOf(ends.probabilities?.values);
+    this.blockSumsAddress = addressOf(ends.probabilities?.blockSums);
     this.#words = new Uint32Array(this.#memory.view(0, this.#memory.bytes));
     this.#segments = state.segments.map((segment) => ({
       rows: segment.rows,
@@ -105,20 +121,21 @@ export class Executable {
   }
 
   /** Records the graph and gives its tensors their addresses. */
-  #layOut(
-    state: LoweringState,
-    allocator: GraphAllocator,
-    greedy: boolean,
-  ): { logits?: Tensor; picked?: Tensor } {
+  #layOut(state: LoweringState, allocator: GraphAllocator, end: GraphEnd): Ends {
     const { ggml } = this.#parts.library;
     const logits = lowerGraph(state).get('logits');
-    const picked = greedy && logits ? state.expand(ggml.ggml_argmax(this.#context, logits)) : undefined;
+    const picked =
+      end === 'greedy' && logits ? state.expand(ggml.ggml_argmax(this.#context, logits)) : undefined;
     if (picked) ggml.ggml_set_output(picked);
+    const probabilities =
+      end === 'probabilities' && logits
+        ? lowerProbabilities(state, logits, this.#parts.vocabularySize)
+        : undefined;
     if (!ggml.ggml_gallocr_alloc_graph(allocator, this.target)) {
       const problem = `no room for the activations of ${state.shape.tokens} tokens`;
       throw new DeviceError('DEVICE_OUT_OF_MEMORY', `${problem}: use fewer batch tokens`);
     }
-    return { ...(logits && { logits }), ...(picked && { picked }) };
+    return { ...(logits && { logits }), ...(picked && { picked }), ...(probabilities && { probabilities }) };
   }
 
   #wordAt(tensor: Tensor, offset: number): number {
@@ -209,14 +226,31 @@ export class Executable {
   /** [rows, vocabulary] logits as the last run left them. */
   logits(rows: number, vocabularySize: number): Float32Array {
     assert(this.logitsAddress !== 0, 'a step with output rows');
-    const elements = rows * vocabularySize;
-    return new Float32Array(koffi.view(BigInt(this.logitsAddress), elements * 4), 0, elements);
+    return this.#floatsAt(this.logitsAddress, rows * vocabularySize);
+  }
+
+  /** What the last run made of [rows, vocabulary] logits. */
+  probabilities(rows: number, vocabularySize: number): RowProbabilities {
+    assert(this.probabilitiesAddress !== 0, 'a step that makes probabilities');
+    const blocks = Math.floor(vocabularySize / probabilityBlock);
+    return {
+      values: this.#floatsAt(this.probabilitiesAddress, rows * vocabularySize),
+      blockSums: blocks === 0 ? new Float32Array(0) : this.#floatsAt(this.blockSumsAddress, rows * blocks),
+    };
   }
 
   /** [rows] tokens that the last run picked. */
   tokens(rows: number): Int32Array {
     assert(this.tokensAddress !== 0, 'a greedy step with output rows');
     return new Int32Array(koffi.view(BigInt(this.tokensAddress), rows * 4), 0, rows);
+  }
+
+  #floatsAt(address: number, elements: number): Float32Array {
+    const known = this.#floats.get(address);
+    if (known?.length === elements) return known;
+    const view = new Float32Array(koffi.view(BigInt(address), elements * 4), 0, elements);
+    this.#floats.set(address, view);
+    return view;
   }
 
   close(): void {

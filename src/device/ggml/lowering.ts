@@ -25,6 +25,7 @@ export interface ModelParts {
   /** Distinct windows of the model's layers; `undefined` for attention to everything. */
   windows: readonly (number | undefined)[];
   kvTypeId: number;
+  vocabularySize: number;
 }
 
 /** One segment's attention tensors of one layer: pointed at the segment's slot before every run. */

@@ -255,3 +255,37 @@ test('loading and closing 50 times gives all memory back', () => {
   const grownMiB = (process.memoryUsage().rss - before) / 2 ** 20;
   assert.ok(grownMiB < 48, `grew by ${grownMiB} MiB`);
 });
+
+test('probabilities are the softmax of each row at its temperature, block sums theirs; logits stay as they are', () => {
+  const { model, close } = load('probabilities');
+  const plain = step(model, [[0, 0, text]]);
+  const temperatures = Float32Array.from(text, (_, row) => 0.3 + row / 2);
+  const batch = {
+    tokens: Int32Array.from(text),
+    positions: Int32Array.from(text.keys()),
+    segments: [{ slot: 0, rows: text.length, kvLength: text.length }],
+    outputRows: Int32Array.from(text.keys()),
+    want: 'logits' as const,
+  };
+  const { output } = model.run({ ...batch, temperatures });
+  assert.ok(output.kind === 'logits' && output.probabilities);
+  near(output.logits, plain, 'logits');
+  const { values, blockSums } = output.probabilities;
+  assert.equal(blockSums.length, text.length);
+  for (const [row, temperature] of temperatures.entries()) {
+    const own = output.logits.subarray(row * vocabularySize, (row + 1) * vocabularySize);
+    const powers = Array.from(own, (logit) => Math.exp(logit / temperature));
+    const sum = powers.reduce((a, b) => a + b);
+    const expected = Float32Array.from(powers, (power) => power / sum);
+    near(values.slice(row * vocabularySize, (row + 1) * vocabularySize), expected, `row ${row}`);
+    const blockSum = expected.subarray(0, 64).reduce((a, b) => a + b);
+    assert.ok(Math.abs(blockSums[row]! - blockSum) < 1e-6);
+  }
+  for (const bad of [temperatures.slice(1), temperatures.map(() => 0), temperatures.map(() => Number.NaN)]) {
+    assert.throws(() => model.run({ ...batch, temperatures: bad }), { code: 'DEVICE_BATCH_INVALID' });
+  }
+  assert.throws(() => model.run({ ...batch, want: 'greedy', temperatures }), {
+    code: 'DEVICE_BATCH_INVALID',
+  });
+  close();
+});

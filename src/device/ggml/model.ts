@@ -5,11 +5,12 @@ import type { DeviceModel, DeviceModelOptions, DeviceModelSource, StepBatch, Ste
 import { DeviceError } from '../errors.ts';
 import { checkBatch } from './check-batch.ts';
 import { Compute } from './compute.ts';
-import { Executable } from './executable.ts';
+import { Executable, type GraphEnd } from './executable.ts';
 import { type FusedGraph, fuse } from './fusion.ts';
 import type { GraphAllocator } from './handles.ts';
 import { KvArena, type KvHeads, type KvRowClass } from './kv-arena.ts';
 import type { GgmlLibrary } from './library.ts';
+import { temperatureLanes } from './lower-probabilities.ts';
 import type { ModelParts } from './lowering.ts';
 import { ModelWeights } from './weights.ts';
 import { Workspace } from './workspace.ts';
@@ -92,7 +93,7 @@ export class GgmlModel implements DeviceModel {
     const probe = source.record({ tokens: 1, segmentRows: [1], outputRows: 1 });
     const fused = fuse(probe, (names) => weights.canStack(names));
     weights.place(fused.graph, fused.stacked);
-    const { contextLength } = source;
+    const { contextLength, vocabularySize } = source;
     const kv = this.#opened(
       new KvArena(library, source.kv, headsOf(fused.graph, source.kv), {
         slots,
@@ -107,17 +108,18 @@ export class GgmlModel implements DeviceModel {
       contextLength,
       rowClasses: kv.rowClasses,
       windowClasses: windows.length,
+      temperatureLanes: temperatureLanes(vocabularySize),
       extendedWidths: weights.extendedWidths,
     };
     const workspace = this.#opened(new Workspace(library, sizes), close);
-    return { library, weights, workspace, kv, windows, kvTypeId: dtypes[kvDtype].ggmlId };
+    return { library, weights, workspace, kv, windows, kvTypeId: dtypes[kvDtype].ggmlId, vocabularySize };
   }
 
   /** Lays out the largest step once, so that the shared activation buffer need not grow (which would drop every recorded graph). */
   #reserve(): void {
     const tokens = Math.min(this.#options.batchTokensMax, this.#source.contextLength);
     const outputRows = Math.min(tokens, this.#options.slots);
-    this.#executable({ tokens, segmentRows: [tokens], outputRows }, true);
+    this.#executable({ tokens, segmentRows: [tokens], outputRows }, 'probabilities');
   }
 
   /** Graphs kept for reuse. */
@@ -136,7 +138,7 @@ export class GgmlModel implements DeviceModel {
     });
     const segmentRows = batch.segments.map((segment) => segment.rows);
     const shape = { tokens: batch.tokens.length, segmentRows, outputRows: batch.outputRows.length };
-    const executable = this.#executable(shape, batch.want === 'greedy');
+    const executable = this.#executable(shape, endOf(batch));
     const recorded = process.hrtime.bigint();
     this.#writeInputs(batch);
     executable.bind(batch);
@@ -151,8 +153,8 @@ export class GgmlModel implements DeviceModel {
     return { output, computeNs: this.times.computeNs };
   }
 
-  #executable(shape: BatchShape, greedy: boolean): Executable {
-    const key = `${shape.segmentRows.join()}|${shape.outputRows}|${greedy}`;
+  #executable(shape: BatchShape, end: GraphEnd): Executable {
+    const key = `${shape.segmentRows.join()}|${shape.outputRows}|${end}`;
     const known = this.#executables.get(key);
     if (known) {
       this.#executables.delete(key);
@@ -160,7 +162,7 @@ export class GgmlModel implements DeviceModel {
       return known;
     }
     const fused: FusedGraph = fuse(this.#source.record(shape), (names) => this.parts.weights.canStack(names));
-    const executable = new Executable(this.parts, fused, shape, this.#allocator, greedy);
+    const executable = new Executable(this.parts, fused, shape, this.#allocator, end);
     this.#noteAllocation();
     this.#executables.set(key, executable);
     for (const [oldest, old] of this.#executables) {
@@ -188,6 +190,10 @@ export class GgmlModel implements DeviceModel {
     kv.rowClasses.forEach((rowClass, index) => {
       this.#writeIndices(batch, rowClass, definite(workspace.rowIndices[index], 'row indices'));
     });
+    const { temperatureLanes: lanes, inverseTemperatures } = workspace;
+    batch.temperatures?.forEach((temperature, row) => {
+      inverseTemperatures.fill(1 / temperature, row * lanes, (row + 1) * lanes);
+    });
   }
 
   /** Numbers the KV rows that the step writes, token by token, head by head. */
@@ -212,8 +218,11 @@ export class GgmlModel implements DeviceModel {
     if (batch.want === 'greedy') {
       return { kind: 'tokens', tokens: rows === 0 ? new Int32Array(0) : executable.tokens(rows) };
     }
-    const logits = rows === 0 ? new Float32Array(0) : executable.logits(rows, this.#source.vocabularySize);
-    return { kind: 'logits', logits };
+    if (rows === 0) return { kind: 'logits', logits: new Float32Array(0) };
+    const { vocabularySize } = this.#source;
+    const logits = executable.logits(rows, vocabularySize);
+    if (!batch.temperatures) return { kind: 'logits', logits };
+    return { kind: 'logits', logits, probabilities: executable.probabilities(rows, vocabularySize) };
   }
 
   copySlot(from: number, to: number, length: number): void {
@@ -243,6 +252,11 @@ export class GgmlModel implements DeviceModel {
     this.#executables.clear();
     for (const close of this.#closers.reverse()) close();
   }
+}
+
+function endOf(batch: StepBatch): GraphEnd {
+  if (batch.want === 'greedy') return 'greedy';
+  return batch.temperatures ? 'probabilities' : 'logits';
 }
 
 /** The heads of each KV layer, from the attention op that uses it. */

@@ -1,4 +1,5 @@
 import { definite } from '../../base/errors.ts';
+import { probabilityBlock } from '../device.ts';
 import { DeviceError } from '../errors.ts';
 import { extensionColumns, extensionSums } from './extension.ts';
 import type { Buffer, Context, Tensor } from './handles.ts';
@@ -20,6 +21,8 @@ export interface WorkspaceSizes {
   rowClasses: readonly KvRowClass[];
   /** Distinct attention windows (no window is one of them): each has its own masks. */
   windowClasses: number;
+  /** Equal copies of a row's 1 / temperature (see `temperatureLanes`). */
+  temperatureLanes: number;
   /** Input widths of extended matrices (see `extension.ts`). */
   extendedWidths: readonly number[];
 }
@@ -40,6 +43,9 @@ export class Workspace {
   readonly tokens: Int32Array;
   readonly positions: Int32Array;
   readonly outputRows: Int32Array;
+  /** [batchTokensMax, temperatureLanes]. */
+  readonly inverseTemperatures: Float32Array;
+  readonly temperatureLanes: number;
   /** By row class: KV rows that the step writes, as pairs of 32-bit words (ggml takes i64). */
   readonly rowIndices: readonly Uint32Array[];
   readonly masks: Uint16Array;
@@ -50,6 +56,8 @@ export class Workspace {
     tokens: number;
     positions: number;
     outputRows: number;
+    inverseTemperatures: number;
+    ones: number;
     indices: number[];
     sums: [number, number];
     masks: number;
@@ -58,8 +66,10 @@ export class Workspace {
   #maskBytesUsed = 0;
 
   constructor(library: GgmlLibrary, sizes: WorkspaceSizes) {
-    const { batchTokensMax, contextLength, rowClasses, windowClasses, extendedWidths } = sizes;
+    const { batchTokensMax, contextLength, rowClasses, windowClasses, temperatureLanes, extendedWidths } =
+      sizes;
     this.#library = library;
+    this.temperatureLanes = temperatureLanes;
     let end = 0;
     const take = (bytes: number) => {
       const start = end;
@@ -79,6 +89,8 @@ export class Workspace {
       tokens: take(batchTokensMax * 4),
       positions: take(batchTokensMax * 4),
       outputRows: take(batchTokensMax * 4),
+      inverseTemperatures: take(batchTokensMax * temperatureLanes * 4),
+      ones: take(batchTokensMax * probabilityBlock * 4),
       indices: rowClasses.map(({ kvHeads }) => take(batchTokensMax * kvHeads * 8)),
       sums: [take(sums[0].byteLength), take(sums[1].byteLength)],
       masks: take(maskBytes),
@@ -96,6 +108,10 @@ export class Workspace {
     this.tokens = ints(this.#offsets.tokens);
     this.positions = ints(this.#offsets.positions);
     this.outputRows = ints(this.#offsets.outputRows);
+    const floats = (offset: number, elements: number) =>
+      new Float32Array(this.#map.view(offset, elements * 4));
+    this.inverseTemperatures = floats(this.#offsets.inverseTemperatures, batchTokensMax * temperatureLanes);
+    floats(this.#offsets.ones, batchTokensMax * probabilityBlock).fill(1);
     this.rowIndices = rowClasses.map(({ kvHeads }, index) => {
       const offset = definite(this.#offsets.indices[index], 'row indices');
       return new Uint32Array(this.#map.view(offset, batchTokensMax * kvHeads * 8));
@@ -141,6 +157,20 @@ export class Workspace {
       2 * groupBlocks,
     );
     return this.place(tensor, this.#map.address + this.#offsets.sums[groupBlocks === 1 ? 0 : 1]);
+  }
+
+  /** What the step multiplies its logits by: [rows, temperatureLanes] float32. */
+  inverseTemperatureInput(context: Context, rows: number): Tensor {
+    const { ggml } = this.#library;
+    const tensor = ggml.ggml_new_tensor_2d(context, float32Type, this.temperatureLanes, rows);
+    return this.place(tensor, this.#map.address + this.#offsets.inverseTemperatures);
+  }
+
+  /** Ones that sum a block: [rows, 1, probabilityBlock] float32. */
+  onesInput(context: Context, rows: number): Tensor {
+    const { ggml } = this.#library;
+    const tensor = ggml.ggml_new_tensor_3d(context, float32Type, probabilityBlock, 1, rows);
+    return this.place(tensor, this.#map.address + this.#offsets.ones);
   }
 
   maskAddress(element: number): number {

@@ -2,11 +2,20 @@ import { systemClock } from '../../base/clock.ts';
 import { definite } from '../../base/errors.ts';
 import type { BatchShape, Graph } from '../../graph/graph.ts';
 import { verifyGraph } from '../../graph/spec.ts';
-import type { DeviceModel, DeviceModelOptions, DeviceModelSource, StepBatch, StepResult } from '../device.ts';
+import type {
+  DeviceModel,
+  DeviceModelOptions,
+  DeviceModelSource,
+  RowProbabilities,
+  StepBatch,
+  StepResult,
+} from '../device.ts';
+import { probabilityBlock } from '../device.ts';
 import { DeviceError } from '../errors.ts';
 import { checkBatch } from '../ggml/check-batch.ts';
 import { evaluate } from './evaluate.ts';
 import { KvStore } from './kv-store.ts';
+import { softmaxWeights } from './ops/normalize.ts';
 import { loadWeights, type ReferenceWeights } from './weights.ts';
 
 /** A model whose steps are evaluated node by node. Every step records and verifies its graph anew: clarity over speed. */
@@ -48,7 +57,11 @@ export class ReferenceModel implements DeviceModel {
     const outputs = evaluate(graph, { integers, weights: this.#weights, segments, kv: this.#kv });
     const logits = definite(outputs.logits, "output 'logits'");
     const computeNs = systemClock.nowNs() - started;
-    if (batch.want === 'logits') return { output: { kind: 'logits', logits }, computeNs };
+    if (batch.want === 'logits') {
+      const { temperatures } = batch;
+      const probabilities = temperatures && probabilitiesOf(logits, temperatures);
+      return { output: { kind: 'logits', logits, ...(probabilities && { probabilities }) }, computeNs };
+    }
     return { output: { kind: 'tokens', tokens: likeliest(logits, outputRows.length) }, computeNs };
   }
 
@@ -75,6 +88,23 @@ export class ReferenceModel implements DeviceModel {
   #checkOpen(): void {
     if (this.#closed) throw new DeviceError('DEVICE_FAILED', 'the model was closed; load it again');
   }
+}
+
+function probabilitiesOf(logits: Float32Array, temperatures: Float32Array): RowProbabilities {
+  const width = logits.length / temperatures.length;
+  const blocks = Math.floor(width / probabilityBlock);
+  const values = new Float32Array(logits.length);
+  const blockSums = new Float32Array(temperatures.length * blocks);
+  for (const [row, temperature] of temperatures.entries()) {
+    const own = Array.from(logits.subarray(row * width, (row + 1) * width), (logit) => logit / temperature);
+    const weights = softmaxWeights(own);
+    values.set(weights, row * width);
+    for (let block = 0; block < blocks; block++) {
+      const members = weights.slice(block * probabilityBlock, (block + 1) * probabilityBlock);
+      blockSums[row * blocks + block] = members.reduce((sum, weight) => sum + weight, 0);
+    }
+  }
+  return { values, blockSums };
 }
 
 /** The index of each row's largest logit; the lowest of equal ones. */
