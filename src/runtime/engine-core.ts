@@ -7,7 +7,7 @@ import { RuntimeError } from './errors.ts';
 import { EventSink } from './event-sink.ts';
 import type { KvMatch, KvUsage } from './kv/kv-cache.ts';
 import { SlotKvCache } from './kv/slots.ts';
-import { rowOf } from './sampling/logit-row.ts';
+import { probabilitiesOf, rowOf } from './sampling/logit-row.ts';
 import { tokenLogprobs } from './sampling/logprobs.ts';
 import { Sampler } from './sampling/sampler.ts';
 import { planBatch, UrgencyQueue } from './scheduler.ts';
@@ -330,6 +330,7 @@ export class EngineCore {
         sampling,
         tokens,
         promptLength,
+        probabilities: probabilitiesOf(output, row, this.#options.vocabularySize),
         uniform: sampling.isGreedy ? 0 : uniform(seed, index, length),
       });
       this.#start(sequence);

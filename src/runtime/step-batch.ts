@@ -1,5 +1,5 @@
 import type { Segment, StepBatch } from '../device/device.ts';
-import { isPlainGreedy } from './sampling/row-sampling.ts';
+import { isPlainDraw, isPlainGreedy } from './sampling/row-sampling.ts';
 import type { PlannedRows } from './scheduler.ts';
 import type { Sequence } from './sequence.ts';
 
@@ -23,17 +23,20 @@ export class BatchAssembler {
   readonly #tokens: Int32Array;
   readonly #positions: Int32Array;
   readonly #outputRows: Int32Array;
+  readonly #temperatures: Float32Array;
 
   constructor(batchTokensMax: number) {
     this.#tokens = new Int32Array(batchTokensMax);
     this.#positions = new Int32Array(batchTokensMax);
     this.#outputRows = new Int32Array(batchTokensMax);
+    this.#temperatures = new Float32Array(batchTokensMax);
   }
 
   assemble(planned: readonly PlannedRows<Sequence>[]): AssembledStep {
     const segments: Segment[] = [];
     const uses: OutputUse[] = [];
     let want: StepBatch['want'] = 'greedy';
+    let draws = false;
     let row = 0;
     for (const { sequence, rows } of planned) {
       const kvLength = sequence.computed + rows;
@@ -42,9 +45,12 @@ export class BatchAssembler {
         this.#positions[row] = position;
         const use = outputUse(sequence, position);
         if (!use) continue;
-        this.#outputRows[uses.length] = row;
-        uses.push(use);
         const { sampling } = sequence.owner;
+        const isDraw = use.promptPosition === undefined && isPlainDraw(sampling, sequence.generated);
+        if (isDraw) draws = true;
+        this.#outputRows[uses.length] = row;
+        this.#temperatures[uses.length] = isDraw ? sampling.parameters.temperature : 1;
+        uses.push(use);
         if (use.promptPosition !== undefined || !isPlainGreedy(sampling, sequence.generated)) want = 'logits';
       }
       segments.push({ slot: sequence.handle, rows, kvLength });
@@ -55,6 +61,7 @@ export class BatchAssembler {
       segments,
       outputRows: this.#outputRows.subarray(0, uses.length),
       want,
+      ...(draws && { temperatures: this.#temperatures.subarray(0, uses.length) }),
     };
     return { batch, planned, uses };
   }

@@ -1,6 +1,26 @@
-import { expNegativeSteps, stepMax, stepsPerUnit } from './exponential.ts';
-import { addCounts, addWeights, gatherPositions } from './histogram.ts';
+import { expNegativeSteps, leastWeight, stepMax, stepsPerUnit } from './exponential.ts';
+import { addCounts, addWeights, gatherPositions, weighBlocks } from './histogram.ts';
 import { type LogitRow, tokenAt } from './logit-row.ts';
+import {
+  gatherAbove,
+  likeliestPosition,
+  type ProbabilityRow,
+  sumBlocksAbove,
+  sumProbabilities,
+  walkProbabilities,
+} from './probability-row.ts';
+
+/** Logits that are weighed together to find where a draw without cuts falls. */
+const blockSize = 256;
+
+/** The threshold for likely tokens starts at the likeliest one's probability over this, and falls by it until enough are above. */
+const thresholdFactor = 8;
+
+/** How far a device's float32 probabilities of a row may be from summing to one. */
+const sumTolerance = 1e-3;
+
+/** Room for rounding when probabilities say what to gather and logits what to keep. */
+const gatherSlack = 1e-4;
 
 /** The parameters that cut a row's tail; see `SamplingParameters`. */
 export interface Cuts {
@@ -12,7 +32,7 @@ export interface Cuts {
 
 /**
  * Draws from a row's softmax, cut by min-p, top-k and top-p in vLLM's order. Tokens less likely than e^−32 (1e-14) times the likeliest
- * one are never drawn.
+ * one are never drawn. Whatever the cuts, the drawn tokens' shares of [0, 1) lie in order of position.
  *
  * No sort over the vocabulary and no branch that the processor cannot predict: one pass makes a histogram by distance below the
  * maximum (in steps of 1/64), which shows what few tokens a cut or a draw can fall among; only those are gathered. Scratch
@@ -24,6 +44,7 @@ export class Candidates {
   readonly #buckets: Uint16Array;
   /** Members of the bucket that a cut falls into. */
   readonly #boundary: Int32Array;
+  readonly #blockWeights: Float64Array;
   readonly #bucketCounts = new Int32Array(stepMax + 1);
   readonly #bucketWeights = new Float64Array(stepMax + 1);
   #row: LogitRow = { logits: new Float32Array(0), start: 0, width: 0, ids: undefined };
@@ -37,6 +58,7 @@ export class Candidates {
     this.#weights = new Float64Array(vocabularySize);
     this.#buckets = new Uint16Array(vocabularySize);
     this.#boundary = new Int32Array(vocabularySize);
+    this.#blockWeights = new Float64Array(Math.ceil(vocabularySize / blockSize));
   }
 
   /**
@@ -58,18 +80,99 @@ export class Candidates {
     return this.#pick(uniform * this.#gatheredWeight());
   }
 
-  /** Top-p alone, or no cut at all: the histogram of the whole row says where to look. */
-  #drawByMass(topP: number, uniform: number): number {
-    const total = this.#weighAll();
-    if (topP < 1) {
-      this.#gather(0, this.#massBucket(topP * total).bucket + 1);
-      this.#keepMass(topP * total);
-      return this.#pick(uniform * this.#gatheredWeight());
+  /**
+   * As {@link draw}, to rounding, from the device's probabilities: they say which few tokens can be drawn, and only those are weighed.
+   * @returns −1 if the probabilities are none, since the logits hold NaN or infinity
+   */
+  drawLikely(row: LogitRow, probabilities: ProbabilityRow, cuts: Cuts, uniform: number): number {
+    const total = sumProbabilities(probabilities);
+    if (!(Math.abs(total - 1) < sumTolerance)) return -1;
+    const maxPosition = likeliestPosition(probabilities);
+    const likeliest = probabilities.values[maxPosition] as number;
+    const { minP, topK, topP } = cuts;
+    if (minP === 0 && topK === 0 && topP === 1) {
+      const lowest = likeliest * leastWeight;
+      const position = walkProbabilities(probabilities, uniform * total, lowest);
+      return tokenAt(row, position < 0 ? maxPosition : position);
     }
-    const target = uniform * total;
-    const { bucket, before } = this.#massBucket(target, true);
-    this.#gather(bucket, bucket + 1);
-    return this.#pick(target - before);
+    this.#row = row;
+    this.#max = row.logits[maxPosition] as number;
+    this.#scale = stepsPerUnit / cuts.temperature;
+    let left = 0;
+    if (minP > 0) {
+      const threshold = Math.max(minP * (1 - gatherSlack), leastWeight) * likeliest;
+      this.#weigh(gatherAbove(probabilities, threshold, this.#positions), this.#minPSteps(minP));
+    } else if (topK > 0) this.#gatherCount(probabilities, likeliest, topK);
+    else left = this.#gatherMass(probabilities, likeliest, topP * total, total);
+    if (topK > 0) this.#keepTop(topK);
+    if (topP < 1) this.#keepMass(topP * (this.#gatheredWeight() + left));
+    return this.#pick(uniform * this.#gatheredWeight());
+  }
+
+  /** Gathers the `k` likeliest tokens at least, or all. */
+  #gatherCount(probabilities: ProbabilityRow, likeliest: number, k: number): void {
+    const least = likeliest * leastWeight;
+    let threshold = likeliest;
+    let count = 0;
+    do {
+      threshold = Math.max(threshold / thresholdFactor, least);
+      count = gatherAbove(probabilities, threshold * (1 - gatherSlack), this.#positions);
+    } while (count < k && threshold > least);
+    this.#weigh(count, stepMax);
+  }
+
+  /**
+   * Gathers likely tokens that together have at least `target`, or all.
+   * @param total sum of the row's probabilities
+   * @returns the weight of the others
+   */
+  #gatherMass(probabilities: ProbabilityRow, likeliest: number, target: number, total: number): number {
+    const { values } = probabilities;
+    const least = likeliest * leastWeight;
+    const wanted = target * (1 + gatherSlack);
+    let threshold = likeliest;
+    let mass = 0;
+    let count = 0;
+    do {
+      threshold = Math.max(threshold / thresholdFactor, least);
+      if (threshold > least && sumBlocksAbove(probabilities, threshold) < wanted) continue;
+      count = gatherAbove(probabilities, threshold, this.#positions);
+      mass = 0;
+      for (let i = 0; i < count; i++) mass += values[this.#positions[i] as number] as number;
+    } while (mass < wanted && threshold > least);
+    this.#weigh(count, stepMax);
+    return Math.max(0, total - mass) / likeliest;
+  }
+
+  /** Top-p alone, or no cut at all: the weights of the whole row say where to look. */
+  #drawByMass(topP: number, uniform: number): number {
+    if (topP === 1) return this.#drawUncut(uniform);
+    const target = topP * this.#weighAll();
+    this.#gather(0, this.#massBucket(target).bucket + 1);
+    this.#keepMass(target);
+    return this.#pick(uniform * this.#gatheredWeight());
+  }
+
+  /** No cut: looks only into the block that the draw falls into. */
+  #drawUncut(uniform: number): number {
+    const row = this.#row;
+    const sums = this.#blockWeights;
+    let left = uniform * weighBlocks(row, this.#max, this.#scale, blockSize, sums);
+    let last = 0;
+    const blocks = Math.ceil(row.width / blockSize);
+    for (let block = 0; block < blocks; block++) {
+      const sum = sums[block] as number;
+      if (sum === 0) continue;
+      last = block;
+      if (left < sum) break;
+      left -= sum;
+    }
+    const start = last * blockSize;
+    const width = Math.min(blockSize, row.width - start);
+    this.#row = { ...row, start: row.start + start, width };
+    this.#gather(0, stepMax);
+    this.#row = row;
+    return this.#pick(left);
   }
 
   /** Distance in steps up to which tokens are at least `minP` times as likely as the likeliest; a hair more, for rounding. */
@@ -95,12 +198,12 @@ export class Candidates {
     return bucket;
   }
 
-  /** The bucket in which the running sum of weights reaches (or passes) `target`, never an empty one, and the sum before it. */
-  #massBucket(target: number, passes = false): { bucket: number; before: number } {
+  /** The bucket in which the running sum of weights reaches `target`, never an empty one, and the sum before it. */
+  #massBucket(target: number): { bucket: number; before: number } {
     let bucket = 0;
     let before = 0;
     let sum = this.#bucketWeights[0] as number;
-    for (let next = 1; next < stepMax && (sum < target || (passes && sum === target)); next++) {
+    for (let next = 1; next < stepMax && sum < target; next++) {
       const weight = this.#bucketWeights[next] as number;
       if (weight === 0) continue;
       bucket = next;
@@ -112,13 +215,22 @@ export class Candidates {
 
   /** Takes the tokens whose distance in steps is in [from, to), in order of position. */
   #gather(from: number, to: number): void {
-    const count = gatherPositions(this.#row, this.#max, this.#scale, from, to, this.#positions);
+    this.#weigh(gatherPositions(this.#row, this.#max, this.#scale, from, to, this.#positions), to);
+  }
+
+  /** Weighs the first `count` positions by their logits; drops those whose distance in steps is `to` or more. */
+  #weigh(count: number, to: number): void {
+    let kept = 0;
     for (let i = 0; i < count; i++) {
-      const distance = (this.#max - this.#logitOf(i)) * this.#scale;
-      this.#weights[i] = expNegativeSteps(distance);
-      this.#buckets[i] = distance | 0;
+      const position = this.#positions[i] as number;
+      const distance = (this.#max - (this.#row.logits[position] as number)) * this.#scale;
+      if (!(distance < to)) continue;
+      this.#positions[kept] = position;
+      this.#weights[kept] = expNegativeSteps(distance);
+      this.#buckets[kept] = distance | 0;
+      kept++;
     }
-    this.#count = count;
+    this.#count = kept;
   }
 
   /** Keeps the `k` likeliest gathered tokens, and those equal to the last of them. */

@@ -4,6 +4,9 @@ export const stepsPerUnit = 64;
 /** Distances from here on count as infinite: e^−32 of the likeliest token's probability, ~1e-14. */
 export const distanceMax = 32;
 
+/** The weight at {@link distanceMax}, relative to the likeliest token's. */
+export const leastWeight = Math.exp(-distanceMax);
+
 /** The step of {@link distanceMax}; its weight is 0. */
 export const stepMax = distanceMax * stepsPerUnit;
 

@@ -43,6 +43,27 @@ export function sumWeights(row: LogitRow, max: number, scale: number): number {
   return sum;
 }
 
+/** Sets `sums` to the weights of each `size` logits in order of position, the last ones maybe fewer. Returns the sum of all. */
+export function weighBlocks(
+  row: LogitRow,
+  max: number,
+  scale: number,
+  size: number,
+  sums: Float64Array,
+): number {
+  const block: LogitRow = { ...row };
+  const end = row.start + row.width;
+  let total = 0;
+  let index = 0;
+  for (block.start = row.start; block.start < end; block.start += size, index++) {
+    block.width = Math.min(size, end - block.start);
+    const sum = sumWeights(block, max, scale);
+    sums[index] = sum;
+    total += sum;
+  }
+  return total;
+}
+
 /** Counts the logits of each bucket. */
 export function addCounts(row: LogitRow, max: number, scale: number, counts: Int32Array): void {
   const { logits, start } = row;

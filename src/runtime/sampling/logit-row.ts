@@ -1,4 +1,5 @@
-import type { StepOutput } from '../../device/device.ts';
+import { probabilityBlock, type StepOutput } from '../../device/device.ts';
+import type { ProbabilityRow } from './probability-row.ts';
 
 /** One output row: the logits [start, start + width) and whose tokens they are. */
 export interface LogitRow {
@@ -19,6 +20,22 @@ export function rowOf(
     return { logits: output.logits, start: index * vocabularySize, width: vocabularySize, ids: undefined };
   }
   return { logits: output.logits, start: index * output.perRow, width: output.perRow, ids: output.ids };
+}
+
+/** The same row's probabilities; undefined if the device made none. */
+export function probabilitiesOf(
+  output: Exclude<StepOutput, { kind: 'tokens' }>,
+  index: number,
+  vocabularySize: number,
+): ProbabilityRow | undefined {
+  if (output.kind !== 'logits' || !output.probabilities) return undefined;
+  return {
+    values: output.probabilities.values,
+    start: index * vocabularySize,
+    width: vocabularySize,
+    blockSums: output.probabilities.blockSums,
+    blockStart: index * Math.floor(vocabularySize / probabilityBlock),
+  };
 }
 
 /** Token of the logit at `position` (an index into `row.logits`). */

@@ -46,6 +46,22 @@ export function isPlainGreedy(sampling: RowSampling, generated: number): boolean
   );
 }
 
+/**
+ * Below it a row is drawn from its logits: a device divides them in float32, where they grow so large that rounding would show in the
+ * probabilities (about 1e-5 of a token's at a logit of 30).
+ */
+export const probabilityTemperatureMin = 0.1;
+
+/** Whether a token is drawn from the model's own logits, so that the device may make them probabilities. */
+export function isPlainDraw(sampling: RowSampling, generated: number): boolean {
+  return (
+    sampling.parameters.temperature >= probabilityTemperatureMin &&
+    !sampling.hasPenalties &&
+    sampling.biasTokens.length === 0 &&
+    !bansStops(sampling, generated)
+  );
+}
+
 /** Whether stop ids may not be chosen yet. */
 export function bansStops(sampling: RowSampling, generated: number): boolean {
   return generated < sampling.minTokens && sampling.stopTokens.length > 0;
