@@ -21,6 +21,7 @@ const rows = {
   READER_TOO_SLOW: ['cancelled', 499],
   SERVER_SHUTTING_DOWN: ['unavailable', 503],
   REQUEST_FAILED: ['internal', 500],
+  GENERATION_CONFIG_INVALID: ['invalid', 500],
 } as const satisfies Record<string, readonly [ErrorKind, number]>;
 
 export type ProtocolErrorCode = keyof typeof rows;
