@@ -104,3 +104,58 @@ test('however the tokens are cut into steps, the text is the same', () => {
     { numRuns: 500 },
   );
 });
+
+test('a stop string that begins within min_tokens and ends after them stops; one that ends within does not', () => {
+  const run = (words: string, stopStrings: string[], minTokens: number): [string, unknown] => {
+    const text = sequence({ stopStrings, minTokens });
+    let all = '';
+    for (const token of bytesOf(words)) {
+      const delta = text.accept(event([token]));
+      all += delta.text;
+      if (text.finished) return [all, delta.stopReason];
+    }
+    return [all + text.accept(event([], 'length')).text, undefined];
+  };
+  assert.deepEqual(run('abcEND tail', ['END'], 4), ['abc', 'END']);
+  assert.deepEqual(run('abcEND tail', ['END'], 5), ['abc', 'END']);
+  assert.deepEqual(run('abcEND tail', ['END'], 6), ['abcEND tail', undefined]);
+  assert.deepEqual(run('ENDENDEN', ['END'], 3), ['END', 'END']);
+  assert.deepEqual(run('XABC', ['AB', 'XABC'], 3), ['', 'XABC']);
+  assert.deepEqual(run('XABD', ['AB', 'XABC'], 3), ['XABD', undefined]);
+  assert.deepEqual(run('aaaa', ['aa'], 2), ['a', 'aa']);
+});
+
+test('with min_tokens the first stop string that ends after them is found, whichever way the steps are cut', () => {
+  const stops = fc.array(fc.string({ unit: fc.constantFrom('a', 'b'), minLength: 1, maxLength: 4 }), {
+    minLength: 1,
+    maxLength: 3,
+  });
+  const words = fc.string({ unit: fc.constantFrom('a', 'b', 'c'), maxLength: 20 });
+  fc.assert(
+    fc.property(
+      words,
+      stops,
+      fc.integer({ min: 0, max: 12 }),
+      fc.integer({ min: 1, max: 4 }),
+      (word, stopStrings, minTokens, size) => {
+        const text = sequence({ stopStrings, minTokens });
+        let all = '';
+        for (let at = 0; at < word.length && !text.finished; at += size) {
+          const finish = at + size >= word.length ? 'length' : undefined;
+          all += text.accept(event(bytesOf(word.slice(at, at + size)), finish)).text;
+        }
+        assert.equal(all, cutAtStop(word, stopStrings, minTokens));
+      },
+    ),
+    { numRuns: 500 },
+  );
+});
+
+/** The plain definition: the earliest end behind `minTokens` characters, of those the longest string. */
+function cutAtStop(word: string, stops: readonly string[], minTokens: number): string {
+  for (let end = minTokens + 1; end <= word.length; end++) {
+    const found = stops.filter((stop) => word.slice(0, end).endsWith(stop)).map((stop) => stop.length);
+    if (found.length > 0) return word.slice(0, end - Math.max(...found));
+  }
+  return word;
+}

@@ -1,6 +1,7 @@
 import type { FinishReason, SequenceEvent, TokenLogprobs } from '../runtime/types.ts';
 import { StopStringMatcher } from '../tokenizer/stop-strings.ts';
 import type { IncrementalDecoder, Tokenizer } from '../tokenizer/types.ts';
+import { LateStopStrings } from './late-stop-strings.ts';
 
 /** What one step did to one sequence, as text. */
 export interface GenerationDelta {
@@ -23,7 +24,7 @@ export interface SequenceTextOptions {
   stopStrings: readonly string[];
   /** Ids that the request itself listed (the model's own are known by `finish: 'stop'`). */
   requestStopTokenIds: readonly number[];
-  /** Tokens before which no stop string is looked for. */
+  /** A stop string that ends within these first tokens is text like any other; one that only begins there counts. */
   minTokens: number;
   includeStopString: boolean;
   skipSpecialTokens: boolean;
@@ -34,7 +35,7 @@ export class SequenceText {
   readonly #sequence: number;
   readonly #options: SequenceTextOptions;
   readonly #decoder: IncrementalDecoder;
-  readonly #matcher: StopStringMatcher | undefined;
+  readonly #matcher: StopStringMatcher | LateStopStrings | undefined;
   /** Tokens so far, a stop id included. */
   tokenCount = 0;
   finished = false;
@@ -45,7 +46,9 @@ export class SequenceText {
     this.#options = options;
     const { skipSpecialTokens } = options;
     this.#decoder = options.tokenizer.incrementalDecoder({ skipSpecialTokens, continuation: true });
-    this.#matcher = options.stopStrings.length > 0 ? new StopStringMatcher(options.stopStrings) : undefined;
+    if (options.stopStrings.length === 0) return;
+    const Matcher = options.minTokens > 0 ? LateStopStrings : StopStringMatcher;
+    this.#matcher = new Matcher(options.stopStrings);
   }
 
   /** Turns an event (not of an error or a cancellation) into a delta; `finished` is true after the last. */
@@ -78,11 +81,11 @@ export class SequenceText {
   /** @returns whether a stop string ended the sequence */
   #append(delta: GenerationDelta, piece: string): boolean {
     const matcher = this.#matcher;
-    if (!matcher || this.tokenCount <= this.#options.minTokens) {
+    if (!matcher) {
       delta.text += piece;
       return false;
     }
-    const match = matcher.push(piece);
+    const match = matcher.push(piece, this.tokenCount > this.#options.minTokens);
     delta.text += match.text;
     if (match.stopped === undefined) return false;
     if (this.#options.includeStopString) delta.text += match.stopped;
