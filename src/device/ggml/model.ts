@@ -162,7 +162,7 @@ export class GgmlModel implements DeviceModel {
       return known;
     }
     const fused: FusedGraph = fuse(this.#source.record(shape), (names) => this.parts.weights.canStack(names));
-    const executable = new Executable(this.parts, fused, shape, this.#allocator, end);
+    const executable = this.#layOut(() => new Executable(this.parts, fused, shape, this.#allocator, end));
     this.#noteAllocation();
     this.#executables.set(key, executable);
     for (const [oldest, old] of this.#executables) {
@@ -173,11 +173,26 @@ export class GgmlModel implements DeviceModel {
     return executable;
   }
 
+  /** The allocator frees its buffer before it asks for a larger one: after a refusal no graph may run in the old one again. */
+  #layOut(create: () => Executable): Executable {
+    try {
+      return create();
+    } catch (thrown) {
+      this.#dropExecutables();
+      this.#allocatedBytes = 0;
+      throw thrown;
+    }
+  }
+
   /** A grown activation buffer has moved: graphs laid out in the old one are void. */
   #noteAllocation(): void {
     const bytes = this.parts.library.ggml.ggml_gallocr_get_buffer_size(this.#allocator, 0);
     if (bytes === this.#allocatedBytes) return;
     this.#allocatedBytes = bytes;
+    this.#dropExecutables();
+  }
+
+  #dropExecutables(): void {
     for (const executable of this.#executables.values()) executable.close();
     this.#executables.clear();
   }
@@ -248,8 +263,7 @@ export class GgmlModel implements DeviceModel {
   close(): void {
     if (!this.#open) return;
     this.#open = false;
-    for (const executable of this.#executables.values()) executable.close();
-    this.#executables.clear();
+    this.#dropExecutables();
     for (const close of this.#closers.reverse()) close();
   }
 }
