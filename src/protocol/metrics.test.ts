@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { AggregatorRegistry } from 'prom-client';
 import { testEngine } from '../../test/openai/test-server.ts';
+import { EnginePool } from '../runtime/pool.ts';
 import { Generation, type GenerationInput, type GenerationUsage } from './generation.ts';
 import { ServerMetrics } from './metrics.ts';
 import type { ServedModel } from './served-model.ts';
@@ -35,6 +36,11 @@ function run(model: ServedModel, metrics: ServerMetrics): Promise<GenerationUsag
   });
 }
 
+function seriesValue(text: string, series: string): number {
+  const line = text.split('\n').find((each) => each.startsWith(`${series} `));
+  return Number(line?.split(' ')[1]);
+}
+
 test('two front ends of one engine: their own counts are added up, the engine counts once', async () => {
   const { engine, model } = await testEngine({ says: 'abc' });
   const frontEnds = [0, 1].map(() => new ServerMetrics({ models: [model], processMetrics: false }));
@@ -44,17 +50,40 @@ test('two front ends of one engine: their own counts are added up, the engine co
   }
   const reports = await Promise.all(frontEnds.map(({ registry }) => registry.getMetricsAsJSON()));
   const text = await AggregatorRegistry.aggregate(reports).metrics();
-  const value = (series: string) =>
-    Number(
-      text
-        .split('\n')
-        .find((line) => line.startsWith(`${series} `))
-        ?.split(' ')[1],
-    );
+  const value = (series: string) => seriesValue(text, series);
   assert.equal(value('vllm:generation_tokens_total{model_name="test"}'), 20);
   assert.equal(value('vllm:request_success_total{model_name="test",finished_reason="length"}'), 2);
   assert.equal(value('vllm:time_to_first_token_seconds_count{model_name="test"}'), 2);
   assert.equal(value('vllm:inter_token_latency_seconds_count{model_name="test"}'), 16);
   assert.equal(value('vllm:request_params_n_sum{model_name="test"}'), 4);
   await engine.close();
+});
+
+test('counters over several engines do not fall when one of them restarts; gauges may', async () => {
+  const first = await testEngine({ says: 'abc' });
+  const second = await testEngine({ says: 'abc' });
+  const afterRestart = await testEngine({ says: 'abc' });
+  // A pool forwards to its members; a supervised engine that restarts keeps its client and begins its counters at 0.
+  let current = second.engine;
+  const restarting = new Proxy(second.engine, {
+    get: (_, key) => {
+      const value: unknown = Reflect.get(current, key, current);
+      return typeof value === 'function' ? value.bind(current) : value;
+    },
+  });
+  const model = { ...first.model, client: new EnginePool([first.engine, restarting]) };
+  const metrics = new ServerMetrics({ models: [model], processMetrics: false });
+  const tokens = async () =>
+    seriesValue((await metrics.exposition()).text, 'vllm:generation_tokens_total{model_name="test"}');
+  await Promise.all([run(model, metrics), run(model, metrics)]);
+  assert.equal(await tokens(), 20);
+  current = afterRestart.engine;
+  assert.equal(model.client.statistics().generatedTokens, 10, 'one engine lost its past');
+  assert.equal(await tokens(), 20);
+  assert.equal(await tokens(), 20, 'another scrape changes nothing');
+  await Promise.all([run(model, metrics), run(model, metrics)]);
+  assert.equal(await tokens(), 40);
+  const { text } = await metrics.exposition();
+  assert.equal(seriesValue(text, 'vllm:num_requests_running{model_name="test"}'), 0);
+  await Promise.all([model.client.close(), second.engine.close()]);
 });

@@ -1,4 +1,5 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import { definite } from '../base/errors.ts';
 import type { EngineStatistics } from '../runtime/types.ts';
 import type { GenerationObserver, GenerationRecord } from './generation.ts';
 import type { ServedModel } from './served-model.ts';
@@ -158,10 +159,14 @@ export class ServerMetrics {
     const labelNames = [modelLabel];
     // Every front end of an engine reports the same engine: added up, they would count it several times.
     const aggregator = 'max';
+    const totals = models.map(() => new MonotonicTotal());
     const each = (report: (labels: { [modelLabel]: string }, reading: number) => void) => {
-      for (const model of models) {
+      for (const [index, model] of models.entries()) {
         // An engine that never started has nothing to report; its readiness is at /health/ready.
-        if (model.client.ready) report({ [modelLabel]: model.name }, value(model.client.statistics()));
+        if (!model.client.ready) continue;
+        const reading = value(model.client.statistics());
+        const total = type === 'counter' ? definite(totals[index], 'a total').of(reading) : reading;
+        report({ [modelLabel]: model.name }, total);
       }
     };
     if (type === 'gauge') {
@@ -185,11 +190,25 @@ export class ServerMetrics {
       registers,
       aggregator,
       collect() {
-        // The engine's own counter, carried over: a restarted engine's restart from 0 is what Prometheus expects of one.
         this.reset();
         each((labels, reading) => this.inc(labels, reading));
       },
     });
+  }
+}
+
+/**
+ * A counter over the engines of a model that never falls. When one of several restarts, the sum drops by its part; passed on, that
+ * looks like a reset of all of them, and `rate()` would count the other engines' whole past once more.
+ */
+class MonotonicTotal {
+  #last = 0;
+  #offset = 0;
+
+  of(reading: number): number {
+    if (reading < this.#last) this.#offset += this.#last - reading;
+    this.#last = reading;
+    return reading + this.#offset;
   }
 }
 
