@@ -52,6 +52,7 @@ async function planChat(
       returnTokenIds: body.return_token_ids ?? false,
       includeUsage: usageWanted,
       echo: body.echo ? [lastAssistantText(body)] : undefined,
+      skipSpecialTokens: input.skipSpecialTokens,
       promptOnly: false,
     },
   };

@@ -45,6 +45,7 @@ async function planCompletion(
   const promptOnly = body.max_tokens === 0;
   if (promptOnly && !body.echo) throw invalid('max_tokens', 'max_tokens 0 makes sense only with echo: true');
   const logprobs = body.logprobs ?? undefined;
+  const skipSpecialTokens = body.skip_special_tokens ?? true;
   const inputs = prompts.map(({ tokens }): GenerationInput => {
     const requested = promptOnly ? 1 : (body.max_tokens ?? undefined);
     const limits = {
@@ -77,8 +78,9 @@ async function planCompletion(
       returnTokenIds: body.return_token_ids ?? false,
       includeUsage: usageWanted,
       echo: body.echo
-        ? prompts.map((prompt) => prompt.text ?? model.tokenizer.decode(prompt.tokens))
+        ? prompts.map((prompt) => prompt.text ?? model.tokenizer.decode(prompt.tokens, { skipSpecialTokens }))
         : undefined,
+      skipSpecialTokens,
       promptOnly,
     },
   };

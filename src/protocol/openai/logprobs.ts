@@ -53,13 +53,48 @@ export class CompletionLogprobsBuilder {
   readonly #decoder: IncrementalDecoder;
   #offset = 0;
 
-  constructor(tokenizer: Tokenizer, topCount: number) {
+  /** @param skipSpecialTokens whether the generated text leaves special tokens out, as the request has it */
+  constructor(tokenizer: Tokenizer, topCount: number, skipSpecialTokens: boolean) {
     this.#tokenizer = tokenizer;
     this.#topCount = topCount;
-    this.#decoder = tokenizer.incrementalDecoder({ continuation: true });
+    this.#decoder = tokenizer.incrementalDecoder({ skipSpecialTokens, continuation: true });
   }
 
+  /** Generated tokens, which go on with the text so far. */
   build(tokens: ArrayLike<number>, logprobs: readonly (TokenLogprobs | undefined)[]): CompletionLogprobs {
+    return this.#lists(tokens, logprobs, (id) => this.#decoder.push(id).length);
+  }
+
+  /**
+   * The prompt's tokens, before any other, and the text that stands for them. A special token has the length of its name where the
+   * text carries it; one that was added to the text (a BOS) or left out of it has none.
+   */
+  buildEchoed(
+    tokens: ArrayLike<number>,
+    logprobs: readonly (TokenLogprobs | undefined)[],
+    text: string,
+  ): CompletionLogprobs {
+    const decoder = this.#tokenizer.incrementalDecoder({ skipSpecialTokens: false });
+    const lists = this.#lists(tokens, logprobs, (id, next) => {
+      if (this.#tokenizer.isSpecial(id) && !this.#carries(text, id, next)) return 0;
+      // A text that the vocabulary normalizes may be shorter than what its tokens decode to.
+      return Math.min(decoder.push(id).length, text.length - this.#offset);
+    });
+    this.#offset = text.length;
+    return lists;
+  }
+
+  /** Whether the text goes on with this special token; of a BOS that was added to a text with one, the second does. */
+  #carries(text: string, id: number, next: number | undefined): boolean {
+    const name = Buffer.from(this.#tokenizer.tokenBytes(id)).toString('utf8');
+    return text.startsWith(next === id ? name + name : name, this.#offset);
+  }
+
+  #lists(
+    tokens: ArrayLike<number>,
+    logprobs: readonly (TokenLogprobs | undefined)[],
+    lengthOf: (id: number, next: number | undefined) => number,
+  ): CompletionLogprobs {
     const lists: CompletionLogprobs = { tokens: [], token_logprobs: [], top_logprobs: [], text_offset: [] };
     for (let index = 0; index < tokens.length; index++) {
       const id = tokens[index] as number;
@@ -70,7 +105,7 @@ export class CompletionLogprobsBuilder {
       lists.top_logprobs.push(entry ? this.#top(id, entry) : null);
       lists.text_offset.push(this.#offset);
       // Tokens of one character share its offset.
-      this.#offset += this.#decoder.push(id).length;
+      this.#offset += lengthOf(id, tokens[index + 1]);
     }
     return lists;
   }

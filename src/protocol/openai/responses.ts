@@ -5,7 +5,7 @@ import type { GenerationDelta, GenerationUsage } from '../generation.ts';
 import type { Answer } from '../generation-group.ts';
 import { gatheredLogprobsMax } from '../limits.ts';
 import type { ServedModel } from '../served-model.ts';
-import { CompletionLogprobsBuilder, chatLogprobs } from './logprobs.ts';
+import { type CompletionLogprobs, CompletionLogprobsBuilder, chatLogprobs } from './logprobs.ts';
 
 /** What all parts of one answer carry, and what the request asked to see. */
 export interface AnswerSettings {
@@ -26,6 +26,8 @@ export interface AnswerSettings {
   includeUsage: boolean;
   /** Text in front of each prompt's choices (`echo`). */
   echo?: readonly string[];
+  /** Whether generated text leaves special tokens out; offsets in it depend on that. */
+  skipSpecialTokens: boolean;
   /** Drops what is generated: the prompt alone was wanted (`max_tokens: 0` with `echo`). */
   promptOnly: boolean;
 }
@@ -196,18 +198,13 @@ export function textCompletion(answer: GatheredAnswer): object {
   const { settings, starts } = answer;
   const choices = answer.choices.map(({ prompt, choice }, index) => {
     const tokens = settings.promptOnly ? [] : choice.tokens;
-    const echoed = settings.echo ? [...(settings.prompts[prompt] ?? [])] : [];
-    const echoedLogprobs = settings.echo ? (starts[prompt]?.promptLogprobs ?? []) : [];
     return {
       index,
       text: (settings.echo?.[prompt] ?? '') + (settings.promptOnly ? '' : choice.text),
       logprobs:
         settings.logprobs === undefined
           ? null
-          : new CompletionLogprobsBuilder(settings.model.tokenizer, settings.logprobs).build(
-              [...echoed, ...tokens],
-              [...echoedLogprobs, ...choice.logprobs],
-            ),
+          : completionLogprobs(settings, settings.logprobs, prompt, starts[prompt], choice),
       finish_reason: choice.finish,
       stop_reason: choice.stopReason,
       ...(settings.returnTokenIds
@@ -216,4 +213,26 @@ export function textCompletion(answer: GatheredAnswer): object {
     };
   });
   return envelope(answer, 'text_completion', choices);
+}
+
+/** The prompt's where it is echoed, then the choice's. */
+function completionLogprobs(
+  settings: AnswerSettings,
+  topCount: number,
+  prompt: number,
+  start: RequestStart | undefined,
+  choice: Choice,
+): CompletionLogprobs {
+  const { model, echo, prompts, promptOnly, skipSpecialTokens } = settings;
+  const builder = new CompletionLogprobsBuilder(model.tokenizer, topCount, skipSpecialTokens);
+  const echoed = echo
+    ? builder.buildEchoed(prompts[prompt] ?? [], start?.promptLogprobs ?? [], echo[prompt] ?? '')
+    : builder.build([], []);
+  const generated = promptOnly ? builder.build([], []) : builder.build(choice.tokens, choice.logprobs);
+  return {
+    tokens: [...echoed.tokens, ...generated.tokens],
+    token_logprobs: [...echoed.token_logprobs, ...generated.token_logprobs],
+    top_logprobs: [...echoed.top_logprobs, ...generated.top_logprobs],
+    text_offset: [...echoed.text_offset, ...generated.text_offset],
+  };
 }

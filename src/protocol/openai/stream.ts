@@ -113,9 +113,11 @@ class CompletionFrames implements Frames {
     this.#settings = settings;
     this.#parts = parts;
     for (let i = 0; i < settings.prompts.length * settings.choicesPerPrompt; i++) {
-      const { logprobs, model } = settings;
+      const { logprobs, model, skipSpecialTokens } = settings;
       this.#logprobs.push(
-        logprobs === undefined ? undefined : new CompletionLogprobsBuilder(model.tokenizer, logprobs),
+        logprobs === undefined
+          ? undefined
+          : new CompletionLogprobsBuilder(model.tokenizer, logprobs, skipSpecialTokens),
       );
     }
   }
@@ -126,9 +128,12 @@ class CompletionFrames implements Frames {
     const tokens = prompts[prompt] ?? new Int32Array();
     const ids = returnTokenIds ? `,"prompt_token_ids":${JSON.stringify([...tokens])}` : '';
     if (!echo && ids === '') return '';
-    const text = JSON.stringify(echo?.[prompt] ?? '');
+    const echoed = echo?.[prompt] ?? '';
+    const text = JSON.stringify(echoed);
     const builder = echo ? this.#logprobs[choice] : undefined;
-    const logprobs = builder ? JSON.stringify(builder.build(tokens, start?.promptLogprobs ?? [])) : 'null';
+    const logprobs = builder
+      ? JSON.stringify(builder.buildEchoed(tokens, start?.promptLogprobs ?? [], echoed))
+      : 'null';
     return this.#parts.event(
       `{"index":${choice},"text":${text},"logprobs":${logprobs},"finish_reason":null${ids}}`,
     );
