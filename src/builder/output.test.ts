@@ -9,8 +9,9 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { after, test } from 'node:test';
+import { newOwner } from './lock-owner.ts';
 import { writeAtomically } from './output.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'nereid-output-'));
@@ -18,6 +19,7 @@ after(() => rmSync(folder, { recursive: true, force: true }));
 
 /** Larger than any process id of Linux (2^22): a builder that is no more. */
 const deadPid = 2 ** 22 + 1;
+const token = '00000000-0000-4000-8000-000000000000';
 
 function engineAt(name: string): (partial: string) => Promise<void> {
   return async (partial) => writeFileSync(join(partial, 'engine.json'), name);
@@ -70,15 +72,42 @@ test('two builders of one output: the second is told who is at it', async () => 
   });
 });
 
-test('what a killed builder left is swept away: its lock and its half-made folder', async () => {
-  const target = join(folder, 'e');
-  mkdirSync(`${target}.partial-${deadPid}`);
-  writeFileSync(`${target}.lock`, `${deadPid}\n`);
+function namesOf(target: string): string[] {
+  return readdirSync(folder).filter((name) => name.startsWith(basename(target)));
+}
+
+for (const [who, pid] of [
+  ['another process', deadPid],
+  ["this builder's own id, as in containers", process.pid],
+] as const) {
+  test(`what a killed builder left is swept away: its locks and its half-made folder (${who})`, async () => {
+    const target = join(folder, `e${pid}`);
+    const dead = JSON.stringify({ ...newOwner(), pid, token });
+    mkdirSync(`${target}.partial-${pid}-${token}`);
+    for (const name of ['.lock', `.lock-${token}`, `.lock-stale-${token}`])
+      writeFileSync(target + name, dead);
+    await writeAtomically(target, false, engineAt('x'));
+    assert.deepEqual(namesOf(target), [basename(target)]);
+  });
+}
+
+test('a lock that names no owner is taken over', async () => {
+  const target = join(folder, 'unnamed');
+  writeFileSync(`${target}.lock`, `${process.pid}\n`);
   await writeAtomically(target, false, engineAt('x'));
-  assert.deepEqual(
-    readdirSync(folder).filter((name) => name.startsWith('e')),
-    ['e'],
-  );
+  assert.deepEqual(namesOf(target), ['unnamed']);
+});
+
+test('a builder that lost its lock publishes nothing and leaves the lock of the other', async () => {
+  const target = join(folder, 'lost');
+  const other = JSON.stringify({ ...newOwner(), token });
+  const work = writeAtomically(target, false, async (partial) => {
+    await engineAt('x')(partial);
+    rmSync(`${target}.lock`);
+    writeFileSync(`${target}.lock`, other);
+  });
+  await assert.rejects(work, { code: 'BUILD_OUTPUT_LOCKED', message: /another process took over/ });
+  assert.deepEqual(namesOf(target), ['lost.lock']);
 });
 
 test('a folder that cannot be made is an error with the fix', async () => {
