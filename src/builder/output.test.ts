@@ -120,3 +120,18 @@ test('a folder that cannot be made is an error with the fix', async () => {
     message: /choose another --output/,
   });
 });
+
+test('an engine that a killed builder had moved aside comes back, or goes where a new one stands', async () => {
+  const target = join(folder, 'aside');
+  const old = `${target}.old-${deadPid}-${token}`;
+  const users = `${target}.old-2024`;
+  mkdirSync(users);
+  mkdirSync(old);
+  await engineAt('old')(old);
+  await assert.rejects(writeAtomically(target, false, engineAt('x')), /already holds an engine/);
+  assert.equal(readFileSync(join(target, 'engine.json'), 'utf8'), 'old');
+  mkdirSync(old);
+  await writeAtomically(target, true, engineAt('new'));
+  assert.equal(readFileSync(join(target, 'engine.json'), 'utf8'), 'new');
+  assert.deepEqual(namesOf(target), ['aside', basename(users)]);
+});

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { isEngineFolder } from './engine-folder.ts';
@@ -22,8 +23,8 @@ export async function writeAtomically<T>(
     const lock = takeLock(target);
     const partial = `${target}.partial-${process.pid}-${lock.token}`;
     try {
-      await checkTarget(target, replace);
       await sweep(target);
+      await checkTarget(target, replace);
       await mkdir(partial);
       const result = await make(partial);
       lock.check();
@@ -53,17 +54,22 @@ function exists(problem: string, fix: string): BuilderError {
   return new BuilderError('BUILD_OUTPUT_EXISTS', `${problem}; ${fix}`);
 }
 
-/** What stands behind `<output>.partial-`: a process id and a lock's token. */
+/** What stands behind `<output>.partial-` and `<output>.old-`: a process id and a lock's token. */
 const ownerSuffix = /^\d+-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
 /** Removes what earlier builders of the same output have left. None of them lives: this one holds the lock. */
 async function sweep(target: string): Promise<void> {
   for (const path of await leftovers(target, 'partial')) await rm(path, { recursive: true, force: true });
+  for (const path of await leftovers(target, 'old')) {
+    // Killed between the two renames of `publish`: what was to be replaced is all there is.
+    if (!existsSync(target)) await rename(path, target);
+    else await rm(path, { recursive: true, force: true });
+  }
   sweepLocks(target);
 }
 
 /** Paths `<output>.<kind>-<pid>-<token>`. A folder that a user named like that without a token is none. */
-async function leftovers(target: string, kind: 'partial'): Promise<string[]> {
+async function leftovers(target: string, kind: 'partial' | 'old'): Promise<string[]> {
   const prefix = `${basename(target)}.${kind}-`;
   const names = await readdir(dirname(target));
   return names
@@ -75,6 +81,11 @@ async function publish(partial: string, target: string, replace: boolean, lock: 
   const old = `${target}.old-${process.pid}-${lock.token}`;
   const replaced = replace && isEngineFolder(target);
   if (replaced) await rename(target, old);
-  await rename(partial, target);
+  try {
+    await rename(partial, target);
+  } catch (thrown) {
+    if (replaced) await rename(old, target);
+    throw thrown;
+  }
   if (replaced) await rm(old, { recursive: true, force: true });
 }
