@@ -1,10 +1,14 @@
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { sharedPath, skipWithout } from '../../test/support/shared.ts';
+import { definite } from '../base/errors.ts';
 import { verifyEngine } from '../builder/engine-folder.ts';
+import { ownerOf } from '../builder/lock-owner.ts';
 import { Cache } from './cache.ts';
 import { ensureEngine } from './resolver.ts';
 
@@ -62,4 +66,23 @@ test('several at once build it once and all get it', { skip }, async () => {
   assert.equal(new Set(all.map((engine) => engine.folder)).size, 1);
   assert.equal(all.filter((engine) => engine.built).length, 1, notes.join('\n'));
   assert.equal(readdirSync(join(shared.root, 'engines')).length, 1);
+});
+
+test('a builder that is killed while another waits for it is replaced by that one', { skip }, async () => {
+  const { folder: engine } = await ensureEngine(stories, { cache });
+  rmSync(engine, { recursive: true });
+  const other = spawn(process.execPath, ['-e', 'process.stdin.resume()'], {
+    stdio: ['pipe', 'ignore', 'ignore'],
+  });
+  await once(other, 'spawn');
+  writeFileSync(`${engine}.lock`, JSON.stringify(ownerOf(definite(other.pid, 'its id'))));
+  const notes: string[] = [];
+  const note = (line: string) => {
+    notes.push(line);
+    if (line.startsWith('Waiting')) other.kill('SIGKILL');
+  };
+  const reporter = { start() {}, advance() {}, finish() {}, note };
+  const again = await ensureEngine(stories, { cache, reporter });
+  assert.deepEqual([again.built, again.folder], [true, engine]);
+  assert.ok(notes.some((line) => line.includes(`process ${other.pid} is building`)));
 });

@@ -1,4 +1,3 @@
-import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { NereidError } from '../base/errors.ts';
 import { buildEngine } from '../builder/build.ts';
@@ -6,6 +5,7 @@ import { type BuildRecipe, defaultRecipe } from '../builder/config.ts';
 import { contentHash } from '../builder/content-hash.ts';
 import { readEngine } from '../builder/engine-folder.ts';
 import { sha256Text } from '../builder/hash.ts';
+import { isBeingBuilt } from '../builder/lock.ts';
 import { engineFormatVersion, manifestFileName } from '../builder/manifest.ts';
 import { silentReporter } from '../builder/reporter.ts';
 import { installedGgmlRelease } from '../device/ggml/release.ts';
@@ -17,6 +17,8 @@ export { type ResolvedModel, type ResolveOptions, resolveModel } from './resolve
 /** How often a wait for another process's build of the same engine looks again, and how long it waits at most. */
 const waitStepMs = 500;
 const waitMaxMs = 60 * 60 * 1000;
+/** How long it waits before it tries to take the lock again. */
+const waitTurnMs = 60_000;
 
 /** How a reference becomes an engine. */
 export interface EnsureEngineOptions extends ResolveOptions {
@@ -93,11 +95,15 @@ function isSound(folder: string): boolean {
   }
 }
 
-/** @returns whether the other process finished the engine; false when it gave up */
+/**
+ * Waits while another process that lives builds the engine, at most {@link waitTurnMs}: only taking the lock tells for certain.
+ * @returns whether it finished the engine; false when it gave up, died or is still at it
+ */
 async function waitForOther(folder: string, deadlineMs: number, signal?: AbortSignal): Promise<boolean> {
-  while (Date.now() < deadlineMs && existsSync(`${folder}.lock`)) {
+  const endMs = Math.min(deadlineMs, Date.now() + waitTurnMs);
+  do {
     await sleep(waitStepMs, undefined, { signal });
     if (isSound(folder)) return true;
-  }
+  } while (Date.now() < endMs && isBeingBuilt(folder));
   return isSound(folder);
 }
