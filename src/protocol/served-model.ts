@@ -103,7 +103,11 @@ export class ServedModels {
   /** Why requests would not be answered now, or undefined. */
   get notReadyReason(): string | undefined {
     if (this.list.length === 0) return 'no model is loaded';
-    const waiting = this.list.filter((model) => !model.client.ready).map((model) => model.name);
-    return waiting.length === 0 ? undefined : `the engine is starting or restarting: ${waiting.join(', ')}`;
+    const waiting = this.list.filter((model) => !model.client.ready);
+    const givenUp = waiting
+      .map((model) => model.client.notReadyReason)
+      .find((reason) => reason !== undefined);
+    if (waiting.length === 0 || givenUp) return givenUp;
+    return `the engine is starting or restarting: ${waiting.map((model) => model.name).join(', ')}`;
   }
 }

@@ -23,10 +23,18 @@ export class EnginePool implements EngineClient {
     return this.#members.some((member) => member.client.ready);
   }
 
+  get notReadyReason(): string | undefined {
+    if (this.ready) return undefined;
+    return this.#members.map((member) => member.client.notReadyReason).find((reason) => reason !== undefined);
+  }
+
   submit(request: Omit<GenerationRequest, 'id'>, listener: (event: SequenceEvent) => void): RequestHandle {
     const ready = this.#members.filter((member) => member.client.ready);
     const first = ready[0];
-    if (!first) throw new RuntimeError('ENGINE_UNAVAILABLE', 'no engine is ready; try again in a moment');
+    if (!first) {
+      const reason = this.notReadyReason ?? 'no engine is ready; try again in a moment';
+      throw new RuntimeError('ENGINE_UNAVAILABLE', reason);
+    }
     const member = ready.reduce((least, next) => (next.load < least.load ? next : least), first);
     const handle = member.client.submit(request, (event) => {
       if (event.finish) member.load--;

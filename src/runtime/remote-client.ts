@@ -47,6 +47,10 @@ export class RemoteEngine implements EngineClient {
     return this.#socket !== undefined && this.#hello !== undefined && !this.#draining;
   }
 
+  get notReadyReason(): string | undefined {
+    return this.ready ? undefined : this.#gaveUpReason;
+  }
+
   /** Resolves at the first hello, and at once while connected. */
   whenReady(): Promise<void> {
     if (this.ready) return Promise.resolve();

@@ -137,6 +137,16 @@ describe('an engine process under its supervisor', () => {
     );
   });
 
+  test('given up after too many restarts: everybody is told so', async () => {
+    const told: SupervisorEvent[] = [];
+    const supervisor = await start({}, { restartsMax: 0, onEvent: (event) => told.push(event) });
+    process.kill(supervisor.pid as number, 'SIGKILL');
+    await until(() => told.some(({ event }) => event === 'gave-up'), 'giving up');
+    const pool = new EnginePool([supervisor.client]);
+    assert.match(pool.notReadyReason ?? '', /not restarted any more/);
+    assert.throws(() => pool.submit(request([1]), () => {}), /not restarted any more/);
+  });
+
   test('stuck in a step: killed after the deadline and restarted', async () => {
     const told: SupervisorEvent[] = [];
     const options = { stepDeadlineMs: 1_000, onEvent: (event: SupervisorEvent) => told.push(event) };
