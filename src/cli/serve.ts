@@ -18,7 +18,8 @@ Then: curl localhost:8000/v1/chat/completions -H 'content-type: application/json
 
 Ctrl-C stops taking requests, lets running ones finish (--drain-seconds), then ends; a second one ends at once.`;
 
-const selfTestPrompt = 'What is the capital of France? Answer in one sentence.';
+// A question that the default model and the embedded one, a dictionary, can both answer.
+const selfTestPrompt = 'What is a lighthouse?';
 
 /** `nereid serve` */
 export function createCommand(): Command {
