@@ -1,9 +1,9 @@
 import { assert, definite } from '../../base/errors.ts';
 import { dtypes } from '../../graph/dtype.ts';
 import type { BatchShape, Graph, KvSpec } from '../../graph/graph.ts';
+import { checkBatch } from '../check-batch.ts';
 import type { DeviceModel, DeviceModelOptions, DeviceModelSource, StepBatch, StepResult } from '../device.ts';
 import { DeviceError } from '../errors.ts';
-import { checkBatch } from './check-batch.ts';
 import { Compute } from './compute.ts';
 import { Executable, type GraphEnd } from './executable.ts';
 import { type FusedGraph, fuse } from './fusion.ts';

@@ -2,6 +2,7 @@ import { systemClock } from '../../base/clock.ts';
 import { definite } from '../../base/errors.ts';
 import type { BatchShape, Graph } from '../../graph/graph.ts';
 import { verifyGraph } from '../../graph/spec.ts';
+import { checkBatch } from '../check-batch.ts';
 import type {
   DeviceModel,
   DeviceModelOptions,
@@ -12,7 +13,6 @@ import type {
 } from '../device.ts';
 import { probabilityBlock } from '../device.ts';
 import { DeviceError } from '../errors.ts';
-import { checkBatch } from '../ggml/check-batch.ts';
 import { evaluate } from './evaluate.ts';
 import { KvStore } from './kv-store.ts';
 import { softmaxWeights } from './ops/normalize.ts';

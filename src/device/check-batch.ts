@@ -1,5 +1,5 @@
-import type { Segment, StepBatch } from '../device.ts';
-import { DeviceError } from '../errors.ts';
+import type { Segment, StepBatch } from './device.ts';
+import { DeviceError } from './errors.ts';
 
 /** What a model was loaded for. */
 export interface BatchLimits {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { StepBatch } from '../device.ts';
 import { checkBatch } from './check-batch.ts';
+import type { StepBatch } from './device.ts';
 
 const limits = { vocabularySize: 100, contextLength: 16, slots: 3, batchTokensMax: 8 };
 
