@@ -52,14 +52,10 @@ export async function startModels(
 ): Promise<RunningModel[]> {
   const engineCount = prepared.length * options.engines;
   const grant = { threads: threadsPerEngine(options.threads, engineCount), memoryShare: 1 / engineCount };
-  const started = await Promise.allSettled(
+  return allOrNone(
     prepared.map((model) => startModel(model, options, grant, logger)),
+    (model) => stopModels([model], 0),
   );
-  const running = started.flatMap((outcome) => (outcome.status === 'fulfilled' ? [outcome.value] : []));
-  const failure = started.find((outcome) => outcome.status === 'rejected');
-  if (!failure) return running;
-  await stopModels(running, 0);
-  throw failure.reason;
 }
 
 /** What each engine may take of the machine. */
@@ -132,14 +128,24 @@ async function startModel(
     logger[event.event === 'started' ? 'info' : 'error'](event, `engine ${event.event}`);
   };
   const stepDeadlineMs = options.stepTimeoutSeconds * 1000;
-  const started = await Promise.allSettled(
+  const supervisors = await allOrNone(
     Array.from({ length: options.engines }, () =>
       EngineSupervisor.start(configuration, { onEvent, stepDeadlineMs }),
     ),
+    (supervisor) => supervisor.close(),
   );
-  const supervisors = started.flatMap((outcome) => (outcome.status === 'fulfilled' ? [outcome.value] : []));
-  const failure = started.find((outcome) => outcome.status === 'rejected');
-  if (!failure) return { name, aliases, tokenizerFolder, supervisors };
-  await Promise.all(supervisors.map((one) => one.close()));
+  return { name, aliases, tokenizerFolder, supervisors };
+}
+
+/** Waits for everything that starts; if one fails, stops the others and throws why. */
+async function allOrNone<T>(
+  starting: readonly Promise<T>[],
+  stop: (started: T) => Promise<void>,
+): Promise<T[]> {
+  const outcomes = await Promise.allSettled(starting);
+  const started = outcomes.flatMap((outcome) => (outcome.status === 'fulfilled' ? [outcome.value] : []));
+  const failure = outcomes.find((outcome) => outcome.status === 'rejected');
+  if (!failure) return started;
+  await Promise.all(started.map(stop));
   throw failure.reason;
 }
