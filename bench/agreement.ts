@@ -11,7 +11,11 @@ import { openEngine } from '../src/builder/open-engine.ts';
 import type { DeviceModel } from '../src/device/device.ts';
 import { devices } from '../src/device/registry.ts';
 import { LocalEngine } from '../src/runtime/local-engine.ts';
-import { type GenerationRequest, greedySampling, type SamplingParameters } from '../src/runtime/types.ts';
+import {
+  type GenerationRequest,
+  greedySampling,
+  type SamplingParameters,
+} from '../src/runtime/requests/request.ts';
 import { benchModels } from './support/models.ts';
 
 const { values: flags } = parseArgs({

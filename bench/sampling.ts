@@ -5,12 +5,12 @@
  */
 import { parseArgs } from 'node:util';
 import { SeededRandom, uniform } from '../src/base/random.ts';
+import { greedySampling, type SamplingParameters } from '../src/runtime/requests/request.ts';
 import { stepsPerUnit } from '../src/runtime/sampling/exponential.ts';
 import type { LogitRow } from '../src/runtime/sampling/logit-row.ts';
 import { tokenLogprobs } from '../src/runtime/sampling/logprobs.ts';
 import { compileSampling } from '../src/runtime/sampling/row-sampling.ts';
 import { Sampler } from '../src/runtime/sampling/sampler.ts';
-import { greedySampling, type SamplingParameters } from '../src/runtime/types.ts';
 import { summary } from './support/statistics.ts';
 
 const { values: flags } = parseArgs({ options: { rows: { type: 'string', default: '400' } } });

@@ -7,8 +7,9 @@
  */
 import { parseArgs } from 'node:util';
 import { SeededRandom } from '../src/base/random.ts';
-import { EngineSupervisor } from '../src/runtime/supervisor.ts';
-import { type EngineStatistics, greedySampling, type SamplingParameters } from '../src/runtime/types.ts';
+import { EngineSupervisor } from '../src/runtime/process/supervisor.ts';
+import { greedySampling, type SamplingParameters } from '../src/runtime/requests/request.ts';
+import type { EngineStatistics } from '../src/runtime/requests/statistics.ts';
 import { benchModels } from './support/models.ts';
 import { summary } from './support/statistics.ts';
 

@@ -8,10 +8,10 @@ import { Generation, type GenerationDelta, type GenerationUsage } from './protoc
 import { generationDefaults } from './protocol/generation-defaults.ts';
 import { type ServedModel, servedModel } from './protocol/served-model.ts';
 import type { EngineClient } from './runtime/client.ts';
-import { loadModel } from './runtime/load-model.ts';
 import { LocalEngine } from './runtime/local-engine.ts';
-import { EngineSupervisor } from './runtime/supervisor.ts';
-import { greedySampling, type SamplingParameters } from './runtime/types.ts';
+import { loadModel } from './runtime/process/load-model.ts';
+import { EngineSupervisor } from './runtime/process/supervisor.ts';
+import { greedySampling, type SamplingParameters } from './runtime/requests/request.ts';
 import { type ChatMessage, renderChatFor } from './tokenizer/chat-template.ts';
 import { openTokenizer } from './tokenizer/open.ts';
 

@@ -3,13 +3,7 @@ export { AssertionError, type ErrorKind, NereidError } from './base/errors.ts';
 export { Engine, type EngineOptions, type GenerateOptions, type GenerationStream } from './engine.ts';
 export type { GenerationDelta, GenerationUsage } from './protocol/generation.ts';
 export type { EngineClient, RequestHandle } from './runtime/client.ts';
-export type {
-  EngineDescription,
-  EngineStatistics,
-  FinishReason,
-  GenerationRequest,
-  SamplingParameters,
-  SequenceEvent,
-  TokenLogprobs,
-} from './runtime/types.ts';
+export type { FinishReason, SequenceEvent, TokenLogprobs } from './runtime/requests/events.ts';
+export type { GenerationRequest, SamplingParameters } from './runtime/requests/request.ts';
+export type { EngineDescription, EngineStatistics } from './runtime/requests/statistics.ts';
 export type { ChatMessage } from './tokenizer/chat-template.ts';

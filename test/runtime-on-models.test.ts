@@ -5,8 +5,8 @@ import { SeededRandom } from '../src/base/random.ts';
 import { openEngine } from '../src/builder/open-engine.ts';
 import type { DeviceModel } from '../src/device/device.ts';
 import { devices } from '../src/device/registry.ts';
-import { EngineCore, type EngineCoreOptions } from '../src/runtime/engine-core.ts';
-import { type GenerationRequest, greedySampling } from '../src/runtime/types.ts';
+import { EngineCore, type EngineCoreOptions } from '../src/runtime/loop/engine-core.ts';
+import { type GenerationRequest, greedySampling } from '../src/runtime/requests/request.ts';
 import { Outcomes, requestOf } from './support/engine-simulator.ts';
 import { sharedPath, skipWithout } from './support/shared.ts';
 

@@ -4,7 +4,7 @@ import type { FastifyInstance } from 'fastify';
 import pino from 'pino';
 import { messageOf } from '../../src/base/errors.ts';
 import { createFrontEnd, openModelText } from '../../src/cli/serving/front-end.ts';
-import { EngineSupervisor } from '../../src/runtime/supervisor.ts';
+import { EngineSupervisor } from '../../src/runtime/process/supervisor.ts';
 import { bareServer } from './bare-server.ts';
 import type { ServerReady, ServerSetup } from './messages.ts';
 

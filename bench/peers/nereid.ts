@@ -1,7 +1,7 @@
 import { openEngine } from '../../src/builder/open-engine.ts';
 import { devices } from '../../src/device/registry.ts';
 import { LocalEngine } from '../../src/runtime/local-engine.ts';
-import { greedySampling } from '../../src/runtime/types.ts';
+import { greedySampling } from '../../src/runtime/requests/request.ts';
 import {
   type Contender,
   type ContenderOptions,

@@ -13,7 +13,7 @@ const fromSource = import.meta.url.endsWith('.ts');
 /**
  * Resolves a module of ours that is to run in a worker or a child process, from source (`.ts`, through tsx) as well as from the
  * built `dist/` (`.js`). The only place that knows the difference.
- * @param pathInSource relative to `src/`, without suffix: 'runtime/engine-process'
+ * @param pathInSource relative to `src/`, without suffix: 'runtime/process/engine-process'
  */
 export function entryPoint(pathInSource: string): EntryPoint {
   const path = fileURLToPath(new URL(`../${pathInSource}${fromSource ? '.ts' : '.js'}`, import.meta.url));

@@ -1,7 +1,7 @@
 import { Command, Option } from 'commander';
 import { devices } from '../device/registry.ts';
 import { requestTimeoutMs } from '../protocol/limits.ts';
-import { capacityPolicyNames } from '../runtime/capacity.ts';
+import { capacityPolicyNames } from '../runtime/plan/capacity.ts';
 import type { ServeOptions } from './serving/options.ts';
 import { serve } from './serving/serve.ts';
 import { integerOption, keyValueOption, listOption, numberOption, portOption, sizeOption } from './values.ts';

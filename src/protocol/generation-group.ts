@@ -1,5 +1,5 @@
 import type { NereidError } from '../base/errors.ts';
-import type { RequestStart } from '../runtime/types.ts';
+import type { RequestStart } from '../runtime/requests/events.ts';
 import {
   Generation,
   type GenerationDelta,

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { eventually, testEngine } from '../../test/openai/test-server.ts';
-import { greedySampling } from '../runtime/types.ts';
+import { greedySampling } from '../runtime/requests/request.ts';
 import {
   Generation,
   type GenerationInput,

@@ -1,7 +1,8 @@
 import { type Clock, systemClock } from '../base/clock.ts';
 import { definite, messageOf, NereidError } from '../base/errors.ts';
 import type { RequestHandle } from '../runtime/client.ts';
-import type { RequestStart, SamplingParameters, SequenceEvent } from '../runtime/types.ts';
+import type { RequestStart, SequenceEvent } from '../runtime/requests/events.ts';
+import type { SamplingParameters } from '../runtime/requests/request.ts';
 import { engineError, ProtocolError } from './errors.ts';
 import { type GenerationDelta, SequenceText } from './sequence-text.ts';
 import type { ServedModel } from './served-model.ts';

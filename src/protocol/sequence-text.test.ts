@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { bytesOf, byteTokenizer, endOfTextId } from '../../test/openai/byte-tokenizer.ts';
-import type { FinishReason, SequenceEvent, TokenLogprobs } from '../runtime/types.ts';
+import type { FinishReason, SequenceEvent, TokenLogprobs } from '../runtime/requests/events.ts';
 import { SequenceText, type SequenceTextOptions } from './sequence-text.ts';
 
 const tokenizer = byteTokenizer();

@@ -1,4 +1,4 @@
-import type { FinishReason, SequenceEvent, TokenLogprobs } from '../runtime/types.ts';
+import type { FinishReason, SequenceEvent, TokenLogprobs } from '../runtime/requests/events.ts';
 import { StopStringMatcher } from '../tokenizer/stop-strings.ts';
 import type { IncrementalDecoder, Tokenizer } from '../tokenizer/types.ts';
 import { LateStopStrings } from './late-stop-strings.ts';

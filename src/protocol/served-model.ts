@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { EngineClient } from '../runtime/client.ts';
-import type { SamplingParameters } from '../runtime/types.ts';
+import type { SamplingParameters } from '../runtime/requests/request.ts';
 import type { EncodeOptions, Tokenizer } from '../tokenizer/types.ts';
 import { ProtocolError } from './errors.ts';
 

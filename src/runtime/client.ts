@@ -1,4 +1,6 @@
-import type { EngineDescription, EngineStatistics, GenerationRequest, SequenceEvent } from './types.ts';
+import type { SequenceEvent } from './requests/events.ts';
+import type { GenerationRequest } from './requests/request.ts';
+import type { EngineDescription, EngineStatistics } from './requests/statistics.ts';
 
 /**
  * What protocols see of engines: the same in one process, over a socket to an engine process, and for a pool of engines.

@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { nullModelSource, openDevice } from '../device/null/index.ts';
 import { LocalEngine } from './local-engine.ts';
-import { type GenerationRequest, greedySampling, type SequenceEvent } from './types.ts';
+import type { SequenceEvent } from './requests/events.ts';
+import { type GenerationRequest, greedySampling } from './requests/request.ts';
 
 const size = { vocabularySize: 512, contextLength: 256 };
 

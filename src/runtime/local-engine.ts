@@ -1,8 +1,10 @@
 import type { DeviceModel } from '../device/device.ts';
 import type { EngineClient, RequestHandle } from './client.ts';
-import { EngineCore, type EngineCoreOptions } from './engine-core.ts';
 import { RuntimeError } from './errors.ts';
-import type { EngineDescription, EngineStatistics, GenerationRequest, SequenceEvent } from './types.ts';
+import { EngineCore, type EngineCoreOptions } from './loop/engine-core.ts';
+import type { SequenceEvent } from './requests/events.ts';
+import type { GenerationRequest } from './requests/request.ts';
+import type { EngineDescription, EngineStatistics } from './requests/statistics.ts';
 
 interface LocalRequest {
   listener: (event: SequenceEvent) => void;

@@ -5,7 +5,7 @@ import OpenAI from 'openai';
 import { ServerMetrics } from '../../src/protocol/metrics.ts';
 import { createOpenAiServer } from '../../src/protocol/openai/server.ts';
 import { servedModel } from '../../src/protocol/served-model.ts';
-import { EngineSupervisor } from '../../src/runtime/supervisor.ts';
+import { EngineSupervisor } from '../../src/runtime/process/supervisor.ts';
 import { bytesOf, byteTokenizer, byteVocabularySize } from './byte-tokenizer.ts';
 import { eventually, promptOf } from './test-server.ts';
 

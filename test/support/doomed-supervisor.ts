@@ -1,6 +1,6 @@
 /** A supervisor with a busy engine, to be killed from outside; reports its engine's process id. */
-import { EngineSupervisor } from '../../src/runtime/supervisor.ts';
-import { greedySampling } from '../../src/runtime/types.ts';
+import { EngineSupervisor } from '../../src/runtime/process/supervisor.ts';
+import { greedySampling } from '../../src/runtime/requests/request.ts';
 
 const supervisor = await EngineSupervisor.start({
   name: 'doomed',

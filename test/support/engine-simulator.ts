@@ -2,14 +2,10 @@ import assert from 'node:assert/strict';
 import { ManualClock } from '../../src/base/clock.ts';
 import { SeededRandom } from '../../src/base/random.ts';
 import { nullModelSource, openDevice } from '../../src/device/null/index.ts';
-import { capacityPolicyNames } from '../../src/runtime/capacity.ts';
-import { EngineCore, type EngineCoreOptions } from '../../src/runtime/engine-core.ts';
-import {
-  type FinishReason,
-  type GenerationRequest,
-  greedySampling,
-  type SequenceEvent,
-} from '../../src/runtime/types.ts';
+import { EngineCore, type EngineCoreOptions } from '../../src/runtime/loop/engine-core.ts';
+import { capacityPolicyNames } from '../../src/runtime/plan/capacity.ts';
+import type { FinishReason, SequenceEvent } from '../../src/runtime/requests/events.ts';
+import { type GenerationRequest, greedySampling } from '../../src/runtime/requests/request.ts';
 import { AuditedModel } from './audited-model.ts';
 
 export const vocabularySize = 997;

@@ -3,7 +3,7 @@ import type { Logger } from 'pino';
 import { ensureEngine } from '../../artifact/resolver.ts';
 import { readEngine, tokenizerFolderName } from '../../builder/engine-folder.ts';
 import type { Reporter } from '../../builder/reporter.ts';
-import { EngineSupervisor, type SupervisorEvent } from '../../runtime/supervisor.ts';
+import { EngineSupervisor, type SupervisorEvent } from '../../runtime/process/supervisor.ts';
 import { type ServeOptions, threadsPerEngine } from './options.ts';
 
 /** One model with its engine processes running. */

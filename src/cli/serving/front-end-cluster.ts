@@ -2,7 +2,7 @@ import cluster, { type Worker } from 'node:cluster';
 import type { Logger } from 'pino';
 import { AggregatorRegistry } from 'prom-client';
 import { entryPoint } from '../../base/entry.ts';
-import { RestartBudget } from '../../runtime/restart-budget.ts';
+import { RestartBudget } from '../../runtime/process/restart-budget.ts';
 import { CliError } from '../errors.ts';
 import type { RunningModel } from './engines.ts';
 import type { DrainMessage, FrontEndConfiguration, FrontEndMessage } from './front-end-messages.ts';

@@ -3,7 +3,7 @@ import type { AddressInfo } from 'node:net';
 import pino from 'pino';
 import { AggregatorRegistry } from 'prom-client';
 import { messageOf } from '../../base/errors.ts';
-import { RemoteEngine } from '../../runtime/remote-client.ts';
+import { RemoteEngine } from '../../runtime/transport/remote-client.ts';
 import { createFrontEnd, openModelText } from './front-end.ts';
 import type { DrainMessage, FrontEndConfiguration, FrontEndMessage } from './front-end-messages.ts';
 

@@ -6,7 +6,7 @@ import { ServerMetrics } from '../../protocol/metrics.ts';
 import { createOpenAiServer } from '../../protocol/openai/server.ts';
 import { type GenerationDefaults, type ServedModel, servedModel } from '../../protocol/served-model.ts';
 import type { EngineClient } from '../../runtime/client.ts';
-import { EnginePool } from '../../runtime/pool.ts';
+import { EnginePool } from '../../runtime/routing/pool.ts';
 import { EncodePool, type PooledTokenizer } from '../../tokenizer/encode-pool.ts';
 import { openTokenizer } from '../../tokenizer/open.ts';
 

@@ -1,4 +1,4 @@
-import type { TokenLogprobs } from '../../runtime/types.ts';
+import type { TokenLogprobs } from '../../runtime/requests/events.ts';
 import type { IncrementalDecoder, Tokenizer } from '../../tokenizer/types.ts';
 
 /** OpenAI's chat log-probability of one token. */

@@ -1,4 +1,4 @@
-import type { SamplingParameters } from '../../runtime/types.ts';
+import type { SamplingParameters } from '../../runtime/requests/request.ts';
 import { ProtocolError } from '../errors.ts';
 import type { GenerationInput } from '../generation.ts';
 import type { ServedModel } from '../served-model.ts';

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { logprobsMax, sequencesPerRequestMax, stopStringsMax } from '../../base/limits.ts';
-import { cacheSaltLengthMax, logitBiasMax, stopTokenIdsMax } from '../../runtime/validate.ts';
+import { cacheSaltLengthMax, logitBiasMax, stopTokenIdsMax } from '../../runtime/requests/validate.ts';
 import { boundNodes } from '../json-body.ts';
 import { chatMessagesMax, chatToolsMax, shortTextLengthMax } from '../limits.ts';
 import { validationError } from './errors.ts';

@@ -1,5 +1,5 @@
 import type { NereidError } from '../../base/errors.ts';
-import type { RequestStart, TokenLogprobs } from '../../runtime/types.ts';
+import type { RequestStart, TokenLogprobs } from '../../runtime/requests/events.ts';
 import { ProtocolError } from '../errors.ts';
 import type { GenerationDelta, GenerationUsage } from '../generation.ts';
 import type { Answer } from '../generation-group.ts';

@@ -1,6 +1,6 @@
 import type { ServerResponse } from 'node:http';
 import type { NereidError } from '../../base/errors.ts';
-import type { RequestStart } from '../../runtime/types.ts';
+import type { RequestStart } from '../../runtime/requests/events.ts';
 import type { EventStream } from '../event-stream.ts';
 import type { GenerationDelta, GenerationUsage } from '../generation.ts';
 import type { Answer } from '../generation-group.ts';

@@ -1,4 +1,4 @@
-import type { TokenLogprobs } from '../types.ts';
+import type { TokenLogprobs } from '../requests/events.ts';
 import { stepsPerUnit } from './exponential.ts';
 import { sumWeights } from './histogram.ts';
 import { argmax, type LogitRow, tokenAt } from './logit-row.ts';

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { SeededRandom, uniform } from '../../base/random.ts';
 import { probabilityBlock } from '../../device/device.ts';
-import { type GenerationRequest, greedySampling, type SamplingParameters } from '../types.ts';
+import { type GenerationRequest, greedySampling, type SamplingParameters } from '../requests/request.ts';
 import type { LogitRow } from './logit-row.ts';
 import type { ProbabilityRow } from './probability-row.ts';
 import { compileSampling, type RowSampling } from './row-sampling.ts';

@@ -1,4 +1,4 @@
-import type { GenerationRequest, SamplingParameters } from '../types.ts';
+import type { GenerationRequest, SamplingParameters } from '../requests/request.ts';
 
 /** Below it a temperature counts as 0 (vLLM's threshold): dividing by it would overflow. */
 export const temperatureMin = 1e-5;

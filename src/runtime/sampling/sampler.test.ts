@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { SeededRandom, uniform } from '../../base/random.ts';
-import { type GenerationRequest, greedySampling, type SamplingParameters } from '../types.ts';
+import { type GenerationRequest, greedySampling, type SamplingParameters } from '../requests/request.ts';
 import { expNegativeSteps, stepMax, stepsPerUnit } from './exponential.ts';
 import type { LogitRow } from './logit-row.ts';
 import { tokenLogprobs } from './logprobs.ts';

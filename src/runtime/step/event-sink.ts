@@ -1,6 +1,6 @@
-import { NereidError } from '../base/errors.ts';
-import type { Sequence } from './sequence.ts';
-import type { RequestStart, SequenceEvent, TokenLogprobs } from './types.ts';
+import { NereidError } from '../../base/errors.ts';
+import type { RequestStart, SequenceEvent, TokenLogprobs } from '../requests/events.ts';
+import type { Sequence } from '../sequences/sequence.ts';
 
 /** Collects one step's events; one event a sequence, in order of their first mention. */
 export class EventSink {

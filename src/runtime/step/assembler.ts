@@ -1,7 +1,7 @@
-import type { Segment, StepBatch } from '../device/device.ts';
-import { isPlainDraw, isPlainGreedy } from './sampling/row-sampling.ts';
-import type { PlannedRows } from './scheduler.ts';
-import type { Sequence } from './sequence.ts';
+import type { Segment, StepBatch } from '../../device/device.ts';
+import type { PlannedRows } from '../plan/scheduler.ts';
+import { isPlainDraw, isPlainGreedy } from '../sampling/row-sampling.ts';
+import type { Sequence } from '../sequences/sequence.ts';
 
 /** What an output row is for. */
 export interface OutputUse {

@@ -1,7 +1,7 @@
 import type { Socket } from 'node:net';
 import { deserialize, serialize } from 'node:v8';
-import { messageOf } from '../base/errors.ts';
-import { RuntimeError } from './errors.ts';
+import { messageOf } from '../../base/errors.ts';
+import { RuntimeError } from '../errors.ts';
 
 /** Largest message between a front end and an engine; a longer one is a bug or a stranger on the socket. */
 export const frameBytesMax = 64 * 1024 * 1024;

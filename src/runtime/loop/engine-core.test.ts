@@ -7,10 +7,11 @@ import {
   outcomesAlone,
   requestOf,
   vocabularySize,
-} from '../../test/support/engine-simulator.ts';
-import { DeviceError } from '../device/errors.ts';
+} from '../../../test/support/engine-simulator.ts';
+import { DeviceError } from '../../device/errors.ts';
+import type { SequenceEvent } from '../requests/events.ts';
+import { type GenerationRequest, greedySampling } from '../requests/request.ts';
 import type { EngineCore, EngineCoreOptions } from './engine-core.ts';
-import { type GenerationRequest, greedySampling, type SequenceEvent } from './types.ts';
 
 async function open(options: Partial<EngineCoreOptions> & { deviceOptions?: Record<string, string> } = {}) {
   const outcomes = new Outcomes();

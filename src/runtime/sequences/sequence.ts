@@ -1,6 +1,7 @@
-import type { KvHandle } from './kv/kv-cache.ts';
-import { compileSampling, type RowSampling } from './sampling/row-sampling.ts';
-import type { FinishReason, GenerationRequest, TokenLogprobs } from './types.ts';
+import type { KvHandle } from '../kv/kv-cache.ts';
+import type { FinishReason, TokenLogprobs } from '../requests/events.ts';
+import type { GenerationRequest } from '../requests/request.ts';
+import { compileSampling, type RowSampling } from '../sampling/row-sampling.ts';
 
 export type SequenceState =
   /** Waits for the request's prompt to be computed by another of its sequences. */

@@ -1,6 +1,7 @@
-import { logprobsMax, sequencesPerRequestMax } from '../base/limits.ts';
-import { RuntimeError } from './errors.ts';
-import type { EngineDescription, GenerationRequest, SamplingParameters } from './types.ts';
+import { logprobsMax, sequencesPerRequestMax } from '../../base/limits.ts';
+import { RuntimeError } from '../errors.ts';
+import type { GenerationRequest, SamplingParameters } from './request.ts';
+import type { EngineDescription } from './statistics.ts';
 
 /** Entries of a logit bias, and stop ids, of one request. */
 export const logitBiasMax = 1024;

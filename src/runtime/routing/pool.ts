@@ -1,7 +1,9 @@
-import { assert, definite } from '../base/errors.ts';
-import type { EngineClient, RequestHandle } from './client.ts';
-import { RuntimeError } from './errors.ts';
-import type { EngineDescription, EngineStatistics, GenerationRequest, SequenceEvent } from './types.ts';
+import { assert, definite } from '../../base/errors.ts';
+import type { EngineClient, RequestHandle } from '../client.ts';
+import { RuntimeError } from '../errors.ts';
+import type { SequenceEvent } from '../requests/events.ts';
+import type { GenerationRequest } from '../requests/request.ts';
+import type { EngineDescription, EngineStatistics } from '../requests/statistics.ts';
 
 /**
  * Several engines of the same model as one {@link EngineClient}: each request goes to the ready engine with the fewest of this

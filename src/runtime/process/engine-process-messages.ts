@@ -1,4 +1,4 @@
-import type { ErrorKind } from '../base/errors.ts';
+import type { ErrorKind } from '../../base/errors.ts';
 import type { EngineSizes } from './load-model.ts';
 
 /** The supervisor's first (and only) IPC message to an engine process. */

@@ -1,6 +1,6 @@
-import type { Device, DeviceModel, DeviceModelSource } from '../device/device.ts';
-import { devices } from '../device/registry.ts';
-import type { EngineCoreOptions } from './engine-options.ts';
+import type { Device, DeviceModel, DeviceModelSource } from '../../device/device.ts';
+import { devices } from '../../device/registry.ts';
+import type { EngineCoreOptions } from '../loop/engine-options.ts';
 import { defaultKvBytes } from './kv-memory.ts';
 
 /** How a model is put on a device, and how much room its engine gets. */

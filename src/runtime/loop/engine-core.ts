@@ -1,20 +1,22 @@
-import { assert, definite, messageOf, NereidError } from '../base/errors.ts';
-import { uniform } from '../base/random.ts';
-import type { DeviceModel, StepOutput, StepResult } from '../device/device.ts';
-import { DeviceError } from '../device/errors.ts';
+import { assert, definite, messageOf, NereidError } from '../../base/errors.ts';
+import { uniform } from '../../base/random.ts';
+import type { DeviceModel, StepOutput, StepResult } from '../../device/device.ts';
+import { DeviceError } from '../../device/errors.ts';
+import { RuntimeError } from '../errors.ts';
+import type { KvMatch, KvUsage } from '../kv/kv-cache.ts';
+import { SlotKvCache } from '../kv/slots.ts';
+import { planBatch, UrgencyQueue } from '../plan/scheduler.ts';
+import type { SequenceEvent } from '../requests/events.ts';
+import type { GenerationRequest } from '../requests/request.ts';
+import type { EngineDescription, EngineStatistics } from '../requests/statistics.ts';
+import { validateRequest } from '../requests/validate.ts';
+import { probabilitiesOf, rowOf } from '../sampling/logit-row.ts';
+import { tokenLogprobs } from '../sampling/logprobs.ts';
+import { Sampler } from '../sampling/sampler.ts';
+import { ActiveRequest, type Sequence } from '../sequences/sequence.ts';
+import { type AssembledStep, BatchAssembler, type OutputUse } from '../step/assembler.ts';
+import { EventSink } from '../step/event-sink.ts';
 import { type EngineCoreOptions, type ResolvedOptions, resolveOptions } from './engine-options.ts';
-import { RuntimeError } from './errors.ts';
-import { EventSink } from './event-sink.ts';
-import type { KvMatch, KvUsage } from './kv/kv-cache.ts';
-import { SlotKvCache } from './kv/slots.ts';
-import { probabilitiesOf, rowOf } from './sampling/logit-row.ts';
-import { tokenLogprobs } from './sampling/logprobs.ts';
-import { Sampler } from './sampling/sampler.ts';
-import { planBatch, UrgencyQueue } from './scheduler.ts';
-import { ActiveRequest, type Sequence } from './sequence.ts';
-import { type AssembledStep, BatchAssembler, type OutputUse } from './step-batch.ts';
-import type { EngineDescription, EngineStatistics, GenerationRequest, SequenceEvent } from './types.ts';
-import { validateRequest } from './validate.ts';
 
 export type { EngineCoreOptions } from './engine-options.ts';
 

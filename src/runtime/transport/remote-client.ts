@@ -1,12 +1,14 @@
 import { connect, type Socket } from 'node:net';
-import { queuedRequestsMax } from '../base/limits.ts';
-import type { EngineClient, RequestHandle } from './client.ts';
+import { queuedRequestsMax } from '../../base/limits.ts';
+import type { EngineClient, RequestHandle } from '../client.ts';
+import { RuntimeError } from '../errors.ts';
+import type { SequenceEvent } from '../requests/events.ts';
+import type { GenerationRequest } from '../requests/request.ts';
+import type { EngineDescription, EngineStatistics } from '../requests/statistics.ts';
+import { validateRequest } from '../requests/validate.ts';
 import { requestIdsPerConnection } from './engine-server.ts';
-import { RuntimeError } from './errors.ts';
 import { readFrames, writeFrame, writeInFrames } from './frames.ts';
 import { type CommandMessage, type EngineMessage, type HelloMessage, unpackEvents } from './messages.ts';
-import type { EngineDescription, EngineStatistics, GenerationRequest, SequenceEvent } from './types.ts';
-import { validateRequest } from './validate.ts';
 
 /** Pause before the first and between later attempts to reach an engine that is not there (yet, or again). */
 const reconnectMs = { first: 20, max: 500 };

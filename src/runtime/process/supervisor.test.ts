@@ -7,10 +7,11 @@ import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { EnginePool } from './pool.ts';
-import { RemoteEngine } from './remote-client.ts';
+import type { SequenceEvent } from '../requests/events.ts';
+import { type GenerationRequest, greedySampling } from '../requests/request.ts';
+import { EnginePool } from '../routing/pool.ts';
+import { RemoteEngine } from '../transport/remote-client.ts';
 import { EngineSupervisor, type SupervisorEvent, type SupervisorOptions } from './supervisor.ts';
-import { type GenerationRequest, greedySampling, type SequenceEvent } from './types.ts';
 
 const nullEngine = {
   name: 'null-model',
@@ -236,7 +237,7 @@ describe('several front ends and engines', () => {
 test('a supervisor killed with SIGKILL leaves no engine process', {
   skip: process.platform !== 'linux',
 }, async () => {
-  const child = fork(fileURLToPath(new URL('../../test/support/doomed-supervisor.ts', import.meta.url)), {
+  const child = fork(fileURLToPath(new URL('../../../test/support/doomed-supervisor.ts', import.meta.url)), {
     execArgv: ['--import', import.meta.resolve('tsx')],
   });
   const [pid] = (await once(child, 'message')) as [number];

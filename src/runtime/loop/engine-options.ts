@@ -1,8 +1,8 @@
 import { randomInt } from 'node:crypto';
-import { type Clock, systemClock } from '../base/clock.ts';
-import { queuedRequestsMax } from '../base/limits.ts';
-import { type CapacityPolicy, capacityPolicy } from './capacity.ts';
-import { RuntimeError } from './errors.ts';
+import { type Clock, systemClock } from '../../base/clock.ts';
+import { queuedRequestsMax } from '../../base/limits.ts';
+import { RuntimeError } from '../errors.ts';
+import { type CapacityPolicy, capacityPolicy } from '../plan/capacity.ts';
 
 /** Seeds that the engine picks are below it; node:crypto draws no more bits at once. */
 const seedMax = 2 ** 48 - 1;

@@ -4,20 +4,20 @@
  * a failed assertion, and a GPU fault poisons its context.
  */
 
-import { messageOf, NereidError } from '../base/errors.ts';
-import type { DeviceModelSource } from '../device/device.ts';
-import { EngineCore } from './engine-core.ts';
+import { messageOf, NereidError } from '../../base/errors.ts';
+import type { DeviceModelSource } from '../../device/device.ts';
+import { EngineCore } from '../loop/engine-core.ts';
+import { EngineServer } from '../transport/engine-server.ts';
 import type { EngineProcessConfiguration, EngineProcessMessage } from './engine-process-messages.ts';
-import { EngineServer } from './engine-server.ts';
 import { loadModel } from './load-model.ts';
 import { dieWithParent } from './parent-death.ts';
 
 async function loadSource(configuration: EngineProcessConfiguration): Promise<DeviceModelSource> {
   if (configuration.engineFolder !== undefined) {
-    const { openEngine } = await import('../builder/open-engine.ts');
+    const { openEngine } = await import('../../builder/open-engine.ts');
     return (await openEngine(configuration.engineFolder)).source;
   }
-  const { nullModelSource } = await import('../device/null/index.ts');
+  const { nullModelSource } = await import('../../device/null/index.ts');
   return nullModelSource(configuration.nullModel);
 }
 

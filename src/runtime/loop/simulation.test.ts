@@ -1,5 +1,5 @@
 import { test } from 'node:test';
-import { simulate } from '../../test/support/engine-simulator.ts';
+import { simulate } from '../../../test/support/engine-simulator.ts';
 
 /** Set to run one schedule again: the number that a failure printed. */
 const onlySeed = process.env.NEREID_SIMULATION_SEED;

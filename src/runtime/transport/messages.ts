@@ -1,10 +1,6 @@
-import type {
-  EngineDescription,
-  EngineStatistics,
-  GenerationRequest,
-  RequestStart,
-  SequenceEvent,
-} from './types.ts';
+import type { RequestStart, SequenceEvent } from '../requests/events.ts';
+import type { GenerationRequest } from '../requests/request.ts';
+import type { EngineDescription, EngineStatistics } from '../requests/statistics.ts';
 
 /** Front end → engine: everything of one turn of the front end's loop, in one frame. */
 export interface CommandMessage {

@@ -1,10 +1,11 @@
 import { createServer, type Server, type Socket } from 'node:net';
-import { messageOf, NereidError } from '../base/errors.ts';
-import type { EngineCore } from './engine-core.ts';
-import type { RuntimeError } from './errors.ts';
+import { messageOf, NereidError } from '../../base/errors.ts';
+import type { RuntimeError } from '../errors.ts';
+import type { EngineCore } from '../loop/engine-core.ts';
+import type { SequenceEvent } from '../requests/events.ts';
+import type { GenerationRequest } from '../requests/request.ts';
 import { readFrames, writeFrame, writeInFrames } from './frames.ts';
 import { type CommandMessage, packEvents } from './messages.ts';
-import type { GenerationRequest, SequenceEvent } from './types.ts';
 
 /** Request ids of one connection start here times its number, so that an id names its connection. */
 export const requestIdsPerConnection = 2 ** 40;

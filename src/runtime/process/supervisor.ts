@@ -2,11 +2,11 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { entryPoint } from '../base/entry.ts';
-import { NereidError } from '../base/errors.ts';
+import { entryPoint } from '../../base/entry.ts';
+import { NereidError } from '../../base/errors.ts';
+import { RuntimeError } from '../errors.ts';
+import { RemoteEngine } from '../transport/remote-client.ts';
 import type { EngineProcessConfiguration, EngineProcessMessage } from './engine-process-messages.ts';
-import { RuntimeError } from './errors.ts';
-import { RemoteEngine } from './remote-client.ts';
 import { RestartBudget, restartsInARowMax } from './restart-budget.ts';
 
 /** What the supervisor says while it works, for logs. */
@@ -122,7 +122,7 @@ export class EngineSupervisor {
   /** Resolves when the process says it is ready, rejects when it says or shows that it is not. */
   #spawn(): Promise<void> {
     if (process.platform !== 'win32') rmSync(this.socketPath, { force: true });
-    const { path, execArgv } = entryPoint('runtime/engine-process');
+    const { path, execArgv } = entryPoint('runtime/process/engine-process');
     const child = fork(path, {
       execArgv,
       serialization: 'advanced',

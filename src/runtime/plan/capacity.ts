@@ -1,4 +1,4 @@
-import { UnknownNameError } from '../base/registry.ts';
+import { UnknownNameError } from '../../base/registry.ts';
 
 /** What a capacity policy must know of a sequence; counts are KV positions. */
 export interface CapacityClaim {

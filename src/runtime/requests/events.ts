@@ -1,0 +1,41 @@
+/** What an engine answers, step by step: plain data, structured-clone safe. */
+
+export type FinishReason =
+  /** A stop id (or, decided by the front end, a stop string). */
+  | 'stop'
+  /** `maxTokens` or the context was reached. */
+  | 'length'
+  | 'cancelled'
+  | 'error';
+
+/** Log-probability of a chosen token and of the likeliest ones, natural logarithm. */
+export interface TokenLogprobs {
+  logprob: number;
+  top: { tokens: Int32Array; logprobs: Float32Array };
+}
+
+/** What one step did to one sequence. Several tokens a step are normal (speculation). */
+export interface SequenceEvent {
+  requestId: number;
+  /** 0-based among the request's sequences. */
+  sequence: number;
+  tokens: number[];
+  logprobs?: TokenLogprobs[];
+  finish?: FinishReason;
+  /** With the first event of a request. */
+  start?: RequestStart;
+  /** With `finish: 'error'`. */
+  error?: { code: string; kind: string; message: string };
+}
+
+/** Facts about a request that are known when its first token is. */
+export interface RequestStart {
+  /** The seed in use. */
+  seed: number;
+  /** Prompt positions taken from another request's KV. */
+  cachedTokens: number;
+  /** Time from arrival at the engine to the first step with this request, and from then to its first token. */
+  queuedMs: number;
+  prefillMs: number;
+  promptLogprobs?: (TokenLogprobs | undefined)[];
+}

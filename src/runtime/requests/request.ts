@@ -1,0 +1,57 @@
+/** What a front end asks of an engine: plain data, structured-clone safe. */
+
+/** How the next token is chosen. Names and meanings follow vLLM's `SamplingParams`. */
+export interface SamplingParameters {
+  /** 0 is greedy. */
+  temperature: number;
+  /** 0 keeps all. */
+  topK: number;
+  /** (0, 1]. */
+  topP: number;
+  /** [0, 1]: drops tokens less likely than minP times the likeliest. */
+  minP: number;
+  /** 1 is none; over prompt and output, as in the CTRL paper. */
+  repetitionPenalty: number;
+  /** Added once for a token already in the output (OpenAI). */
+  presencePenalty: number;
+  /** Added for each occurrence in the output (OpenAI). */
+  frequencyPenalty: number;
+  /** Sequence i of the request draws with (seed, i, position). Absent: the engine picks one and reports it. */
+  seed?: number;
+  /** Added to logits before anything else; −100 and 100 ban and force in practice (OpenAI). */
+  logitBias?: readonly (readonly [token: number, bias: number])[];
+}
+
+export const greedySampling: SamplingParameters = {
+  temperature: 0,
+  topK: 0,
+  topP: 1,
+  minP: 0,
+  repetitionPenalty: 1,
+  presencePenalty: 0,
+  frequencyPenalty: 0,
+};
+
+/** One generation request as an engine takes it. Text never crosses: tokens in, tokens out. */
+export interface GenerationRequest {
+  /** Unique over all front ends of an engine: `frontEnd * 2^40 + counter`, a safe integer. */
+  id: number;
+  promptTokens: Int32Array;
+  sampling: SamplingParameters;
+  /** Tokens to make at most, per sequence. */
+  maxTokens: number;
+  /** Stop ids are banned until so many tokens are made. */
+  minTokens: number;
+  /** Ids that end a sequence (the id itself is reported, in no text). */
+  stopTokenIds: readonly number[];
+  /** Parallel sequences over one prompt. */
+  sequences: number;
+  /** Top log-probabilities to report with each token (0: only the chosen one's); absent: none. */
+  logprobs?: number;
+  /** Log-probabilities of the prompt's tokens too (OpenAI completions' `echo` + `logprobs`). */
+  promptLogprobs?: number;
+  /** Requests with different salts share no prefix. */
+  cacheSalt?: string;
+  /** Higher first; equal ones in order of arrival. */
+  priority: number;
+}
