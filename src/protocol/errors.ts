@@ -5,6 +5,7 @@ const rows = {
   BODY_INVALID: ['invalid', 400],
   BODY_TOO_LARGE: ['invalid', 413],
   CONTENT_TYPE_UNSUPPORTED: ['unsupported', 415],
+  CONTENT_ENCODING_UNSUPPORTED: ['unsupported', 415],
   PARAMETER_INVALID: ['invalid', 400],
   PARAMETER_UNSUPPORTED: ['unsupported', 400],
   CONTEXT_LENGTH_EXCEEDED: ['invalid', 400],

@@ -3,23 +3,18 @@ import Fastify, {
   type FastifyError,
   type FastifyInstance,
   type FastifyReply,
-  type FastifyRequest,
 } from 'fastify';
 import { type Clock, systemClock } from '../base/clock.ts';
 import { messageOf, NereidError } from '../base/errors.ts';
 import { bodyBytesMax } from '../base/limits.ts';
+import { bodyTooLarge, decodeBody } from './body-encoding.ts';
 import { Connections } from './connections.ts';
 import { httpStatusOf, ProtocolError, type ProtocolErrorCode } from './errors.ts';
 import { parseJsonBody } from './json-body.ts';
 import * as limits from './limits.ts';
 import type { ServerMetrics } from './metrics.ts';
-
-/** The part of pino's interface in use. */
-export interface RequestLogger {
-  info(fields: object, message: string): void;
-  warn(fields: object, message: string): void;
-  error(fields: object, message: string): void;
-}
+import { requestIdHeader, requestIds } from './request-id.ts';
+import { loggedError, logRequest, type RequestLogger } from './request-log.ts';
 
 /** An error as a protocol words it. */
 export interface HttpErrorResponse {
@@ -65,6 +60,10 @@ declare module 'fastify' {
   }
 }
 
+function bodyLimitOf({ limits: own }: HttpServerOptions): number {
+  return own?.bodyBytesMax ?? bodyBytesMax;
+}
+
 const checkingIntervalMsMax = 5_000;
 
 /** A fastify instance with what every HTTP front end shares: limits, JSON bodies, error mapping, one log line a request, counts. */
@@ -78,12 +77,14 @@ export function createHttpServer(options: HttpServerOptions): FastifyInstance {
   );
   const app = Fastify({
     logger: false,
-    bodyLimit: options.limits?.bodyBytesMax ?? bodyBytesMax,
+    bodyLimit: bodyLimitOf(options),
     keepAliveTimeout: options.limits?.keepAliveTimeoutMs ?? limits.keepAliveTimeoutMs,
     // While closing, what still arrives on open connections is refused by the engines' clients, in the protocol's own words.
     return503OnClosing: false,
     requestTimeout: bodyTimeoutMs,
-    routerOptions: { maxParamLength: 1024 },
+    genReqId: requestIds(),
+    // Base URLs are written with and without one; `//` comes of joining the two.
+    routerOptions: { maxParamLength: 1024, ignoreTrailingSlash: true, ignoreDuplicateSlashes: true },
     http: {
       maxHeaderSize: options.limits?.headerBytesMax ?? limits.headerBytesMax,
       headersTimeout: headersTimeoutMs,
@@ -92,7 +93,7 @@ export function createHttpServer(options: HttpServerOptions): FastifyInstance {
     },
     clientErrorHandler: (error, socket) => answerClientError(error, socket as Socket, connections, options),
     frameworkErrors: (error, _request, reply) => {
-      const { status, headers, body } = options.errorResponse(frameworkError(error));
+      const { status, headers, body } = options.errorResponse(frameworkError(error, options));
       void (reply as unknown as FastifyReply).code(status).headers(headers).send(body);
     },
   });
@@ -103,20 +104,33 @@ export function createHttpServer(options: HttpServerOptions): FastifyInstance {
   });
   app.server.maxConnections = options.limits?.socketsMax ?? limits.socketsMax;
   app.removeAllContentTypeParsers();
-  app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (_request, body, done) => {
-    try {
-      done(null, parseJsonBody(body as Buffer));
-    } catch (error) {
-      done(error as Error);
-    }
+  app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (request, body, done) => {
+    const finish = (bytes: Buffer): void => {
+      try {
+        done(null, parseJsonBody(bytes));
+      } catch (error) {
+        done(error as Error);
+      }
+    };
+    const encoding = request.headers['content-encoding'];
+    if (encoding === undefined) finish(body as Buffer);
+    else decodeBody(body as Buffer, encoding, bodyLimitOf(options)).then(finish, done);
   });
   app.decorateRequest('exchange');
   app.addHook('onRequest', (request, reply, done) => {
     request.exchange = { arrivedNs: clock.nowNs(), log: {} };
+    // On the raw response: streams are written past fastify.
+    reply.raw.setHeader(requestIdHeader, request.id);
     connections.begin(request.raw.socket, reply.raw);
     reply.raw.once('close', () => {
       const status = reply.raw.writableFinished || reply.raw.headersSent ? reply.raw.statusCode : 499;
-      logRequest(request, status, clock, options);
+      const route = request.routeOptions.url ?? 'unknown';
+      options.metrics?.countHttpRequest(route, request.method, status);
+      const { logger } = options;
+      if (!logger) return;
+      const durationNs = clock.nowNs() - request.exchange.arrivedNs;
+      // Protocols listen for the same event, and add what they know of the request.
+      process.nextTick(() => logRequest(logger, request, route, status, durationNs));
     });
     done();
   });
@@ -124,21 +138,11 @@ export function createHttpServer(options: HttpServerOptions): FastifyInstance {
   return app;
 }
 
-function logRequest(request: FastifyRequest, status: number, clock: Clock, options: HttpServerOptions): void {
-  const route = request.routeOptions.url ?? 'unknown';
-  options.metrics?.countHttpRequest(route, request.method, status);
-  if (!options.logger) return;
-  const durationMs = Math.round((clock.nowNs() - request.exchange.arrivedNs) / 1e4) / 100;
-  const fields = { method: request.method, route, status, durationMs, ...request.exchange.log };
-  if (status >= 500) options.logger.warn(fields, 'request');
-  else options.logger.info(fields, 'request');
-}
-
 function setErrorHandlers(app: FastifyInstance, options: HttpServerOptions): void {
   app.setErrorHandler((error: FastifyError, request, reply) => {
-    const known = frameworkError(error);
+    const known = frameworkError(error, options);
     const response = options.errorResponse(known);
-    request.exchange.log.error = known instanceof NereidError ? known.code : 'INTERNAL';
+    request.exchange.log.error = loggedError(known, response.body);
     if (response.status >= 500 && !(known instanceof NereidError)) {
       options.logger?.error({ err: error, route: request.routeOptions.url }, 'a request failed unexpectedly');
     }
@@ -152,11 +156,20 @@ function setErrorHandlers(app: FastifyInstance, options: HttpServerOptions): voi
           'METHOD_NOT_ALLOWED',
           `${request.method} is not allowed on ${path}; use ${others.join(' or ')}`,
         )
-      : new ProtocolError('ROUTE_NOT_FOUND', `there is no ${request.method} ${path.slice(0, 200)} here`);
+      : routeNotFound(app, request.method, path);
     const response = options.errorResponse(error);
+    request.exchange.log.error = loggedError(error, response.body);
     if (others.length) response.headers.allow = others.join(', ');
     void reply.code(response.status).headers(response.headers).send(response.body);
   });
+}
+
+/** A client whose base URL lacks the `/v1` is told so. */
+function routeNotFound(app: FastifyInstance, method: string, path: string): ProtocolError {
+  const url = `/v1${path}`;
+  const isMissingVersion = (['GET', 'POST'] as const).some((known) => app.hasRoute({ method: known, url }));
+  const advice = isMissingVersion ? `; it is at ${url}: end the client's base URL with /v1` : '';
+  return new ProtocolError('ROUTE_NOT_FOUND', `there is no ${method} ${path.slice(0, 200)} here${advice}`);
 }
 
 const codeOfStatus: Readonly<Record<number, ProtocolErrorCode>> = {
@@ -166,11 +179,12 @@ const codeOfStatus: Readonly<Record<number, ProtocolErrorCode>> = {
 };
 
 /** fastify's own refusals in our terms; everything else as it is. */
-function frameworkError(error: FastifyError): Error {
+function frameworkError(error: FastifyError, options: HttpServerOptions): Error {
   if (error instanceof NereidError || !error.code?.startsWith('FST_')) return error;
   const status = error.statusCode ?? 500;
   if (status >= 500) return error;
   const code = codeOfStatus[status] ?? 'REQUEST_MALFORMED';
+  if (code === 'BODY_TOO_LARGE') return bodyTooLarge(bodyLimitOf(options));
   if (code === 'CONTENT_TYPE_UNSUPPORTED') {
     return new ProtocolError(code, "the body must be JSON: send the header 'Content-Type: application/json'");
   }
