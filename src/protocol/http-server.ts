@@ -47,9 +47,14 @@ export interface HttpServerOptions {
   metrics?: ServerMetrics;
   logger?: RequestLogger;
   clock?: Clock;
-  /** How the protocol words an error. */
+  /** How errors are worded where no protocol of the path has its own way (see {@link wordErrors}). */
   errorResponse(error: unknown): HttpErrorResponse;
+  /** How errors are worded that reach no route (malformed paths), by the path's prefix, as `/v2`. Default: `errorResponse`. */
+  errorResponseOfPath?: Readonly<Record<string, ErrorWording>>;
 }
+
+/** How a protocol words an error. */
+export type ErrorWording = (error: unknown) => HttpErrorResponse;
 
 /** What is known of a request while it is answered. */
 export interface Exchange {
@@ -91,8 +96,8 @@ export function createHttpServer(options: HttpServerOptions): FastifyInstance {
       connectionsCheckingInterval: Math.min(headersTimeoutMs, bodyTimeoutMs, checkingIntervalMsMax),
     },
     clientErrorHandler: (error, socket) => answerClientError(error, socket as Socket, connections, options),
-    frameworkErrors: (error, _request, reply) => {
-      const { status, headers, body } = options.errorResponse(frameworkError(error));
+    frameworkErrors: (error, request, reply) => {
+      const { status, headers, body } = wordingOf(request.raw.url, options)(frameworkError(error));
       void (reply as unknown as FastifyReply).code(status).headers(headers).send(body);
     },
   });
@@ -102,14 +107,7 @@ export function createHttpServer(options: HttpServerOptions): FastifyInstance {
     done();
   });
   app.server.maxConnections = options.limits?.socketsMax ?? limits.socketsMax;
-  app.removeAllContentTypeParsers();
-  app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (_request, body, done) => {
-    try {
-      done(null, parseJsonBody(body as Buffer));
-    } catch (error) {
-      done(error as Error);
-    }
-  });
+  parseJsonBodies(app);
   app.decorateRequest('exchange');
   app.addHook('onRequest', (request, reply, done) => {
     request.exchange = { arrivedNs: clock.nowNs(), log: {} };
@@ -120,8 +118,36 @@ export function createHttpServer(options: HttpServerOptions): FastifyInstance {
     });
     done();
   });
-  setErrorHandlers(app, options);
+  wordErrors(app, options.errorResponse, options.logger);
   return app;
+}
+
+/** Makes the routes of an app or plugin take JSON bodies and nothing else. */
+export function parseJsonBodies(app: FastifyInstance): void {
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (_request, body, done) => {
+    try {
+      done(null, parseJsonBody(body as Buffer));
+    } catch (error) {
+      done(error as Error);
+    }
+  });
+}
+
+/** Makes the routes of an app or plugin take any body, as it came, whatever its content type says. */
+export function takeRawBodies(app: FastifyInstance): void {
+  app.removeAllContentTypeParsers();
+  // Some clients name no type, or one that cannot be parsed: neither may matter.
+  app.addHook('onRequest', (request, _reply, done) => {
+    request.headers['content-type'] = 'application/octet-stream';
+    done();
+  });
+  app.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body, done) => done(null, body));
+}
+
+function wordingOf(url: string | undefined, options: HttpServerOptions): ErrorWording {
+  const prefix = Object.keys(options.errorResponseOfPath ?? {}).find((one) => url?.startsWith(one));
+  return (prefix === undefined ? undefined : options.errorResponseOfPath?.[prefix]) ?? options.errorResponse;
 }
 
 function logRequest(request: FastifyRequest, status: number, clock: Clock, options: HttpServerOptions): void {
@@ -134,13 +160,17 @@ function logRequest(request: FastifyRequest, status: number, clock: Clock, optio
   else options.logger.info(fields, 'request');
 }
 
-function setErrorHandlers(app: FastifyInstance, options: HttpServerOptions): void {
+/**
+ * Makes the routes of an app or of a plugin with a prefix, and what is asked under that prefix in vain (404, 405), answer errors in a
+ * protocol's own words. Several protocols share a port so.
+ */
+export function wordErrors(app: FastifyInstance, errorResponse: ErrorWording, logger?: RequestLogger): void {
   app.setErrorHandler((error: FastifyError, request, reply) => {
     const known = frameworkError(error);
-    const response = options.errorResponse(known);
+    const response = errorResponse(known);
     request.exchange.log.error = known instanceof NereidError ? known.code : 'INTERNAL';
     if (response.status >= 500 && !(known instanceof NereidError)) {
-      options.logger?.error({ err: error, route: request.routeOptions.url }, 'a request failed unexpectedly');
+      logger?.error({ err: error, route: request.routeOptions.url }, 'a request failed unexpectedly');
     }
     void reply.code(response.status).headers(response.headers).send(response.body);
   });
@@ -153,7 +183,7 @@ function setErrorHandlers(app: FastifyInstance, options: HttpServerOptions): voi
           `${request.method} is not allowed on ${path}; use ${others.join(' or ')}`,
         )
       : new ProtocolError('ROUTE_NOT_FOUND', `there is no ${request.method} ${path.slice(0, 200)} here`);
-    const response = options.errorResponse(error);
+    const response = errorResponse(error);
     if (others.length) response.headers.allow = others.join(', ');
     void reply.code(response.status).headers(response.headers).send(response.body);
   });
