@@ -22,6 +22,7 @@ const rows = {
   SERVER_SHUTTING_DOWN: ['unavailable', 503],
   REQUEST_FAILED: ['internal', 500],
   GENERATION_CONFIG_INVALID: ['invalid', 500],
+  TLS_INVALID: ['invalid', 500],
 } as const satisfies Record<string, readonly [ErrorKind, number]>;
 
 export type ProtocolErrorCode = keyof typeof rows;
