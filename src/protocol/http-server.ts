@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net';
 import Fastify, {
+  type FastifyBodyParser,
   type FastifyError,
   type FastifyInstance,
   type FastifyReply,
@@ -15,6 +16,9 @@ import * as limits from './limits.ts';
 import type { ServerMetrics } from './metrics.ts';
 import { requestIdHeader, requestIds } from './request-id.ts';
 import { loggedError, logRequest, type RequestLogger } from './request-log.ts';
+import { type TlsMaterial, tlsVersionMin } from './tls.ts';
+
+export type { RequestLogger } from './request-log.ts';
 
 /** An error as a protocol words it. */
 export interface HttpErrorResponse {
@@ -42,9 +46,16 @@ export interface HttpServerOptions {
   metrics?: ServerMetrics;
   logger?: RequestLogger;
   clock?: Clock;
-  /** How the protocol words an error. */
+  /** Absent: plain HTTP. */
+  tls?: TlsMaterial;
+  /** How errors are worded where no protocol of the path has its own way (see {@link wordErrors}). */
   errorResponse(error: unknown): HttpErrorResponse;
+  /** How errors are worded that reach no route (malformed paths), by the path's prefix, as `/v2`. Default: `errorResponse`. */
+  errorResponseOfPath?: Readonly<Record<string, ErrorWording>>;
 }
+
+/** How a protocol words an error. */
+export type ErrorWording = (error: unknown) => HttpErrorResponse;
 
 /** What is known of a request while it is answered. */
 export interface Exchange {
@@ -60,10 +71,6 @@ declare module 'fastify' {
   }
 }
 
-function bodyLimitOf({ limits: own }: HttpServerOptions): number {
-  return own?.bodyBytesMax ?? bodyBytesMax;
-}
-
 const checkingIntervalMsMax = 5_000;
 
 /** A fastify instance with what every HTTP front end shares: limits, JSON bodies, error mapping, one log line a request, counts. */
@@ -75,9 +82,15 @@ export function createHttpServer(options: HttpServerOptions): FastifyInstance {
     options.limits?.headersTimeoutMs ?? limits.headersTimeoutMs,
     bodyTimeoutMs,
   );
+  const server = {
+    maxHeaderSize: options.limits?.headerBytesMax ?? limits.headerBytesMax,
+    headersTimeout: headersTimeoutMs,
+    // Node looks for late ones only so often; its default would make a short timeout half a minute.
+    connectionsCheckingInterval: Math.min(headersTimeoutMs, bodyTimeoutMs, checkingIntervalMsMax),
+  };
   const app = Fastify({
     logger: false,
-    bodyLimit: bodyLimitOf(options),
+    bodyLimit: options.limits?.bodyBytesMax ?? bodyBytesMax,
     keepAliveTimeout: options.limits?.keepAliveTimeoutMs ?? limits.keepAliveTimeoutMs,
     // While closing, what still arrives on open connections is refused by the engines' clients, in the protocol's own words.
     return503OnClosing: false,
@@ -85,15 +98,15 @@ export function createHttpServer(options: HttpServerOptions): FastifyInstance {
     genReqId: requestIds(),
     // Base URLs are written with and without one; `//` comes of joining the two.
     routerOptions: { maxParamLength: 1024, ignoreTrailingSlash: true, ignoreDuplicateSlashes: true },
-    http: {
-      maxHeaderSize: options.limits?.headerBytesMax ?? limits.headerBytesMax,
-      headersTimeout: headersTimeoutMs,
-      // Node looks for late ones only so often; its default would make a short timeout half a minute.
-      connectionsCheckingInterval: Math.min(headersTimeoutMs, bodyTimeoutMs, checkingIntervalMsMax),
-    },
+    ...(options.tls
+      ? {
+          https: { ...server, ...options.tls, minVersion: tlsVersionMin, handshakeTimeout: headersTimeoutMs },
+        }
+      : { http: server }),
     clientErrorHandler: (error, socket) => answerClientError(error, socket as Socket, connections, options),
-    frameworkErrors: (error, _request, reply) => {
-      const { status, headers, body } = options.errorResponse(frameworkError(error, options));
+    frameworkErrors: (error, request, reply) => {
+      const known = frameworkError(error, bodyLimitOf(app));
+      const { status, headers, body } = wordingOf(request.raw.url, options)(known);
       void (reply as unknown as FastifyReply).code(status).headers(headers).send(body);
     },
   });
@@ -103,19 +116,7 @@ export function createHttpServer(options: HttpServerOptions): FastifyInstance {
     done();
   });
   app.server.maxConnections = options.limits?.socketsMax ?? limits.socketsMax;
-  app.removeAllContentTypeParsers();
-  app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (request, body, done) => {
-    const finish = (bytes: Buffer): void => {
-      try {
-        done(null, parseJsonBody(bytes));
-      } catch (error) {
-        done(error as Error);
-      }
-    };
-    const encoding = request.headers['content-encoding'];
-    if (encoding === undefined) finish(body as Buffer);
-    else decodeBody(body as Buffer, encoding, bodyLimitOf(options)).then(finish, done);
-  });
+  parseJsonBodies(app);
   app.decorateRequest('exchange');
   app.addHook('onRequest', (request, reply, done) => {
     request.exchange = { arrivedNs: clock.nowNs(), log: {} };
@@ -134,17 +135,68 @@ export function createHttpServer(options: HttpServerOptions): FastifyInstance {
     });
     done();
   });
-  setErrorHandlers(app, options);
+  wordErrors(app, options.errorResponse, options.logger);
   return app;
 }
 
-function setErrorHandlers(app: FastifyInstance, options: HttpServerOptions): void {
+/** Makes the routes of an app or plugin take JSON bodies and nothing else. */
+export function parseJsonBodies(app: FastifyInstance): void {
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser('application/json', { parseAs: 'buffer' }, plainBody(app, parseJsonBody));
+}
+
+/** Makes the routes of an app or plugin take any body, whatever its content type says. */
+export function takeRawBodies(app: FastifyInstance): void {
+  app.removeAllContentTypeParsers();
+  // Some clients name no type, or one that cannot be parsed: neither may matter.
+  app.addHook('onRequest', (request, _reply, done) => {
+    request.headers['content-type'] = 'application/octet-stream';
+    done();
+  });
+  app.addContentTypeParser(
+    '*',
+    { parseAs: 'buffer' },
+    plainBody(app, (bytes) => bytes),
+  );
+}
+
+/** A body parser over bytes of which the `Content-Encoding` is undone. */
+function plainBody(app: FastifyInstance, parse: (bytes: Buffer) => unknown): FastifyBodyParser<Buffer> {
+  return (request, body, done) => {
+    const finish = (bytes: Buffer): void => {
+      try {
+        done(null, parse(bytes));
+      } catch (error) {
+        done(error as Error);
+      }
+    };
+    const encoding = request.headers['content-encoding'];
+    if (encoding === undefined) finish(body);
+    else decodeBody(body, encoding, bodyLimitOf(app)).then(finish, done);
+  };
+}
+
+/** Bytes of a body, as it arrives and decoded. */
+function bodyLimitOf(app: FastifyInstance): number {
+  return app.initialConfig.bodyLimit ?? bodyBytesMax;
+}
+
+function wordingOf(url: string | undefined, options: HttpServerOptions): ErrorWording {
+  const prefix = Object.keys(options.errorResponseOfPath ?? {}).find((one) => url?.startsWith(one));
+  return (prefix === undefined ? undefined : options.errorResponseOfPath?.[prefix]) ?? options.errorResponse;
+}
+
+/**
+ * Makes the routes of an app or of a plugin with a prefix, and what is asked under that prefix in vain (404, 405), answer errors in a
+ * protocol's own words. Several protocols share a port so.
+ */
+export function wordErrors(app: FastifyInstance, errorResponse: ErrorWording, logger?: RequestLogger): void {
   app.setErrorHandler((error: FastifyError, request, reply) => {
-    const known = frameworkError(error, options);
-    const response = options.errorResponse(known);
+    const known = frameworkError(error, bodyLimitOf(app));
+    const response = errorResponse(known);
     request.exchange.log.error = loggedError(known, response.body);
     if (response.status >= 500 && !(known instanceof NereidError)) {
-      options.logger?.error({ err: error, route: request.routeOptions.url }, 'a request failed unexpectedly');
+      logger?.error({ err: error, route: request.routeOptions.url }, 'a request failed unexpectedly');
     }
     void reply.code(response.status).headers(response.headers).send(response.body);
   });
@@ -157,7 +209,7 @@ function setErrorHandlers(app: FastifyInstance, options: HttpServerOptions): voi
           `${request.method} is not allowed on ${path}; use ${others.join(' or ')}`,
         )
       : routeNotFound(app, request.method, path);
-    const response = options.errorResponse(error);
+    const response = errorResponse(error);
     request.exchange.log.error = loggedError(error, response.body);
     if (others.length) response.headers.allow = others.join(', ');
     void reply.code(response.status).headers(response.headers).send(response.body);
@@ -179,12 +231,12 @@ const codeOfStatus: Readonly<Record<number, ProtocolErrorCode>> = {
 };
 
 /** fastify's own refusals in our terms; everything else as it is. */
-function frameworkError(error: FastifyError, options: HttpServerOptions): Error {
+function frameworkError(error: FastifyError, bodyLimit: number): Error {
   if (error instanceof NereidError || !error.code?.startsWith('FST_')) return error;
   const status = error.statusCode ?? 500;
   if (status >= 500) return error;
   const code = codeOfStatus[status] ?? 'REQUEST_MALFORMED';
-  if (code === 'BODY_TOO_LARGE') return bodyTooLarge(bodyLimitOf(options));
+  if (code === 'BODY_TOO_LARGE') return bodyTooLarge(bodyLimit);
   if (code === 'CONTENT_TYPE_UNSUPPORTED') {
     return new ProtocolError(code, "the body must be JSON: send the header 'Content-Type: application/json'");
   }

@@ -39,9 +39,19 @@ export interface OpenAiServerOptions {
  * @throws ProtocolError PARAMETER_INVALID for two models of one name
  */
 export function createOpenAiServer(options: OpenAiServerOptions): FastifyInstance {
-  const models = new ServedModels(options.models);
   const { metrics, clock = systemClock, limits = {} } = options;
   const app = createHttpServer({ limits, metrics, logger: options.logger, clock, errorResponse });
+  addOpenAi(app, options);
+  return app;
+}
+
+/**
+ * Adds the front end to an app of {@link createHttpServer} that words errors as OpenAI does; other protocols may share it.
+ * @throws ProtocolError PARAMETER_INVALID for two models of one name
+ */
+export function addOpenAi(app: FastifyInstance, options: OpenAiServerOptions): void {
+  const models = new ServedModels(options.models);
+  const { metrics, clock = systemClock, limits = {} } = options;
   const context: OpenAiContext = {
     models,
     metrics,
@@ -59,7 +69,6 @@ export function createOpenAiServer(options: OpenAiServerOptions): FastifyInstanc
     }
     addApi(api, context);
   });
-  return app;
 }
 
 function addApi(api: FastifyInstance, context: OpenAiContext): void {
