@@ -118,6 +118,18 @@ export function createHttpServer(options: HttpServerOptions): FastifyInstance {
   app.server.maxConnections = options.limits?.socketsMax ?? limits.socketsMax;
   parseJsonBodies(app);
   app.decorateRequest('exchange');
+  followRequests(app, connections, clock, options);
+  wordErrors(app, options.errorResponse, options.logger);
+  return app;
+}
+
+/** Times and names each request; when its response is over, counts and logs it. */
+function followRequests(
+  app: FastifyInstance,
+  connections: Connections,
+  clock: Clock,
+  { metrics, logger }: HttpServerOptions,
+): void {
   app.addHook('onRequest', (request, reply, done) => {
     request.exchange = { arrivedNs: clock.nowNs(), log: {} };
     // On the raw response: streams are written past fastify.
@@ -126,8 +138,7 @@ export function createHttpServer(options: HttpServerOptions): FastifyInstance {
     reply.raw.once('close', () => {
       const status = reply.raw.writableFinished || reply.raw.headersSent ? reply.raw.statusCode : 499;
       const route = request.routeOptions.url ?? 'unknown';
-      options.metrics?.countHttpRequest(route, request.method, status);
-      const { logger } = options;
+      metrics?.countHttpRequest(route, request.method, status);
       if (!logger) return;
       const durationNs = clock.nowNs() - request.exchange.arrivedNs;
       // Protocols listen for the same event, and add what they know of the request.
@@ -135,8 +146,6 @@ export function createHttpServer(options: HttpServerOptions): FastifyInstance {
     });
     done();
   });
-  wordErrors(app, options.errorResponse, options.logger);
-  return app;
 }
 
 /** Makes the routes of an app or plugin take JSON bodies and nothing else. */
