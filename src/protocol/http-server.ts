@@ -13,6 +13,7 @@ import { httpStatusOf, ProtocolError, type ProtocolErrorCode } from './errors.ts
 import { parseJsonBody } from './json-body.ts';
 import * as limits from './limits.ts';
 import type { ServerMetrics } from './metrics.ts';
+import { type TlsMaterial, tlsVersionMin } from './tls.ts';
 
 /** The part of pino's interface in use. */
 export interface RequestLogger {
@@ -47,6 +48,8 @@ export interface HttpServerOptions {
   metrics?: ServerMetrics;
   logger?: RequestLogger;
   clock?: Clock;
+  /** Absent: plain HTTP. */
+  tls?: TlsMaterial;
   /** How errors are worded where no protocol of the path has its own way (see {@link wordErrors}). */
   errorResponse(error: unknown): HttpErrorResponse;
   /** How errors are worded that reach no route (malformed paths), by the path's prefix, as `/v2`. Default: `errorResponse`. */
@@ -81,6 +84,12 @@ export function createHttpServer(options: HttpServerOptions): FastifyInstance {
     options.limits?.headersTimeoutMs ?? limits.headersTimeoutMs,
     bodyTimeoutMs,
   );
+  const server = {
+    maxHeaderSize: options.limits?.headerBytesMax ?? limits.headerBytesMax,
+    headersTimeout: headersTimeoutMs,
+    // Node looks for late ones only so often; its default would make a short timeout half a minute.
+    connectionsCheckingInterval: Math.min(headersTimeoutMs, bodyTimeoutMs, checkingIntervalMsMax),
+  };
   const app = Fastify({
     logger: false,
     bodyLimit: options.limits?.bodyBytesMax ?? bodyBytesMax,
@@ -89,12 +98,11 @@ export function createHttpServer(options: HttpServerOptions): FastifyInstance {
     return503OnClosing: false,
     requestTimeout: bodyTimeoutMs,
     routerOptions: { maxParamLength: 1024 },
-    http: {
-      maxHeaderSize: options.limits?.headerBytesMax ?? limits.headerBytesMax,
-      headersTimeout: headersTimeoutMs,
-      // Node looks for late ones only so often; its default would make a short timeout half a minute.
-      connectionsCheckingInterval: Math.min(headersTimeoutMs, bodyTimeoutMs, checkingIntervalMsMax),
-    },
+    ...(options.tls
+      ? {
+          https: { ...server, ...options.tls, minVersion: tlsVersionMin, handshakeTimeout: headersTimeoutMs },
+        }
+      : { http: server }),
     clientErrorHandler: (error, socket) => answerClientError(error, socket as Socket, connections, options),
     frameworkErrors: (error, request, reply) => {
       const { status, headers, body } = wordingOf(request.raw.url, options)(frameworkError(error));

@@ -1,9 +1,9 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Clock } from '../../base/clock.ts';
+import type { GenerationInput } from '../../generation/generation.ts';
+import { type Answer, GenerationGroup } from '../../generation/generation-group.ts';
 import { ProtocolError } from '../errors.ts';
 import { EventStream } from '../event-stream.ts';
-import type { GenerationInput } from '../generation.ts';
-import { type Answer, GenerationGroup } from '../generation-group.ts';
 import type { ServerMetrics } from '../metrics.ts';
 import type { ServedModels } from '../served-model.ts';
 import { type AnswerSettings, chatCompletion, textCompletion, WholeAnswer } from './responses.ts';

@@ -1,6 +1,6 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { GenerationInput } from '../../generation/generation.ts';
 import { ProtocolError } from '../errors.ts';
-import type { GenerationInput } from '../generation.ts';
 import { choicesPerRequestMax, promptsPerRequestMax } from '../limits.ts';
 import type { ServedModel } from '../served-model.ts';
 import { type AnswerPlan, answer, type OpenAiContext } from './answering.ts';

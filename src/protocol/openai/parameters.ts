@@ -1,6 +1,6 @@
+import type { GenerationInput } from '../../generation/generation.ts';
 import type { SamplingParameters } from '../../runtime/requests/request.ts';
 import { ProtocolError } from '../errors.ts';
-import type { GenerationInput } from '../generation.ts';
 import type { ServedModel } from '../served-model.ts';
 import { unsupported } from './refused-fields.ts';
 import type { GenerationFields } from './requests.ts';

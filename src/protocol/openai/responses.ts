@@ -1,8 +1,8 @@
 import type { NereidError } from '../../base/errors.ts';
+import type { GenerationDelta, GenerationUsage } from '../../generation/generation.ts';
+import type { Answer } from '../../generation/generation-group.ts';
 import type { RequestStart, TokenLogprobs } from '../../runtime/requests/events.ts';
 import { ProtocolError } from '../errors.ts';
-import type { GenerationDelta, GenerationUsage } from '../generation.ts';
-import type { Answer } from '../generation-group.ts';
 import { gatheredLogprobsMax } from '../limits.ts';
 import type { ServedModel } from '../served-model.ts';
 import { type CompletionLogprobs, CompletionLogprobsBuilder, chatLogprobs } from './logprobs.ts';

@@ -1,9 +1,9 @@
 import type { ServerResponse } from 'node:http';
 import type { NereidError } from '../../base/errors.ts';
+import type { GenerationDelta, GenerationUsage } from '../../generation/generation.ts';
+import type { Answer } from '../../generation/generation-group.ts';
 import type { RequestStart } from '../../runtime/requests/events.ts';
 import type { EventStream } from '../event-stream.ts';
-import type { GenerationDelta, GenerationUsage } from '../generation.ts';
-import type { Answer } from '../generation-group.ts';
 import { errorResponse } from './errors.ts';
 import { CompletionLogprobsBuilder, chatLogprobs } from './logprobs.ts';
 import { type AnswerSettings, usageOf } from './responses.ts';
