@@ -1,7 +1,32 @@
 /** The limits that network protocols add to those of `base/limits.ts`. Options of a server may lower or raise most of them. */
 
-/** Open client sockets of one HTTP server; one more is closed at once by Node. */
+/**
+ * Open client sockets of one HTTP server, and of one address. One more makes the one leave that has waited longest without a whole
+ * request.
+ */
 export const socketsMax = 20_000;
+export const socketsPerAddressMax = 10_000;
+
+/** Requests on one connection whose answers are not sent (HTTP/1.1 pipelining); one more is refused. */
+export const pipelinedRequestsMax = 64;
+
+/** How long a client that was hung up on may take to notice, before its socket is destroyed. */
+export const lingerMs = 1_000;
+
+/**
+ * Bytes of answers that clients have not read, over all of a process's connections and protocols: beyond it those are cut off that have
+ * stood still the longest. One that reads nothing for {@link answerStallTimeoutMs} is cut off in any case.
+ */
+export const unreadAnswerBytesMax = 128 * 1024 * 1024;
+export const answerStallTimeoutMs = 30_000;
+
+/** One answer that is not streamed. Larger ones than {@link answerPieceBytes} are handed to the socket in such pieces. */
+export const answerBytesMax = 64 * 1024 * 1024;
+export const answerPieceBytes = 64 * 1024;
+
+/** Bytes of request bodies that are arriving, over all connections; how long one may bring nothing. */
+export const uploadBytesMax = 128 * 1024 * 1024;
+export const uploadStallTimeoutMs = 30_000;
 
 /** Bytes of an HTTP request's line and headers together (more: 431). */
 export const headerBytesMax = 32 * 1024;
