@@ -46,13 +46,16 @@ export const promptsPerRequestMax = 512;
 export const choicesPerRequestMax = 1024;
 
 /**
- * Log-probabilities (chosen and top ones, of prompts too) gathered for one answer that is not streamed: about 200 bytes each while it
- * is put into JSON.
+ * Log-probabilities (chosen and top ones, of prompts too) gathered for one answer that is not streamed: about 400 bytes and 1 µs each
+ * while it is put into JSON, in one go.
  */
-export const gatheredLogprobsMax = 1_048_576;
+export const gatheredLogprobsMax = 131_072;
 
-/** Messages and tools of one chat. */
-export const chatMessagesMax = 16_384;
+/** What a gathered token, its text and each of its log-probabilities keep of memory until the answer is sent. */
+export const gatheredBytes = { token: 24, logprob: 48 } as const;
+
+/** Messages (OpenAI's own limit) and tools of one chat. */
+export const chatMessagesMax = 2_048;
 export const chatToolsMax = 512;
 
 /** Nesting of arrays and objects in a JSON body: templates and serializers recurse over what a client sends. */
@@ -60,6 +63,12 @@ export const jsonDepthMax = 100;
 
 /** Values in a JSON body, token ids left out: several times what the longest chats and largest tool lists have. */
 export const jsonNodesMax = 262_144;
+
+/** Fields of all objects in a JSON body together: several times what the largest tool lists have. */
+export const jsonFieldsMax = 32_768;
+
+/** Values in a JSON body, token ids and tensor elements included: parsing a million takes about 50 ms. */
+export const jsonValuesMax = 1_048_576;
 
 /** Characters of short texts (`reasoning_effort`). */
 export const shortTextLengthMax = 1024;

@@ -13,7 +13,7 @@ export interface UploadsOptions {
 /** Bodies up to this many bytes never wait for others. */
 export const smallBodyBytesMax = 1024 * 1024;
 /** While a large body waits for its turn, who sends less than this many bytes a second loses its own. */
-const bytesPerSecondMin = 64 * 1024;
+const bytesPerSecondMin = 256 * 1024;
 /** How often that is looked at. */
 const paceIntervalMs = 1_000;
 
@@ -70,6 +70,7 @@ export class Uploads {
       this.#turns.add(upload);
       this.#largeBytes += upload.bytesMax;
       upload.turnStartMs = performance.now();
+      upload.turnStartBytes = upload.heldBytes;
       if (!upload.waits) continue;
       upload.waits = false;
       upload.request.resume();
@@ -90,7 +91,8 @@ export class Uploads {
     const nowMs = performance.now();
     for (const upload of this.#turns) {
       const seconds = (nowMs - upload.turnStartMs) / 1000;
-      if (seconds >= 1 && upload.heldBytes < bytesPerSecondMin * seconds) upload.cut();
+      const bytes = upload.heldBytes - upload.turnStartBytes;
+      if (seconds >= 1 && bytes < bytesPerSecondMin * seconds) upload.cut();
     }
   }
 }
@@ -104,6 +106,7 @@ class Upload implements ByteHolder {
   isLarge = false;
   waits = false;
   turnStartMs = 0;
+  turnStartBytes = 0;
 
   constructor(request: IncomingMessage) {
     this.request = request;

@@ -11,7 +11,7 @@ try {
   await attack(target, { clients: Number(clients), honestMs: 1_000 });
   console.log(`${name}: held, peak ${attacks.peakMegabytes(target)} MB`);
 } catch (error) {
-  console.log(`${name}: ${(error as Error).message} ${String((error as Error).cause ?? "")}`);
+  console.log(`${name}: ${(error as Error).message} ${String((error as Error).cause ?? '')}`);
   try {
     console.log(`peak ${attacks.peakMegabytes(target)} MB`);
   } catch {}
