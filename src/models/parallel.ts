@@ -50,10 +50,12 @@ export function kvLayerOf(p: Hyperparameters, layer: number): number {
   return layer - (p.part?.layers[0] ?? 0);
 }
 
+/** Whether tokens are looked up here. */
 export function isFirstStage({ part }: Hyperparameters): boolean {
   return part === undefined || part.stage === 0;
 }
 
+/** Whether logits are made here. */
 export function isLastStage({ part }: Hyperparameters): boolean {
   return part === undefined || part.stage === part.stages - 1;
 }

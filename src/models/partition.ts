@@ -35,6 +35,7 @@ export interface RankPart {
 const vocabularyMultiple = 32;
 export const feedForwardMultipleDefault = 64;
 
+/** Indexes in a range. */
 export function rangeLength([from, to]: Range): number {
   return to - from;
 }
