@@ -8,7 +8,7 @@ import { integerOption, listOption, numberOption } from './values.ts';
 const examples = `
 Examples:
   nereid load --concurrency 16 --requests 200                   the server on port 8000, 16 requests at a time
-  nereid load --request-rate 10 --requests 600 --html run.html  Poisson arrivals, ten a second
+  nereid load --request-rate 10 --requests 600 -o run.json  Poisson arrivals, ten a second
   nereid load --target openai --output-tokens 32 --ignore-eos --workers 2
   nereid load --dataset prompts.json --dataset-format instruction --goodput ttft:200 tpot:50
   nereid load --turns 4 --shared-prefixes 8 --shared-prefix-tokens 512

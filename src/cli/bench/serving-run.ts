@@ -88,7 +88,6 @@ export async function runServing(flags: ServingFlags): Promise<void> {
       latencies: flags.percentileMetrics,
       showsProgress: flags.progress,
       output: flags.output ?? (flags.saveResult ? resultPath(flags, model) : undefined),
-      html: flags.html,
       keepsText,
     },
   );

@@ -60,7 +60,6 @@ export async function runLoadCommand(flags: LoadFlags): Promise<void> {
     latencies: ['ttft', 'tpot', 'itl', 'e2el', 'normalized'],
     showsProgress: flags.progress,
     output: flags.output,
-    html: flags.html,
     keepsText: false,
   });
 }

@@ -20,8 +20,6 @@ export interface MeasureOptions extends MetricsOptions {
   showsProgress: boolean;
   /** File for the JSON; '-' is stdout, instead of the table. */
   output?: string;
-  /** File for the HTML report. */
-  html?: string;
   /** Leave answers' texts in the JSON. */
   keepsText: boolean;
 }

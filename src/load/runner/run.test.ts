@@ -75,7 +75,6 @@ function plan(url: string, { target, workload, ...rest }: Changes = {}): LoadPla
       sampling: { ignoreEos: false },
       extraBody: {},
       timeoutMs: 0,
-      channels: 1,
       ...target,
     },
     workload: {

@@ -64,8 +64,4 @@ export interface TargetSpec {
   extraBody: Readonly<Record<string, unknown>>;
   /** A request without an end after so long has failed. 0: never. */
   timeoutMs: number;
-  /** Connections to spread streams over. gRPC only; HTTP/1.1 opens one a stream. */
-  channels: number;
-  /** Whether the client turns ids into text by itself (Briton's Python clients do). */
-  detokenizerFolder?: string;
 }
