@@ -8,9 +8,15 @@ import { messageOf, NereidError } from '../../base/errors.ts';
 import type { DeviceModelSource } from '../../device/device.ts';
 import { EngineCore } from '../loop/engine-core.ts';
 import { EngineServer } from '../transport/engine-server.ts';
-import type { EngineProcessConfiguration, EngineProcessMessage } from './engine-process-messages.ts';
+import type {
+  EngineProcessConfiguration,
+  EngineProcessMessage,
+  SupervisorMessage,
+} from './engine-process-messages.ts';
 import { loadModel } from './load-model.ts';
 import { dieWithParent } from './parent-death.ts';
+
+let isBusy = false;
 
 async function loadSource(configuration: EngineProcessConfiguration): Promise<DeviceModelSource> {
   if (configuration.engineFolder !== undefined) {
@@ -27,7 +33,10 @@ async function start(configuration: EngineProcessConfiguration): Promise<void> {
   const server = new EngineServer(
     (emit) => new EngineCore(model, options, emit),
     fail,
-    (busy) => send({ kind: 'heartbeat', busy }),
+    (busy) => {
+      isBusy = busy;
+      send({ kind: 'heartbeat', busy });
+    },
   );
   await server.listen(configuration.socketPath);
   send({ kind: 'ready' });
@@ -51,7 +60,10 @@ process.on('SIGTERM', () => {});
 process.on('disconnect', () => process.exit(0));
 process.on('uncaughtException', fail);
 process.on('unhandledRejection', fail);
-process.once('message', (configuration) => {
-  dieWithParent();
-  start(configuration as EngineProcessConfiguration).catch(fail);
+process.on('message', (message: SupervisorMessage) => {
+  if (message.kind === 'ping') send({ kind: 'heartbeat', busy: isBusy });
+  else if (message.kind === 'configure') {
+    dieWithParent();
+    start(message.configuration).catch(fail);
+  }
 });
