@@ -9,9 +9,9 @@ import { addOperations } from '../operations.ts';
 import { idSource } from '../request-id.ts';
 import type { RequestLogger } from '../request-log.ts';
 import { type ServedModel, ServedModels } from '../served-model.ts';
-import type { OpenAiContext } from './answering.ts';
 import { handleChat } from './chat.ts';
 import { handleCompletion } from './completions.ts';
+import type { OpenAiContext } from './context.ts';
 import { errorResponse } from './errors.ts';
 import { handleDetokenize, handleTokenize } from './tokenize.ts';
 
@@ -26,6 +26,8 @@ export interface OpenAiServerOptions {
   limits?: HttpLimits;
   /** Absent or empty: no key is asked for. Health, metrics and version never ask. */
   apiKeys?: readonly string[];
+  /** Takes `chat_template` from requests: a program, bounded, that only makes prompts. Default false. */
+  trustRequestChatTemplate?: boolean;
   /** For GET /version. */
   version: string;
   /** A further reason not to be ready (draining), for /health/ready. */
@@ -57,6 +59,7 @@ export function addOpenAi(app: FastifyInstance, options: OpenAiServerOptions): v
     metrics,
     clock,
     nextId: idSource(),
+    trustRequestChatTemplate: options.trustRequestChatTemplate ?? false,
     requestTimeoutMs: limits.requestTimeoutMs ?? requestTimeoutMs,
     streamBufferBytesMax: limits.streamBufferBytesMax ?? streamBufferBytesMax,
   };
@@ -75,7 +78,7 @@ function addApi(api: FastifyInstance, context: OpenAiContext): void {
   const { models } = context;
   api.post('/v1/chat/completions', (request, reply) => handleChat(context, request, reply));
   api.post('/v1/completions', (request, reply) => handleCompletion(context, request, reply));
-  api.post('/tokenize', (request) => handleTokenize(models, request.body));
+  api.post('/tokenize', (request) => handleTokenize(context, request.body));
   api.post('/detokenize', async (request) => handleDetokenize(models, request.body));
   api.get('/v1/models', async () => ({
     object: 'list',
