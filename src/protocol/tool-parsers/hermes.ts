@@ -16,8 +16,8 @@ class HermesParser implements PartParser {
   push(text: string): AnswerPart[] {
     this.#pending += text;
     const parts: AnswerPart[] = [];
-    for (let before = -1; this.#pending !== '' && this.#pending.length !== before; ) {
-      before = this.#pending.length;
+    for (let before = ''; this.#pending !== '' && before !== this.#state + this.#pending.length; ) {
+      before = this.#state + this.#pending.length;
       if (this.#state === 'call') this.#takeCall(parts);
       else this.#seek(parts);
     }

@@ -23,8 +23,8 @@ class Llama3JsonParser implements PartParser {
   push(text: string): AnswerPart[] {
     this.#pending += text;
     const parts: AnswerPart[] = [];
-    for (let before = -1; this.#pending !== '' && this.#pending.length !== before; ) {
-      before = this.#pending.length;
+    for (let before = ''; this.#pending !== '' && before !== this.#state + this.#pending.length; ) {
+      before = this.#state + this.#pending.length;
       if (this.#state === 'call') this.#takeCall(parts);
       else if (this.#state === 'text') this.#takeText(parts);
       else this.#seek();

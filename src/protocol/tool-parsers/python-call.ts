@@ -134,9 +134,10 @@ class LiteralReader {
   }
 
   #number(): string | undefined {
+    // All digits to the end of what has arrived: more may follow.
+    if (/^[+-]?[\d_.]*(?:[eE][+-]?\d*)?$/.test(this.#text.slice(this.place))) throw new Unfinished();
     const digits = this.#match(/[+-]?(?:\d[\d_]*)?\.?\d+(?:[eE][+-]?\d+)?|[+-]?\d+\./y);
     if (digits === undefined) return undefined;
-    if (this.place === this.#text.length) throw new Unfinished();
     const value = Number(digits.replaceAll('_', ''));
     return Number.isFinite(value) ? JSON.stringify(value) : 'null';
   }
