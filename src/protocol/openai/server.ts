@@ -6,6 +6,7 @@ import { createHttpServer, type HttpLimits } from '../http-server.ts';
 import { requestTimeoutMs } from '../limits.ts';
 import type { ServerMetrics } from '../metrics.ts';
 import { addOperations } from '../operations.ts';
+import { RequestGate } from '../request-gate.ts';
 import { idSource } from '../request-id.ts';
 import type { RequestLogger } from '../request-log.ts';
 import { type ServedModel, ServedModels } from '../served-model.ts';
@@ -32,6 +33,8 @@ export interface OpenAiServerOptions {
   version: string;
   /** A further reason not to be ready (draining), for /health/ready. */
   notReadyReason?: () => string | undefined;
+  /** Counts the API's requests and turns them away while the server drains. Default: one of its own. */
+  gate?: RequestGate;
   clock?: Clock;
 }
 
@@ -64,7 +67,10 @@ export function addOpenAi(app: FastifyInstance, options: OpenAiServerOptions): v
     streamBufferBytesMax: limits.streamBufferBytesMax ?? streamBufferBytesMax,
   };
   addOperations(app, { models, metrics, version: options.version, notReadyReason: options.notReadyReason });
+  const gate = options.gate ?? new RequestGate();
+  app.get('/load', () => ({ server_load: gate.active }));
   void app.register(async (api) => {
+    gate.guard(api);
     if (options.apiKeys && options.apiKeys.length > 0) {
       const keys = new ApiKeys(options.apiKeys);
       // Before the body is read: strangers cost nothing.
