@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { Socket } from 'node:net';
 import { streamBufferBytesMax } from '../base/limits.ts';
+import { connectionOf } from './connections.ts';
 
 /**
  * Frames gathered for one write at most. Only an engine that runs far ahead of this process gets here; its readers should still see
@@ -126,6 +127,7 @@ export class EventStream {
     }
     const unread = socket ? socket.writableLength : this.#response.writableLength;
     if (unread > this.#bufferBytesMax) this.#abort('reader-too-slow');
+    else if (unread > 0) connectionOf(this.#response.req.socket)?.account();
   }
 
   readonly #onClose = (): void => {
