@@ -4,6 +4,7 @@ import pino from 'pino';
 import { AggregatorRegistry } from 'prom-client';
 import { messageOf } from '../../base/errors.ts';
 import { RemoteEngine } from '../../runtime/transport/remote-client.ts';
+import { threadTracer } from '../../trace/process-tracer.ts';
 import { createFrontEnd, openModelText } from './front-end.ts';
 import type { DrainMessage, FrontEndConfiguration, FrontEndMessage } from './front-end-messages.ts';
 
@@ -14,6 +15,7 @@ function send(message: FrontEndMessage): void {
 }
 
 async function start(configuration: FrontEndConfiguration): Promise<void> {
+  threadTracer.start('front-end', false);
   const logger = pino(
     { level: configuration.logLevel, base: { frontEnd: process.pid } },
     pino.destination({ dest: 2, sync: false }),
