@@ -11,6 +11,10 @@ const kinds = {
   SHUTTING_DOWN: 'unavailable',
   ENGINE_FAILED: 'internal',
   LOGITS_INVALID: 'internal',
+  RANK_LOST: 'unavailable',
+  RANK_REFUSED: 'invalid',
+  RANKS_INCOMPLETE: 'unavailable',
+  RANK_MESSAGE_INVALID: 'internal',
 } as const satisfies Record<string, ErrorKind>;
 
 export type RuntimeErrorCode = keyof typeof kinds;

@@ -5,7 +5,7 @@ import { entryPoint } from '../../base/entry.ts';
 import { RestartBudget } from '../../runtime/process/restart-budget.ts';
 import { CliError } from '../errors.ts';
 import type { RunningModel } from './engines.ts';
-import type { DrainMessage, FrontEndConfiguration, FrontEndMessage } from './front-end-messages.ts';
+import type { ControlMessage, FrontEndConfiguration, FrontEndMessage } from './front-end-messages.ts';
 import type { ServeOptions } from './options.ts';
 
 /**
@@ -17,20 +17,13 @@ export class FrontEndCluster {
   readonly #configuration: FrontEndConfiguration;
   readonly #logger: Logger;
   readonly #aggregator = new AggregatorRegistry();
-  readonly #drainTimeoutMs: number;
   readonly #budget = new RestartBudget();
   #closing = false;
 
-  private constructor(
-    configuration: FrontEndConfiguration,
-    port: number,
-    logger: Logger,
-    drainTimeoutMs: number,
-  ) {
+  private constructor(configuration: FrontEndConfiguration, port: number, logger: Logger) {
     this.#configuration = configuration;
     this.port = port;
     this.#logger = logger;
-    this.#drainTimeoutMs = drainTimeoutMs;
     this.#budget.started();
     cluster.on('exit', (worker, code, signal) => this.#exited(worker, signal ?? String(code)));
   }
@@ -52,29 +45,47 @@ export class FrontEndCluster {
       httpPort: options.httpPort,
       apiKeys: options.apiKeys,
       requestTimeoutSeconds: options.requestTimeoutSeconds,
+      answers: options.answers,
       logLevel: options.logLevel,
     };
     // Where a free port was asked for (0), the cluster gives all of them the same one.
     const [port = 0] = await Promise.all(
       Array.from({ length: options.frontEnds }, () => spawn(configuration)),
     );
-    return new FrontEndCluster(configuration, port, logger, options.drainSeconds * 1000);
+    return new FrontEndCluster(configuration, port, logger);
   }
 
   async metricsText(): Promise<{ text: string; contentType: string }> {
     return { text: await this.#aggregator.clusterMetrics(), contentType: this.#aggregator.contentType };
   }
 
+  /** All of them refuse new requests, and all listen on until the last one's answers are out. */
+  async drain(timeoutMs: number): Promise<void> {
+    this.#closing = true;
+    await this.#tellAll({ kind: 'drain', timeoutMs }, (worker, done) => {
+      worker.on('message', (message: FrontEndMessage) => {
+        if (message.kind === 'drained') done();
+      });
+    });
+  }
+
   async close(): Promise<void> {
     this.#closing = true;
+    await this.#tellAll({ kind: 'close' }, () => {});
+  }
+
+  /** Resolves when each front end has done as told, or ended. */
+  async #tellAll(message: ControlMessage, listen: (worker: Worker, done: () => void) => void): Promise<void> {
     const workers = Object.values(cluster.workers ?? {}).filter((worker) => worker !== undefined);
-    const drain: DrainMessage = { kind: 'drain', timeoutMs: this.#drainTimeoutMs };
     await Promise.all(
-      workers.map((worker) => {
-        const gone = new Promise<void>((resolve) => worker.once('exit', () => resolve()));
-        if (worker.isConnected()) worker.send(drain);
-        return gone;
-      }),
+      workers.map(
+        (worker) =>
+          new Promise<void>((resolve) => {
+            worker.once('exit', () => resolve());
+            listen(worker, resolve);
+            if (worker.isConnected()) worker.send(message);
+          }),
+      ),
     );
   }
 

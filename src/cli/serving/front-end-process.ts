@@ -6,7 +6,7 @@ import { messageOf } from '../../base/errors.ts';
 import { RemoteEngine } from '../../runtime/transport/remote-client.ts';
 import { threadTracer } from '../../trace/process-tracer.ts';
 import { createFrontEnd, openModelText } from './front-end.ts';
-import type { DrainMessage, FrontEndConfiguration, FrontEndMessage } from './front-end-messages.ts';
+import type { ControlMessage, FrontEndConfiguration, FrontEndMessage } from './front-end-messages.ts';
 
 let draining = false;
 
@@ -24,7 +24,7 @@ async function start(configuration: FrontEndConfiguration): Promise<void> {
     configuration.models.map(async ({ socketPaths, tokenizerFolder, ...model }) => ({
       ...model,
       clients: socketPaths.map((path) => new RemoteEngine(path)),
-      text: await openModelText(tokenizerFolder),
+      text: await openModelText(tokenizerFolder, configuration.answers),
     })),
   );
   const clients = models.flatMap((model) => model.clients);
@@ -35,19 +35,20 @@ async function start(configuration: FrontEndConfiguration): Promise<void> {
     logger,
     apiKeys: configuration.apiKeys,
     requestTimeoutSeconds: configuration.requestTimeoutSeconds,
+    answers: configuration.answers,
     notReadyReason,
   });
   // Its constructor makes this process answer the primary's requests for metrics.
   new AggregatorRegistry();
   AggregatorRegistry.setRegistries(frontEnd.metrics.registry);
-  process.on('message', (message: DrainMessage) => {
-    if (message.kind !== 'drain' || draining) return;
-    draining = true;
-    const { timeoutMs } = message;
-    void Promise.all([
-      frontEnd.close(),
-      ...clients.map((client) => client.close({ drainTimeoutMs: timeoutMs })),
-    ]).then(() => process.exit(0));
+  process.on('message', (message: ControlMessage) => {
+    if (message.kind === 'drain' && !draining) {
+      draining = true;
+      void frontEnd.drain(message.timeoutMs).then(() => send({ kind: 'drained' }));
+    } else if (message.kind === 'close') {
+      const closing = [frontEnd.close(), ...clients.map((client) => client.close())];
+      void Promise.all(closing).then(() => process.exit(0));
+    }
   });
   await frontEnd.http.listen({ host: configuration.host, port: configuration.httpPort });
   send({ kind: 'listening', port: (frontEnd.http.server.address() as AddressInfo).port });

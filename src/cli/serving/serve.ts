@@ -15,6 +15,8 @@ import { selfTest } from './self-test.ts';
 interface HttpSide {
   port: number;
   metricsText: () => Promise<{ text: string; contentType: string }>;
+  /** Refuses new requests, still listening, and waits for the running ones. */
+  drain(timeoutMs: number): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -34,10 +36,11 @@ export async function serve(options: ServeOptions): Promise<void> {
   const prepared = await prepareModels(options, reporter, stop.starting);
   const starting = startModels(prepared, options, logger);
   // The engines load on other cores meanwhile; a failure of theirs is reported first.
-  const loading = loadTexts(prepared);
+  const loading = loadTexts(prepared, options);
   loading.catch(() => {});
   const models = await starting;
   const closers: (() => Promise<void>)[] = [];
+  let drainTimeoutMs = 0;
   try {
     const isDraining = (): string | undefined => (stop.requested ? 'the server is shutting down' : undefined);
     const http = await listenHttp(options, models, await loading, logger, isDraining);
@@ -49,12 +52,15 @@ export async function serve(options: ServeOptions): Promise<void> {
     }
     await stop.wait();
     logger.info({ drainSeconds: options.drainSeconds }, 'stopping: running requests may finish');
+    const drainStartMs = performance.now();
+    await http.drain(options.drainSeconds * 1000);
+    // What is left of it is for protocols on other ports.
+    drainTimeoutMs = Math.max(0, options.drainSeconds * 1000 - (performance.now() - drainStartMs));
   } finally {
-    // One front end closes when its answers are done, so the engines drain beside it. Several drain by themselves, over
-    // connections of their own: their engines must outlive them.
+    // Several front ends have connections of their own: their engines must outlive them.
     const closing = Promise.all(closers.map((close) => close()));
     if (options.frontEnds > 1) await closing;
-    await Promise.all([stopModels(models, options.drainSeconds * 1000), closing]);
+    await Promise.all([stopModels(models, drainTimeoutMs), closing]);
   }
 }
 
@@ -80,11 +86,11 @@ interface LoadedTexts {
 }
 
 /** The protocols' modules take longer to load than anything else here, so they are not imported at the top. */
-async function loadTexts(models: readonly PreparedModel[]): Promise<LoadedTexts> {
+async function loadTexts(models: readonly PreparedModel[], { answers }: ServeOptions): Promise<LoadedTexts> {
   const { createFrontEnd, openModelText } = await import('./front-end.ts');
   return {
     createFrontEnd,
-    texts: await Promise.all(models.map((model) => openModelText(model.tokenizerFolder))),
+    texts: await Promise.all(models.map((model) => openModelText(model.tokenizerFolder, answers))),
   };
 }
 
@@ -109,10 +115,16 @@ async function listenHttp(
     logger,
     apiKeys: options.apiKeys,
     requestTimeoutSeconds: options.requestTimeoutSeconds,
+    answers: options.answers,
     notReadyReason,
   });
   const port = await listen(frontEnd, options);
-  return { port, metricsText: () => frontEnd.metrics.exposition(), close: () => frontEnd.close() };
+  return {
+    port,
+    metricsText: () => frontEnd.metrics.exposition(),
+    drain: (timeoutMs) => frontEnd.drain(timeoutMs),
+    close: () => frontEnd.close(),
+  };
 }
 
 async function listen(frontEnd: FrontEnd, { host, httpPort }: ServeOptions): Promise<number> {
