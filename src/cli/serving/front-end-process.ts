@@ -3,6 +3,7 @@ import type { AddressInfo } from 'node:net';
 import pino from 'pino';
 import { messageOf } from '../../base/errors.ts';
 import { RemoteEngine } from '../../runtime/transport/remote-client.ts';
+import { threadTracer } from '../../trace/process-tracer.ts';
 import { createFrontEnd, openModelText } from './front-end.ts';
 import type { ControlMessage, FrontEndConfiguration, FrontEndMessage } from './front-end-messages.ts';
 
@@ -13,6 +14,7 @@ function send(message: FrontEndMessage): void {
 }
 
 async function start(configuration: FrontEndConfiguration): Promise<void> {
+  threadTracer.start('front-end', false);
   const logger = pino(
     { level: configuration.logLevel, base: { frontEnd: process.pid } },
     pino.destination({ dest: 2, sync: false }),

@@ -3,6 +3,7 @@ import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import pino, { type Logger } from 'pino';
 import { definite, messageOf } from '../../base/errors.ts';
+import { threadTracer } from '../../trace/process-tracer.ts';
 import { CliError, exitCodes } from '../errors.ts';
 import { createProgress } from '../progress.ts';
 import { type PreparedModel, prepareModels, type RunningModel, startModels, stopModels } from './engines.ts';
@@ -27,6 +28,7 @@ interface HttpSide {
  */
 export async function serve(options: ServeOptions): Promise<void> {
   checkCombination(options);
+  threadTracer.start('front-end', true);
   const logger = pino(
     { level: options.logLevel, base: undefined },
     pino.destination({ dest: 2, sync: false }),

@@ -6,6 +6,7 @@
 
 import { messageOf, NereidError } from '../../base/errors.ts';
 import type { DeviceModelSource } from '../../device/device.ts';
+import { threadTracer } from '../../trace/process-tracer.ts';
 import { EngineCore } from '../loop/engine-core.ts';
 import { EngineServer } from '../transport/engine-server.ts';
 import type {
@@ -28,6 +29,7 @@ async function loadSource(configuration: EngineProcessConfiguration): Promise<De
 }
 
 async function start(configuration: EngineProcessConfiguration): Promise<void> {
+  threadTracer.start('engine', false);
   const source = await loadSource(configuration);
   const { model, options } = await loadModel(configuration.name, source, configuration);
   const server = new EngineServer(
