@@ -1,3 +1,5 @@
+import { readFileSync } from 'node:fs';
+
 /** How often a process is asked whether it lives. */
 export const pingIntervalMs = 1_000;
 
@@ -21,5 +23,16 @@ export class Liveness {
       this.#heardMs = Math.max(this.#heardMs, nowMs - pingIntervalMs);
     this.#lookedMs = nowMs;
     return nowMs - this.#heardMs;
+  }
+}
+
+/** Whether a signal (SIGSTOP, SIGTSTP) stopped the process. False where the system does not say (Linux does). */
+export function isStopped(pid: number | undefined): boolean {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
+    // The state follows the program's name, which stands in parentheses and may hold any.
+    return stat.slice(stat.lastIndexOf(')') + 2).startsWith('T');
+  } catch {
+    return false;
   }
 }

@@ -151,19 +151,29 @@ describe('an engine process under its supervisor', () => {
     assert.equal(tokensOf(await generate(supervisor.client, request([1]))).length, 16);
   });
 
-  test('stopped while idle: it does not answer, so it is killed and restarted', {
-    skip: process.platform === 'win32',
-  }, async () => {
-    const told: SupervisorEvent[] = [];
-    const supervisor = await start({}, { onEvent: (event) => told.push(event) });
-    await generate(supervisor.client, request([1]));
-    process.kill(supervisor.pid as number, 'SIGSTOP');
-    const events = await generate(supervisor.client, request([1]));
-    assert.equal(events.at(-1)?.error?.code, 'ENGINE_UNAVAILABLE');
-    assert.match(told.find(({ event }) => event === 'stuck')?.detail ?? '', /no answer while idle/);
-    await supervisor.client.whenReady();
-    assert.equal(tokensOf(await generate(supervisor.client, request([1]))).length, 16);
-  });
+  for (const state of ['idle', 'in a step']) {
+    test(`stopped by a signal while ${state}: it does not answer, so it is killed and restarted`, {
+      skip: process.platform !== 'linux',
+    }, async () => {
+      const told: SupervisorEvent[] = [];
+      const options = { idleDeadlineMs: 2_000, onEvent: (event: SupervisorEvent) => told.push(event) };
+      const supervisor = await start({ 'step-ms': '5' }, options);
+      const running = generate(supervisor.client, request([1], { maxTokens: state === 'idle' ? 1 : 400 }));
+      if (state === 'idle') await running;
+      else await sleep(100);
+      process.kill(supervisor.pid as number, 'SIGSTOP');
+      for (const events of await Promise.all([generate(supervisor.client, request([1])), running])) {
+        if (events === (await running) && state === 'idle') continue;
+        assert.equal(events.at(-1)?.error?.code, 'ENGINE_UNAVAILABLE');
+      }
+      assert.match(
+        told.find(({ event }) => event === 'stuck')?.detail ?? '',
+        /no answer while idle or stopped/,
+      );
+      await supervisor.client.whenReady();
+      assert.equal(tokensOf(await generate(supervisor.client, request([1]))).length, 16);
+    });
+  }
 
   test('a step longer than an idle engine may be silent is let be', async () => {
     const supervisor = await start({ 'step-ms': '2500' }, { idleDeadlineMs: 1_000 });

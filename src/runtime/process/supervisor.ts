@@ -2,7 +2,7 @@ import { messageOf } from '../../base/errors.ts';
 import { RemoteEngine } from '../transport/remote-client.ts';
 import { EngineChild } from './engine-child.ts';
 import type { EngineProcessConfiguration } from './engine-process-messages.ts';
-import { pingIntervalMs } from './liveness.ts';
+import { isStopped, pingIntervalMs } from './liveness.ts';
 import { RestartBudget, restartsInARowMax } from './restart-budget.ts';
 import { SocketFolder } from './socket-folder.ts';
 
@@ -18,7 +18,7 @@ export interface SupervisorOptions {
   onEvent?: (event: SupervisorEvent) => void;
   /** A busy engine that reports no step for so long is killed and restarted. */
   stepDeadlineMs?: number;
-  /** An engine that has nothing to do and does not answer for so long is killed and restarted. */
+  /** An engine that has nothing to do, or was stopped by a signal, and does not answer for so long is killed and restarted. */
   idleDeadlineMs?: number;
   /** An engine that is not ready so long after its start is killed: loading hangs. */
   startTimeoutMs?: number;
@@ -131,11 +131,13 @@ export class EngineSupervisor {
     if (!child) return;
     const silentMs = Math.round(child.ping());
     const { stepDeadlineMs, idleDeadlineMs } = this.#options;
-    const deadlineMs = child.busy ? stepDeadlineMs : Math.min(idleDeadlineMs, stepDeadlineMs);
-    if (silentMs < deadlineMs) return;
-    const limit = child.busy
+    if (silentMs < Math.min(idleDeadlineMs, stepDeadlineMs)) return;
+    // A long step is not silence; but a stopped process makes no step.
+    const inStep = child.busy && !isStopped(child.pid);
+    if (inStep && silentMs < stepDeadlineMs) return;
+    const limit = inStep
       ? `no step (stepDeadlineMs ${stepDeadlineMs})`
-      : `no answer while idle (idleDeadlineMs ${idleDeadlineMs})`;
+      : `no answer while idle or stopped (idleDeadlineMs ${idleDeadlineMs})`;
     this.#tell('stuck', `${limit} for ${silentMs} ms; killing it`);
     child.kill();
   }
