@@ -1,5 +1,5 @@
 import type { EngineClient } from '../runtime/client.ts';
-import type { ModelConfig } from './config.ts';
+import type { ModelConfig } from './config/types.ts';
 import type { RepositoryError } from './errors.ts';
 import type { DataType, Tensor } from './tensor.ts';
 
