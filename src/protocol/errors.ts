@@ -5,6 +5,7 @@ const rows = {
   BODY_INVALID: ['invalid', 400],
   BODY_TOO_LARGE: ['invalid', 413],
   CONTENT_TYPE_UNSUPPORTED: ['unsupported', 415],
+  CONTENT_ENCODING_UNSUPPORTED: ['unsupported', 415],
   PARAMETER_INVALID: ['invalid', 400],
   PARAMETER_UNSUPPORTED: ['unsupported', 400],
   CONTEXT_LENGTH_EXCEEDED: ['invalid', 400],
@@ -20,6 +21,7 @@ const rows = {
   CLIENT_CLOSED: ['cancelled', 499],
   READER_TOO_SLOW: ['cancelled', 499],
   GENERATION_CONFIG_INVALID: ['invalid', 500],
+  TLS_INVALID: ['invalid', 500],
 } as const satisfies Record<string, readonly [ErrorKind, number]>;
 
 export type ProtocolErrorCode = keyof typeof rows;

@@ -24,6 +24,8 @@ export interface AnswerSettings {
   logprobs?: number;
   returnTokenIds: boolean;
   includeUsage: boolean;
+  /** vLLM's `continuous_usage_stats`: every event of a stream has the counts so far. */
+  continuousUsage: boolean;
   /** Text in front of each prompt's choices (`echo`). */
   echo?: readonly string[];
   /** Whether generated text leaves special tokens out; offsets in it depend on that. */
