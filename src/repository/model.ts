@@ -55,7 +55,7 @@ export interface InferenceListener {
    * makes one call. May be called before `infer` returns; never after `cancel()`.
    */
   respond(response: InferResponse | undefined, isFinal: boolean): void;
-  /** After the final response (also after `cancel()`), for traces. */
+  /** When it is over, just before the final response; also after `cancel()`. For traces. */
   ended?(times: InferenceTimes): void;
 }
 
