@@ -2,6 +2,7 @@ import { assert, definite, messageOf, NereidError } from '../../base/errors.ts';
 import { uniform } from '../../base/random.ts';
 import type { DeviceModel, StepOutput, StepResult } from '../../device/device.ts';
 import { DeviceError } from '../../device/errors.ts';
+import { type PhaseRecorder, phases } from '../../trace/phases.ts';
 import { RuntimeError } from '../errors.ts';
 import type { KvMatch, KvUsage } from '../kv/kv-cache.ts';
 import { SlotKvCache } from '../kv/slots.ts';
@@ -35,6 +36,7 @@ export class EngineCore {
   readonly #sampler: Sampler;
   readonly #assembler: BatchAssembler;
   readonly #events: EventSink;
+  readonly #trace: PhaseRecorder;
   readonly #requests = new Map<number, ActiveRequest>();
   readonly #waiting = new UrgencyQueue<Sequence>();
   readonly #running = new UrgencyQueue<Sequence>();
@@ -62,7 +64,12 @@ export class EngineCore {
   constructor(model: DeviceModel, options: EngineCoreOptions, emit: (events: SequenceEvent[]) => void) {
     this.#model = model;
     this.#options = resolveOptions(options);
-    this.#events = new EventSink(emit);
+    this.#trace = this.#options.phases;
+    this.#events = new EventSink((events) => {
+      this.#trace.begin(phases.emit);
+      emit(events);
+      this.#trace.end(phases.emit);
+    });
     this.#sampler = new Sampler(options.vocabularySize);
     this.#assembler = new BatchAssembler(options.batchTokensMax);
     this.#cache = new SlotKvCache({
@@ -118,6 +125,7 @@ export class EngineCore {
     this.#checkSize(definite(active.sequences[0], 'sequence'));
     this.#requests.set(request.id, active);
     this.#queuedRequests++;
+    this.#trace.begin(phases.queue, request.id);
     this.#enqueueReady(active);
   }
 
@@ -159,13 +167,17 @@ export class EngineCore {
     assert(!this.#inFlight, 'one step at a time');
     const startNs = this.#options.clock.nowNs();
     let step: AssembledStep | undefined;
+    this.#trace.step(this.#counters.steps + 1);
+    this.#trace.begin(phases.step);
     try {
       step = this.#plan();
       if (!step) {
         this.#events.flush();
+        this.#endStep();
         return;
       }
       this.#inFlight = step;
+      this.#trace.begin(phases.compute);
       const result = this.#model.run(step.batch);
       if (result instanceof Promise) return this.#await(step, result, startNs);
       this.#complete(step, result, startNs);
@@ -203,9 +215,17 @@ export class EngineCore {
     }
   }
 
+  #endStep(): void {
+    this.#trace.end(phases.step);
+    this.#trace.step(0);
+  }
+
   #plan(): AssembledStep | undefined {
+    this.#trace.begin(phases.admission);
     this.#applyCapacity();
+    this.#trace.end(phases.admission);
     if (this.#running.items.length === 0) return undefined;
+    this.#trace.begin(phases.schedule);
     const planned = planBatch(this.#running.items, this.#options.batchTokensMax);
     for (const { sequence, rows } of planned) {
       const positions = Math.max(
@@ -214,7 +234,9 @@ export class EngineCore {
       );
       assert(this.#cache.append(sequence.handle, positions), 'a planned sequence has room');
     }
-    return this.#assembler.assemble(planned);
+    const step = this.#assembler.assemble(planned);
+    this.#trace.end(phases.schedule);
+    return step;
   }
 
   #applyCapacity(): void {
@@ -249,6 +271,8 @@ export class EngineCore {
     sequence.state = 'running';
     if (!Number.isNaN(request.startNs)) return;
     request.startNs = this.#options.clock.nowNs();
+    this.#trace.end(phases.queue, request.request.id);
+    this.#trace.begin(phases.prefill, request.request.id);
     request.cachedTokens = cached;
     this.#queuedRequests--;
     this.#counters.promptTokens += sequence.promptLength;
@@ -273,14 +297,18 @@ export class EngineCore {
   }
 
   #complete(step: AssembledStep, result: StepResult, startNs: number): void {
+    this.#trace.end(phases.compute);
     this.#inFlight = undefined;
     this.#failedSteps = 0;
+    this.#trace.begin(phases.sample);
     for (const { sequence, rows } of step.planned) this.#commit(sequence, rows);
     for (const [row, use] of step.uses.entries()) this.#take(result.output, row, use);
+    this.#trace.end(phases.sample);
     this.#counters.steps++;
     this.#counters.computeNs += result.computeNs;
     this.#counters.stepNs += this.#options.clock.nowNs() - startNs;
     this.#events.flush();
+    this.#endStep();
   }
 
   /** The step wrote `rows` more positions of the sequence. */
@@ -364,6 +392,8 @@ export class EngineCore {
     const request = sequence.owner;
     if (request.isStarted) return;
     request.isStarted = true;
+    this.#trace.end(phases.prefill, request.request.id);
+    this.#trace.begin(phases.decode, request.request.id);
     this.#events.start(sequence, {
       seed: request.seed,
       cachedTokens: request.cachedTokens,
@@ -389,6 +419,7 @@ export class EngineCore {
     request.unfinished--;
     if (request.unfinished > 0) return;
     this.#requests.delete(request.request.id);
+    if (request.isStarted) this.#trace.end(phases.decode, request.request.id);
     if (Number.isNaN(request.startNs)) this.#queuedRequests--;
   }
 
@@ -408,6 +439,7 @@ export class EngineCore {
     if (isFatal) this.#fatal = thrown ?? error;
     for (const request of failed) this.#failRequest(request, error);
     this.#events.flush();
+    this.#endStep();
     if (!isFatal) return;
     if (!this.#options.onFatal) throw thrown;
     this.#options.onFatal(thrown);

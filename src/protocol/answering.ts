@@ -1,43 +1,53 @@
+import type { ServerResponse } from 'node:http';
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import type { Clock } from '../../base/clock.ts';
-import type { GenerationInput } from '../../generation/generation.ts';
-import { type Answer, GenerationGroup } from '../../generation/generation-group.ts';
-import { ProtocolError } from '../errors.ts';
-import { EventStream } from '../event-stream.ts';
-import type { ServerMetrics } from '../metrics.ts';
-import type { LoggedError } from '../request-log.ts';
-import type { ServedModels } from '../served-model.ts';
-import { type AnswerSettings, chatCompletion, textCompletion, WholeAnswer } from './responses.ts';
-import { StreamedAnswer } from './stream.ts';
+import type { Clock } from '../base/clock.ts';
+import type { GenerationInput } from '../generation/generation.ts';
+import { type Answer, GenerationGroup } from '../generation/generation-group.ts';
+import { ProtocolError } from './errors.ts';
+import { EventStream } from './event-stream.ts';
+import type { ServerMetrics } from './metrics.ts';
+import type { LoggedError } from './request-log.ts';
+import type { ServedModel } from './served-model.ts';
 
 /** What the handlers of one server share. */
-export interface OpenAiContext {
-  models: ServedModels;
+export interface AnswerContext {
   metrics: ServerMetrics | undefined;
   clock: Clock;
-  /** A new id's part after `chatcmpl-`; unique over servers. */
-  nextId(): string;
   requestTimeoutMs: number;
   streamBufferBytesMax: number;
 }
 
-/** A checked request, ready to run. */
+/** An answer that is sent as a whole. */
+export interface GatheredAnswer extends Answer {
+  /** Resolves with the response's body. */
+  readonly body: Promise<object>;
+  /** Finish reasons, for the log. */
+  readonly finishReasons: string;
+}
+
+/** Called once, with the finish reason, or `error` and which. */
+export type StreamOver = (outcome: string, error?: LoggedError) => void;
+
+/** A checked request, ready to run: what to generate, and how a protocol words it. */
 export interface AnswerPlan {
-  kind: 'chat' | 'completion';
-  stream: boolean;
+  model: ServedModel;
+  /** The answer's id. */
+  id: string;
   inputs: readonly GenerationInput[];
-  settings: AnswerSettings;
+  stream: boolean;
+  gathered(): GatheredAnswer;
+  streamed(stream: EventStream, response: ServerResponse, onOver: StreamOver): Answer;
 }
 
 /** Runs a plan and answers, as a whole or as a stream. The generations are cancelled when the client leaves or time is up. */
 export async function answer(
-  context: OpenAiContext,
+  context: AnswerContext,
   request: FastifyRequest,
   reply: FastifyReply,
   plan: AnswerPlan,
 ): Promise<unknown> {
-  request.exchange.log.model = plan.settings.model.name;
-  request.exchange.log.id = plan.settings.id;
+  request.exchange.log.model = plan.model.name;
+  request.exchange.log.id = plan.id;
   if (request.raw.socket.destroyed) throw new ProtocolError('CLIENT_CLOSED', 'the client left');
   return plan.stream
     ? answerStreaming(context, request, reply, plan)
@@ -45,26 +55,25 @@ export async function answer(
 }
 
 function submit(
-  context: OpenAiContext,
+  context: AnswerContext,
   request: FastifyRequest,
   plan: AnswerPlan,
   to: Answer,
 ): GenerationGroup {
-  const { model } = plan.settings;
-  return new GenerationGroup(model, plan.inputs, to, {
-    observer: context.metrics?.observer(model.name),
+  return new GenerationGroup(plan.model, plan.inputs, to, {
+    observer: context.metrics?.observer(plan.model.name),
     clock: context.clock,
     arrivedNs: request.exchange.arrivedNs,
   });
 }
 
 async function answerWhole(
-  context: OpenAiContext,
+  context: AnswerContext,
   request: FastifyRequest,
   reply: FastifyReply,
   plan: AnswerPlan,
 ): Promise<unknown> {
-  const whole = new WholeAnswer(plan.settings, plan.kind === 'chat' ? chatCompletion : textCompletion);
+  const whole = plan.gathered();
   const group = submit(context, request, plan, whole);
   const onClose = () => {
     group.cancel();
@@ -91,7 +100,7 @@ async function answerWhole(
 }
 
 function answerStreaming(
-  context: OpenAiContext,
+  context: AnswerContext,
   request: FastifyRequest,
   reply: FastifyReply,
   plan: AnswerPlan,
@@ -106,13 +115,14 @@ function answerStreaming(
       if (group) logOutcome(request, group, 'abort', abortErrors[reason]);
     },
   });
-  const streamed = new StreamedAnswer(plan.kind, plan.settings, stream, raw, (outcome, error) => {
+  const streamed = plan.streamed(stream, raw, (outcome, error) => {
     clearTimeout(timer);
     if (group) logOutcome(request, group, outcome, error);
   });
   let group: GenerationGroup | undefined;
   try {
     group = submit(context, request, plan, streamed);
+    stream.requestId = group.requestId;
   } catch (error) {
     // Not hijacked yet: fastify answers.
     stream.abandon();
@@ -149,12 +159,12 @@ function logOutcome(
   });
 }
 
-function timeoutError(context: OpenAiContext): ProtocolError {
+function timeoutError(context: AnswerContext): ProtocolError {
   const seconds = context.requestTimeoutMs / 1000;
   const message = `the answer took longer than the ${seconds} s that this server allows a request; ask for less, or raise its --request-timeout`;
   return new ProtocolError('REQUEST_TIMEOUT', message);
 }
 
-function startTimeout(context: OpenAiContext, onTimeout: () => void): NodeJS.Timeout | undefined {
+function startTimeout(context: AnswerContext, onTimeout: () => void): NodeJS.Timeout | undefined {
   return context.requestTimeoutMs > 0 ? setTimeout(onTimeout, context.requestTimeoutMs) : undefined;
 }
