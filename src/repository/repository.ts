@@ -2,6 +2,16 @@ import { type Clock, systemClock } from '../base/clock.ts';
 import { definite, messageOf } from '../base/errors.ts';
 import type { RepositoryLogger } from './backend.ts';
 import type { EngineHost } from './engine-host.ts';
+import {
+  emptyEntry,
+  failedToLoad,
+  indexEntries,
+  isEntryReady,
+  type ModelEntry,
+  parseVersion,
+  reasonOf,
+  type VersionEntry,
+} from './entry.ts';
 import { RepositoryError } from './errors.ts';
 import { fingerprint, modelNames, notInRepository, prepareFolder, readConfig } from './folder.ts';
 import { type LoaderParts, loadVersion, planModel } from './loader.ts';
@@ -11,7 +21,6 @@ import type {
   ModelControlMode,
   ModelIndexEntry,
   ModelRepository,
-  ModelState,
   ModelStatistics,
   RepositoryEngine,
 } from './model.ts';
@@ -39,26 +48,6 @@ export interface RepositoryOptions {
 }
 
 const defaults = { pollSeconds: 15, drainMs: 30_000, loadThreads: 4 };
-
-interface VersionEntry {
-  state: ModelState;
-  reason: string;
-  served?: ServedVersion;
-}
-
-interface ModelEntry {
-  readonly name: string;
-  versions: Map<string, VersionEntry>;
-  /** Why not even its versions are known. */
-  failure: string | undefined;
-  /** By `fingerprint`, where it was loaded from its own folder. */
-  loadedFrom: string | undefined;
-  /** Models that its steps call. */
-  uses: readonly string[];
-  /** Counts for readiness: it was to be loaded and was not unloaded since. */
-  isWanted: boolean;
-  removeFolder: () => Promise<void>;
-}
 
 const silent: RepositoryLogger = { info: () => {}, warn: () => {}, error: () => {} };
 
@@ -111,14 +100,14 @@ export class Repository implements ModelRepository {
   /** The models that should be ready and are not, with the reason. */
   failures(): { name: string; reason: string }[] {
     return [...this.#entries.values()]
-      .filter((entry) => entry.isWanted && !this.#isEntryReady(entry))
+      .filter((entry) => entry.isWanted && !isEntryReady(entry))
       .map((entry) => ({ name: entry.name, reason: reasonOf(entry) }));
   }
 
   get isReady(): boolean {
     if (this.#isClosed) return false;
     if (this.#options.strictReadiness === false) return true;
-    return [...this.#entries.values()].every((entry) => !entry.isWanted || this.#isEntryReady(entry));
+    return [...this.#entries.values()].every((entry) => !entry.isWanted || isEntryReady(entry));
   }
 
   /** Calls back after each change of what is ready. @returns stops it */
@@ -218,13 +207,6 @@ export class Repository implements ModelRepository {
     );
   }
 
-  #isEntryReady(entry: ModelEntry): boolean {
-    const versions = [...entry.versions.values()];
-    return (
-      versions.length > 0 && entry.failure === undefined && versions.every(({ state }) => state === 'READY')
-    );
-  }
-
   #checkExplicit(): void {
     if (this.controlMode === 'explicit') return;
     throw new RepositoryError(
@@ -287,7 +269,7 @@ export class Repository implements ModelRepository {
       const isPlain = parameters.config === undefined && !parameters.files;
       const loadedFrom = isPlain && own !== undefined ? await fingerprint(own) : undefined;
       const known = this.#entries.get(name);
-      if (isPlain && known && known.loadedFrom === loadedFrom && this.#isEntryReady(known)) return;
+      if (isPlain && known && known.loadedFrom === loadedFrom && isEntryReady(known)) return;
       await this.#loadAnew(name, own, parameters, loadedFrom);
     });
   }
@@ -335,7 +317,7 @@ export class Repository implements ModelRepository {
       );
     }
     const entry = this.#entries.get(name);
-    if (entry && this.#isEntryReady(entry)) return;
+    if (entry && isEntryReady(entry)) return;
     const own = this.#found.get(name);
     if (own !== undefined) {
       const inner = await usedBy(own, name, this.#parts);
@@ -490,51 +472,8 @@ export class Repository implements ModelRepository {
 /** Ensembles within ensembles. */
 export const ensembleDepthMax = 16;
 
-function emptyEntry(name: string): ModelEntry {
-  return {
-    name,
-    versions: new Map(),
-    failure: undefined,
-    loadedFrom: undefined,
-    uses: [],
-    isWanted: true,
-    removeFolder: async () => {},
-  };
-}
-
 /** The models that a model's steps call, by its files. */
 async function usedBy(folder: string, name: string, parts: LoaderParts): Promise<string[]> {
   const config = await readConfig(folder, name, parts.configName);
   return (config.ensemble_scheduling?.step ?? []).map((step) => step.model_name);
-}
-
-function indexEntries(name: string, entry: ModelEntry | undefined): ModelIndexEntry[] {
-  if (!entry) return [{ name, version: '', state: '', reason: '' }];
-  if (entry.versions.size === 0) {
-    return [{ name, version: '', state: entry.failure ? 'UNAVAILABLE' : '', reason: entry.failure ?? '' }];
-  }
-  return [...entry.versions].map(([version, { state, reason }]) => ({ name, version, state, reason }));
-}
-
-function reasonOf(entry: ModelEntry): string {
-  const version = [...entry.versions.values()].find(({ state }) => state !== 'READY');
-  return entry.failure ?? version?.reason ?? 'it is loading';
-}
-
-function failedToLoad(name: string, thrown: unknown): RepositoryError {
-  const message = messageOf(thrown);
-  if (message.startsWith('failed to load') || message.startsWith('load failed'))
-    return thrown as RepositoryError;
-  const status = thrown instanceof RepositoryError ? thrown.status : 'INTERNAL';
-  return new RepositoryError(status, `load failed for model '${name}': ${message}`, { cause: thrown });
-}
-
-/** @returns undefined for the latest. @throws RepositoryError INVALID_ARGUMENT */
-function parseVersion(version: string): string | undefined {
-  if (version === '' || version === '-1') return undefined;
-  if (/^[1-9]\d{0,18}$/.test(version)) return version;
-  throw new RepositoryError(
-    'INVALID_ARGUMENT',
-    `failed to get model version from specified version string '${version.slice(0, 40)}' (details: stoll), version should be an integral value > 0`,
-  );
 }
