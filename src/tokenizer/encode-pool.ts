@@ -51,6 +51,8 @@ export class EncodePool {
   readonly #pool: WorkerPool<EncodeJob, EncodeResult>;
   readonly #inlineTextLengthMax: number;
   readonly #timeoutBaseMs: number;
+  /** Encoded here in this turn of the event loop. */
+  #turnTextLength = 0;
 
   constructor(tokenizer: PooledTokenizer, options: EncodePoolOptions = {}) {
     this.#tokenizer = tokenizer;
@@ -75,7 +77,10 @@ export class EncodePool {
    * @throws TokenizerError ENCODE_QUEUE_FULL, ENCODE_WORKER_FAILED, ENCODE_TIMEOUT, ENCODE_CANCELLED, and what `encode` throws
    */
   async encode(text: string, options?: EncodeOptions, signal?: AbortSignal): Promise<Int32Array> {
-    if (text.length <= this.#inlineTextLengthMax) return this.#tokenizer.encode(text, options);
+    if (text.length <= this.#inlineTextLengthMax) {
+      await this.#turn(text.length);
+      return this.#tokenizer.encode(text, options);
+    }
     const timeoutMs = this.#timeoutBaseMs + (encodeTimeout.msPerMegabyte * text.length) / 2 ** 20;
     const result = await this.#pool
       .run({ text, options }, { cost: text.length, timeoutMs, signal })
@@ -84,6 +89,19 @@ export class EncodePool {
       });
     if ('ids' in result) return result.ids;
     throw new TokenizerError(result.code, result.message);
+  }
+
+  /** Waits for a turn of the event loop in which so much may still be encoded: a request may bring hundreds of short texts. */
+  async #turn(textLength: number): Promise<void> {
+    while (this.#turnTextLength > 0 && this.#turnTextLength + textLength > this.#inlineTextLengthMax) {
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    if (this.#turnTextLength === 0) {
+      setImmediate(() => {
+        this.#turnTextLength = 0;
+      });
+    }
+    this.#turnTextLength += textLength;
   }
 
   /** Ends the workers; what still waits is refused. */
