@@ -36,7 +36,8 @@ interface Changes {
 function batch(changes: Changes = {}): StepBatch {
   const { tokens = [1, 2, 3, 4], positions = [0, 1, 2, 9], parts = [first, second] } = changes;
   const { outputRows = [2, 3], wants = want.token, temperature = 0, kv = noKvOperations } = changes;
-  const starts = parts.reduce<number[]>((all, { blocks }) => [...all, all.at(-1)! + blocks.length], [0]);
+  const starts = [0];
+  for (const { blocks } of parts) starts.push(starts.at(-1)! + blocks.length);
   const count = outputRows.length;
   return {
     serial: 1,

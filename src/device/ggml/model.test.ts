@@ -173,8 +173,8 @@ test('greedy tokens are the argmax of the logits, beside rows that want their lo
 
 test('a mix of greedy and host rows needs no executable of its own', async () => {
   const { model, close } = await load('mixed');
-  const extensions = [0, 1].map((slot) => ({ slot, position: 0, tokens: text }));
-  const outputRows = [19, 39];
+  const extensions = [0, 1].map((slot) => ({ slot, position: 0, tokens: text.slice(0, 10) }));
+  const outputRows = [9, 19];
   await runStep(model, extensions, { outputRows, wants: want.token });
   const recorded = model.recordedGraphs;
   await runStep(model, extensions, { outputRows, wants: [want.token, want.logits] });

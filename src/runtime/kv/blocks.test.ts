@@ -160,7 +160,13 @@ test('finding a prompt costs its own length, whatever the cache holds', () => {
   const cache = open({ blocks: 20_000, blockPositions: 16 });
   for (let i = 0; i < 1000; i++) retain(cache, text([...Array(64).keys(), 1000 + i, ...Array(200).fill(i)]));
   let looked = 0;
-  const probe = { length: 300, tokenAt: (at: number) => (looked++, at < 64 ? at : 5) };
+  const probe = {
+    length: 300,
+    tokenAt(at: number): number {
+      looked++;
+      return at < 64 ? at : 5;
+    },
+  };
   assert.equal(cache.reserve(demand(probe), 300).cached, 64);
   // Each token of the match is hashed and compared, and those of one chunk more for a partial match.
   assert.ok(looked < 64 * 3 + 16 * 20, `${looked} tokens were looked at`);
