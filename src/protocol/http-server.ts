@@ -1,25 +1,28 @@
 import type { Socket } from 'node:net';
 import Fastify, {
+  type FastifyBodyParser,
   type FastifyError,
   type FastifyInstance,
   type FastifyReply,
-  type FastifyRequest,
 } from 'fastify';
 import { type Clock, systemClock } from '../base/clock.ts';
 import { messageOf, NereidError } from '../base/errors.ts';
 import { bodyBytesMax } from '../base/limits.ts';
+import { bodyTooLarge, decodeBody } from './body-encoding.ts';
+import { ByteBudget } from './byte-budget.ts';
 import { Connections } from './connections.ts';
 import { httpStatusOf, ProtocolError, type ProtocolErrorCode } from './errors.ts';
 import { parseJsonBody } from './json-body.ts';
 import * as limits from './limits.ts';
 import type { ServerMetrics } from './metrics.ts';
+import { requestIdHeader, requestIds } from './request-id.ts';
+import { loggedError, logRequest, type RequestLogger } from './request-log.ts';
+import { addResponseHeaders, type ResponseHeaderOptions, securityHeaders } from './response-headers.ts';
+import { type TlsMaterial, tlsVersionMin } from './tls.ts';
+import { Uploads } from './uploads.ts';
+import { sendLargeAnswersInPieces } from './whole-answer.ts';
 
-/** The part of pino's interface in use. */
-export interface RequestLogger {
-  info(fields: object, message: string): void;
-  warn(fields: object, message: string): void;
-  error(fields: object, message: string): void;
-}
+export type { RequestLogger } from './request-log.ts';
 
 /** An error as a protocol words it. */
 export interface HttpErrorResponse {
@@ -33,12 +36,18 @@ export interface HttpLimits {
   bodyBytesMax?: number;
   headerBytesMax?: number;
   socketsMax?: number;
+  socketsPerAddressMax?: number;
+  pipelinedRequestsMax?: number;
   headersTimeoutMs?: number;
   bodyTimeoutMs?: number;
   keepAliveTimeoutMs?: number;
   /** Arrival to last byte; 0 is none. Protocols apply it. */
   requestTimeoutMs?: number;
   streamBufferBytesMax?: number;
+  unreadAnswerBytesMax?: number;
+  answerStallTimeoutMs?: number;
+  uploadBytesMax?: number;
+  uploadStallTimeoutMs?: number;
 }
 
 /** What a protocol gives {@link createHttpServer}. */
@@ -47,9 +56,20 @@ export interface HttpServerOptions {
   metrics?: ServerMetrics;
   logger?: RequestLogger;
   clock?: Clock;
-  /** How the protocol words an error. */
+  /** Absent: plain HTTP. */
+  tls?: TlsMaterial;
+  /** Web origins that may read answers; see `response-headers.ts`. */
+  corsOrigins?: readonly string[];
+  /** Bounds what answers may wait with; to be shared by all servers of a process. Default: one of its own, by `limits`. */
+  answers?: ByteBudget;
+  /** How errors are worded where no protocol of the path has its own way (see {@link wordErrors}). */
   errorResponse(error: unknown): HttpErrorResponse;
+  /** How errors are worded that reach no route (malformed paths), by the path's prefix, as `/v2`. Default: `errorResponse`. */
+  errorResponseOfPath?: Readonly<Record<string, ErrorWording>>;
 }
+
+/** How a protocol words an error. */
+export type ErrorWording = (error: unknown) => HttpErrorResponse;
 
 /** What is known of a request while it is answered. */
 export interface Exchange {
@@ -57,6 +77,8 @@ export interface Exchange {
   arrivedNs: number;
   /** Fields that protocols add to the request's log line: model, token counts, finish reason. */
   log: Record<string, unknown>;
+  /** What answers of all requests wait with; an answer that is gathered before it is sent counts itself here. */
+  answers: ByteBudget;
 }
 
 declare module 'fastify' {
@@ -69,78 +91,172 @@ const checkingIntervalMsMax = 5_000;
 
 /** A fastify instance with what every HTTP front end shares: limits, JSON bodies, error mapping, one log line a request, counts. */
 export function createHttpServer(options: HttpServerOptions): FastifyInstance {
-  const { clock = systemClock } = options;
-  const connections = new Connections();
-  const bodyTimeoutMs = options.limits?.bodyTimeoutMs ?? limits.bodyTimeoutMs;
-  const headersTimeoutMs = Math.min(
-    options.limits?.headersTimeoutMs ?? limits.headersTimeoutMs,
-    bodyTimeoutMs,
-  );
+  const { clock = systemClock, limits: asked = {} } = options;
+  const answers = options.answers ?? answerBudget(asked, clock);
+  const connections = new Connections({
+    socketsMax: asked.socketsMax ?? limits.socketsMax,
+    socketsPerAddressMax: asked.socketsPerAddressMax ?? limits.socketsPerAddressMax,
+    pipelinedRequestsMax: asked.pipelinedRequestsMax ?? limits.pipelinedRequestsMax,
+    answers,
+  });
   const app = Fastify({
     logger: false,
-    bodyLimit: options.limits?.bodyBytesMax ?? bodyBytesMax,
-    keepAliveTimeout: options.limits?.keepAliveTimeoutMs ?? limits.keepAliveTimeoutMs,
+    bodyLimit: asked.bodyBytesMax ?? bodyBytesMax,
+    keepAliveTimeout: asked.keepAliveTimeoutMs ?? limits.keepAliveTimeoutMs,
     // While closing, what still arrives on open connections is refused by the engines' clients, in the protocol's own words.
     return503OnClosing: false,
-    requestTimeout: bodyTimeoutMs,
-    routerOptions: { maxParamLength: 1024 },
-    http: {
-      maxHeaderSize: options.limits?.headerBytesMax ?? limits.headerBytesMax,
-      headersTimeout: headersTimeoutMs,
-      // Node looks for late ones only so often; its default would make a short timeout half a minute.
-      connectionsCheckingInterval: Math.min(headersTimeoutMs, bodyTimeoutMs, checkingIntervalMsMax),
-    },
+    requestTimeout: asked.bodyTimeoutMs ?? limits.bodyTimeoutMs,
+    genReqId: requestIds(),
+    // Base URLs are written with and without one; `//` comes of joining the two.
+    routerOptions: { maxParamLength: 1024, ignoreTrailingSlash: true, ignoreDuplicateSlashes: true },
+    ...nodeServer(options),
     clientErrorHandler: (error, socket) => answerClientError(error, socket as Socket, connections, options),
-    frameworkErrors: (error, _request, reply) => {
-      const { status, headers, body } = options.errorResponse(frameworkError(error));
+    frameworkErrors: (error, request, reply) => {
+      const known = frameworkError(error, bodyLimitOf(app));
+      const { status, headers, body } = wordingOf(request.raw.url, options)(known);
       void (reply as unknown as FastifyReply).code(status).headers(headers).send(body);
     },
   });
-  connections.watch(app.server);
+  connections.watch(app.server, options.tls !== undefined);
   app.addHook('preClose', (done) => {
     connections.closeWhenIdle();
     done();
   });
-  app.server.maxConnections = options.limits?.socketsMax ?? limits.socketsMax;
-  app.removeAllContentTypeParsers();
-  app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (_request, body, done) => {
-    try {
-      done(null, parseJsonBody(body as Buffer));
-    } catch (error) {
-      done(error as Error);
-    }
-  });
-  app.decorateRequest('exchange');
-  app.addHook('onRequest', (request, reply, done) => {
-    request.exchange = { arrivedNs: clock.nowNs(), log: {} };
-    connections.begin(request.raw.socket, reply.raw);
-    reply.raw.once('close', () => {
-      const status = reply.raw.writableFinished || reply.raw.headersSent ? reply.raw.statusCode : 499;
-      logRequest(request, status, clock, options);
-    });
-    done();
-  });
-  setErrorHandlers(app, options);
+  parseJsonBodies(app);
+  followRequests(app, { connections, answers, clock }, options);
+  addResponseHeaders(app, headerOptions(options));
+  watchUploads(app, asked);
+  sendLargeAnswersInPieces(app);
+  wordErrors(app, options.errorResponse, options.logger);
   return app;
 }
 
-function logRequest(request: FastifyRequest, status: number, clock: Clock, options: HttpServerOptions): void {
-  const route = request.routeOptions.url ?? 'unknown';
-  options.metrics?.countHttpRequest(route, request.method, status);
-  if (!options.logger) return;
-  const durationMs = Math.round((clock.nowNs() - request.exchange.arrivedNs) / 1e4) / 100;
-  const fields = { method: request.method, route, status, durationMs, ...request.exchange.log };
-  if (status >= 500) options.logger.warn(fields, 'request');
-  else options.logger.info(fields, 'request');
+/** Times and names each request; when its response is over, counts and logs it. */
+function followRequests(
+  app: FastifyInstance,
+  { connections, answers, clock }: { connections: Connections; answers: ByteBudget; clock: Clock },
+  { metrics, logger }: HttpServerOptions,
+): void {
+  app.decorateRequest('exchange');
+  app.addHook('onRequest', (request, reply, done) => {
+    request.exchange = { arrivedNs: clock.nowNs(), log: {}, answers };
+    // On the raw response: streams are written past fastify.
+    reply.raw.setHeader(requestIdHeader, request.id);
+    const isRoom = connections.begin(request.raw, reply.raw);
+    reply.raw.once('close', () => {
+      const status = reply.raw.writableFinished || reply.raw.headersSent ? reply.raw.statusCode : 499;
+      const route = request.routeOptions.url ?? 'unknown';
+      metrics?.countHttpRequest(route, request.method, status);
+      if (!logger) return;
+      const durationNs = clock.nowNs() - request.exchange.arrivedNs;
+      // Protocols listen for the same event, and add what they know of the request.
+      process.nextTick(() => logRequest(logger, request, route, status, durationNs));
+    });
+    done(isRoom ? undefined : pipelineFull());
+  });
 }
 
-function setErrorHandlers(app: FastifyInstance, options: HttpServerOptions): void {
+/** The bound on what answers may wait with, for {@link HttpServerOptions.answers}. */
+export function answerBudget(asked: HttpLimits = {}, clock: Clock = systemClock): ByteBudget {
+  return new ByteBudget({
+    bytesMax: asked.unreadAnswerBytesMax ?? limits.unreadAnswerBytesMax,
+    stallTimeoutMs: asked.answerStallTimeoutMs ?? limits.answerStallTimeoutMs,
+    clock,
+  });
+}
+
+/** The options of Node's own HTTP or HTTPS server. */
+function nodeServer({ limits: asked = {}, tls }: HttpServerOptions): object {
+  const bodyTimeoutMs = asked.bodyTimeoutMs ?? limits.bodyTimeoutMs;
+  const headersTimeout = Math.min(asked.headersTimeoutMs ?? limits.headersTimeoutMs, bodyTimeoutMs);
+  const server = {
+    maxHeaderSize: asked.headerBytesMax ?? limits.headerBytesMax,
+    headersTimeout,
+    // Node looks for late ones only so often; its default would make a short timeout half a minute.
+    connectionsCheckingInterval: Math.min(headersTimeout, bodyTimeoutMs, checkingIntervalMsMax),
+  };
+  if (!tls) return { http: server };
+  return { https: { ...server, ...tls, minVersion: tlsVersionMin, handshakeTimeout: headersTimeout } };
+}
+
+function watchUploads(app: FastifyInstance, asked: HttpLimits): void {
+  const uploads = new Uploads({
+    bytesMax: asked.uploadBytesMax ?? limits.uploadBytesMax,
+    stallTimeoutMs: asked.uploadStallTimeoutMs ?? limits.uploadStallTimeoutMs,
+  });
+  app.addHook('preParsing', (request, _reply, payload, done) => {
+    uploads.watch(request.raw);
+    done(null, payload);
+  });
+}
+
+function headerOptions({ tls, corsOrigins }: HttpServerOptions): ResponseHeaderOptions {
+  return { secure: tls !== undefined, corsOrigins };
+}
+
+function pipelineFull(): ProtocolError {
+  const problem = 'too many requests of this connection wait for their answers (pipelinedRequestsMax)';
+  return new ProtocolError('PIPELINE_FULL', `${problem}; wait for some, or open another connection`);
+}
+
+/** Makes the routes of an app or plugin take JSON bodies and nothing else. */
+export function parseJsonBodies(app: FastifyInstance): void {
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser('application/json', { parseAs: 'buffer' }, plainBody(app, parseJsonBody));
+}
+
+/** Makes the routes of an app or plugin take any body, whatever its content type says. */
+export function takeRawBodies(app: FastifyInstance): void {
+  app.removeAllContentTypeParsers();
+  // Some clients name no type, or one that cannot be parsed: neither may matter.
+  app.addHook('onRequest', (request, _reply, done) => {
+    request.headers['content-type'] = 'application/octet-stream';
+    done();
+  });
+  app.addContentTypeParser(
+    '*',
+    { parseAs: 'buffer' },
+    plainBody(app, (bytes) => bytes),
+  );
+}
+
+/** A body parser over bytes of which the `Content-Encoding` is undone. */
+function plainBody(app: FastifyInstance, parse: (bytes: Buffer) => unknown): FastifyBodyParser<Buffer> {
+  return (request, body, done) => {
+    const finish = (bytes: Buffer): void => {
+      try {
+        done(null, parse(bytes));
+      } catch (error) {
+        done(error as Error);
+      }
+    };
+    const encoding = request.headers['content-encoding'];
+    if (encoding === undefined) finish(body);
+    else decodeBody(body, encoding, bodyLimitOf(app)).then(finish, done);
+  };
+}
+
+/** Bytes of a body, as it arrives and decoded. */
+function bodyLimitOf(app: FastifyInstance): number {
+  return app.initialConfig.bodyLimit ?? bodyBytesMax;
+}
+
+function wordingOf(url: string | undefined, options: HttpServerOptions): ErrorWording {
+  const prefix = Object.keys(options.errorResponseOfPath ?? {}).find((one) => url?.startsWith(one));
+  return (prefix === undefined ? undefined : options.errorResponseOfPath?.[prefix]) ?? options.errorResponse;
+}
+
+/**
+ * Makes the routes of an app or of a plugin with a prefix, and what is asked under that prefix in vain (404, 405), answer errors in a
+ * protocol's own words. Several protocols share a port so.
+ */
+export function wordErrors(app: FastifyInstance, errorResponse: ErrorWording, logger?: RequestLogger): void {
   app.setErrorHandler((error: FastifyError, request, reply) => {
-    const known = frameworkError(error);
-    const response = options.errorResponse(known);
-    request.exchange.log.error = known instanceof NereidError ? known.code : 'INTERNAL';
+    const known = frameworkError(error, bodyLimitOf(app));
+    const response = errorResponse(known);
+    request.exchange.log.error = loggedError(known, response.body);
     if (response.status >= 500 && !(known instanceof NereidError)) {
-      options.logger?.error({ err: error, route: request.routeOptions.url }, 'a request failed unexpectedly');
+      logger?.error({ err: error, route: request.routeOptions.url }, 'a request failed unexpectedly');
     }
     void reply.code(response.status).headers(response.headers).send(response.body);
   });
@@ -152,11 +268,20 @@ function setErrorHandlers(app: FastifyInstance, options: HttpServerOptions): voi
           'METHOD_NOT_ALLOWED',
           `${request.method} is not allowed on ${path}; use ${others.join(' or ')}`,
         )
-      : new ProtocolError('ROUTE_NOT_FOUND', `there is no ${request.method} ${path.slice(0, 200)} here`);
-    const response = options.errorResponse(error);
+      : routeNotFound(app, request.method, path);
+    const response = errorResponse(error);
+    request.exchange.log.error = loggedError(error, response.body);
     if (others.length) response.headers.allow = others.join(', ');
     void reply.code(response.status).headers(response.headers).send(response.body);
   });
+}
+
+/** A client whose base URL lacks the `/v1` is told so. */
+function routeNotFound(app: FastifyInstance, method: string, path: string): ProtocolError {
+  const url = `/v1${path}`;
+  const isMissingVersion = (['GET', 'POST'] as const).some((known) => app.hasRoute({ method: known, url }));
+  const advice = isMissingVersion ? `; it is at ${url}: end the client's base URL with /v1` : '';
+  return new ProtocolError('ROUTE_NOT_FOUND', `there is no ${method} ${path.slice(0, 200)} here${advice}`);
 }
 
 const codeOfStatus: Readonly<Record<number, ProtocolErrorCode>> = {
@@ -166,11 +291,12 @@ const codeOfStatus: Readonly<Record<number, ProtocolErrorCode>> = {
 };
 
 /** fastify's own refusals in our terms; everything else as it is. */
-function frameworkError(error: FastifyError): Error {
+function frameworkError(error: FastifyError, bodyLimit: number): Error {
   if (error instanceof NereidError || !error.code?.startsWith('FST_')) return error;
   const status = error.statusCode ?? 500;
   if (status >= 500) return error;
   const code = codeOfStatus[status] ?? 'REQUEST_MALFORMED';
+  if (code === 'BODY_TOO_LARGE') return bodyTooLarge(bodyLimit);
   if (code === 'CONTENT_TYPE_UNSUPPORTED') {
     return new ProtocolError(code, "the body must be JSON: send the header 'Content-Type: application/json'");
   }
@@ -193,7 +319,10 @@ function answerClientError(
   const { headers, body } = options.errorResponse(problem);
   const text = JSON.stringify(body);
   const status = httpStatusOf(problem);
-  const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
+  const all = { ...securityHeaders(headerOptions(options)), ...headers };
+  const lines = Object.entries(all).map(([name, value]) => `${name}: ${value}\r\n`);
+  // A client that ignores this would hold the socket for ever.
+  setTimeout(() => socket.destroy(), limits.lingerMs).unref();
   socket.end(
     `HTTP/1.1 ${status} Error\r\ncontent-type: application/json; charset=utf-8\r\nconnection: close\r\n` +
       `${lines.join('')}content-length: ${Buffer.byteLength(text)}\r\n\r\n${text}`,

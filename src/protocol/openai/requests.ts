@@ -1,9 +1,13 @@
 import { z } from 'zod';
-import { logprobsMax, sequencesPerRequestMax, stopStringsMax } from '../../base/limits.ts';
+import {
+  logprobsMax,
+  sequencesPerRequestMax,
+  stopStringBytesMax,
+  stopStringsMax,
+} from '../../base/limits.ts';
 import { cacheSaltLengthMax, logitBiasMax, stopTokenIdsMax } from '../../runtime/requests/validate.ts';
-import { boundNodes } from '../json-body.ts';
+import { chatTemplateLengthMax } from '../../tokenizer/chat-template.ts';
 import { chatMessagesMax, chatToolsMax, shortTextLengthMax } from '../limits.ts';
-import { validationError } from './errors.ts';
 
 /**
  * Request bodies of the OpenAI API with vLLM's extensions. `null` means "not given", as it does there. Fields that neither API has are
@@ -12,6 +16,8 @@ import { validationError } from './errors.ts';
 
 const shortText = z.string().max(shortTextLengthMax);
 const tokenId = z.int().min(0);
+// The limit in bytes is the stop string matcher's own.
+const stopString = z.string().min(1, 'must not be empty').max(stopStringBytesMax);
 
 /** Sampling and stopping, the same for chats and completions. */
 const generationFields = {
@@ -21,7 +27,7 @@ const generationFields = {
   top_k: z.int().min(-1).nullish(),
   min_p: z.number().min(0).max(1).nullish(),
   n: z.int().min(1).max(sequencesPerRequestMax).nullish(),
-  stop: z.union([z.string(), z.array(z.string()).max(stopStringsMax)]).nullish(),
+  stop: z.union([stopString, z.array(stopString).max(stopStringsMax)]).nullish(),
   stop_token_ids: z.array(tokenId).max(stopTokenIdsMax).nullish(),
   ignore_eos: z.boolean().nullish(),
   min_tokens: z.int().min(0).nullish(),
@@ -43,6 +49,12 @@ const generationFields = {
   include_stop_str_in_output: z.boolean().nullish(),
   skip_special_tokens: z.boolean().nullish(),
   return_token_ids: z.boolean().nullish(),
+  prompt_logprobs: z.int().min(0).max(logprobsMax).nullish(),
+  truncate_prompt_tokens: z
+    .int()
+    .min(-1)
+    .refine((count) => count !== 0, 'must be -1 or at least 1')
+    .nullish(),
   user: z.string().nullish(),
 };
 
@@ -101,6 +113,10 @@ export const chatCompletionRequest = z.looseObject({
   chat_template_kwargs: z.record(z.string(), z.unknown()).nullish(),
   reasoning_effort: shortText.nullish(),
   echo: z.boolean().nullish(),
+  continue_final_message: z.boolean().nullish(),
+  chat_template: z.string().max(chatTemplateLengthMax).nullish(),
+  parallel_tool_calls: z.boolean().nullish(),
+  include_reasoning: z.boolean().nullish(),
 });
 export type ChatCompletionRequest = z.infer<typeof chatCompletionRequest>;
 
@@ -144,6 +160,8 @@ export const tokenizeRequest = z.looseObject({
   tools: z.array(tool).max(chatToolsMax).nullish(),
   chat_template_kwargs: z.record(z.string(), z.unknown()).nullish(),
   add_generation_prompt: z.boolean().nullish(),
+  continue_final_message: z.boolean().nullish(),
+  chat_template: z.string().max(chatTemplateLengthMax).nullish(),
   add_special_tokens: z.boolean().nullish(),
   return_token_strs: z.boolean().nullish(),
 });
@@ -160,13 +178,5 @@ export type GenerationFields = Pick<
   Exclude<keyof typeof generationFields, 'model' | 'user'>
 >;
 
-/** Fields whose elements {@link boundNodes} does not count. */
-const tokenFields = ['prompt', 'tokens'];
-
-/** A body that fits `schema`. @throws ProtocolError BODY_INVALID, PARAMETER_INVALID, PARAMETER_UNSUPPORTED */
-export function parseRequest<T>(schema: z.ZodType<T>, body: unknown): T {
-  boundNodes(body, tokenFields);
-  const parsed = schema.safeParse(body);
-  if (!parsed.success) throw validationError(parsed.error);
-  return parsed.data;
-}
+/** Fields that hold token ids. */
+export const tokenFields = ['prompt', 'tokens'];

@@ -1,12 +1,16 @@
 import type { ServerResponse } from 'node:http';
 import type { NereidError } from '../../base/errors.ts';
+import type { GenerationDelta, GenerationUsage } from '../../generation/generation.ts';
+import type { Answer } from '../../generation/generation-group.ts';
 import type { RequestStart } from '../../runtime/requests/events.ts';
+import type { AnswerReading } from '../answer-parser.ts';
+import type { StreamOver } from '../answering.ts';
 import type { EventStream } from '../event-stream.ts';
-import type { GenerationDelta, GenerationUsage } from '../generation.ts';
-import type { Answer } from '../generation-group.ts';
+import { loggedError } from '../request-log.ts';
 import { errorResponse } from './errors.ts';
 import { CompletionLogprobsBuilder, chatLogprobs } from './logprobs.ts';
-import { type AnswerSettings, usageOf } from './responses.ts';
+import { PartDeltas } from './part-deltas.ts';
+import { type AnswerSettings, type Usage, usageOf } from './responses.ts';
 
 const eventEnd = '\n\n';
 
@@ -22,8 +26,10 @@ class FrameParts {
   readonly head: string;
   readonly tail: string;
   readonly usageHead: string;
+  readonly #usage: RunningUsage | undefined;
 
-  constructor(settings: AnswerSettings, object: string) {
+  constructor(settings: AnswerSettings, object: string, usage: RunningUsage | undefined) {
+    this.#usage = usage;
     const { id, createdSeconds, modelName, model } = settings;
     const fields = JSON.stringify({
       id,
@@ -39,7 +45,35 @@ class FrameParts {
 
   /** A whole event around one choice's JSON. */
   event(choice: string): string {
-    return this.head + choice + this.tail;
+    if (!this.#usage) return this.head + choice + this.tail;
+    return `${this.head}${choice}],"usage":${JSON.stringify(this.#usage.now)}}${eventEnd}`;
+  }
+}
+
+/** Token counts so far, over all choices. */
+class RunningUsage {
+  readonly #settings: AnswerSettings;
+  readonly #promptTokens: number;
+  readonly #tokensOfChoice: number[] = [];
+  #cachedTokens = 0;
+
+  constructor(settings: AnswerSettings) {
+    this.#settings = settings;
+    this.#promptTokens = settings.prompts.reduce((sum, prompt) => sum + prompt.length, 0);
+  }
+
+  started(start: RequestStart): void {
+    this.#cachedTokens += start.cachedTokens;
+  }
+
+  counted(choice: number, tokenCount: number): void {
+    this.#tokensOfChoice[choice] = tokenCount;
+  }
+
+  get now(): Usage {
+    const completionTokens = this.#tokensOfChoice.reduce((sum, count) => sum + count, 0);
+    const counts = { promptTokens: this.#promptTokens, cachedTokens: this.#cachedTokens, completionTokens };
+    return usageOf(counts, this.#settings);
   }
 }
 
@@ -51,11 +85,21 @@ function tokenIds(delta: GenerationDelta, settings: AnswerSettings): string {
   return settings.returnTokenIds ? `,"token_ids":${JSON.stringify(delta.tokens)}` : '';
 }
 
+const notFinished = '"finish_reason":null';
+
 /** `"finish_reason":…` and, at the end, vLLM's stop_reason. */
-function finishOf(delta: GenerationDelta): string {
-  if (!delta.finish) return '"finish_reason":null';
-  return `"finish_reason":"${delta.finish}","stop_reason":${JSON.stringify(delta.stopReason ?? null)}`;
+function finishOf(delta: GenerationDelta, isCall = false): string {
+  if (!delta.finish) return notFinished;
+  return `"finish_reason":"${isCall ? 'tool_calls' : delta.finish}","stop_reason":${JSON.stringify(delta.stopReason ?? null)}`;
 }
+
+/** What an event tells of a step's tokens, as JSON. */
+interface Details {
+  logprobs: string;
+  ids: string;
+}
+
+const noDetails: Details = { logprobs: 'null', ids: '' };
 
 class ChatFrames implements Frames {
   readonly #settings: AnswerSettings;
@@ -63,12 +107,17 @@ class ChatFrames implements Frames {
   readonly #prefixes: string[] = [];
   readonly #suffix: string;
   readonly #plain: boolean;
+  readonly #deltas: (PartDeltas | undefined)[] = [];
 
   constructor(settings: AnswerSettings, parts: FrameParts) {
     this.#settings = settings;
     this.#parts = parts;
     this.#suffix = `},"logprobs":null,"finish_reason":null}${parts.tail}`;
-    this.#plain = settings.logprobs === undefined && !settings.returnTokenIds;
+    this.#plain =
+      settings.logprobs === undefined &&
+      !settings.returnTokenIds &&
+      !settings.continuousUsage &&
+      !settings.reading;
     for (let choice = 0; choice < settings.choicesPerPrompt; choice++) {
       this.#prefixes.push(`${parts.head}{"index":${choice},"delta":{"content":`);
     }
@@ -87,20 +136,44 @@ class ChatFrames implements Frames {
     // The way of nearly every token.
     if (this.#plain && !delta.finish)
       return this.#prefixes[choice] + JSON.stringify(delta.text) + this.#suffix;
-    const { logprobs, model } = this.#settings;
+    const { reading } = this.#settings;
+    if (reading) return this.#read(choice, delta, reading);
     // OpenAI's last delta is empty unless text comes with it.
     const content = delta.finish && delta.text === '' ? '{}' : `{"content":${JSON.stringify(delta.text)}}`;
-    const probabilities =
-      logprobs === undefined
-        ? 'null'
-        : JSON.stringify({
-            content: chatLogprobs(model.tokenizer, delta.tokens, delta.logprobs ?? [], logprobs),
-            refusal: null,
-          });
-    const ids = tokenIds(delta, this.#settings);
-    return this.#parts.event(
-      `{"index":${choice},"delta":${content},"logprobs":${probabilities},${finishOf(delta)}${ids}}`,
-    );
+    return this.#frame(choice, content, this.#detailsOf(delta), finishOf(delta));
+  }
+
+  /** An event for each part that the text turned out to hold; the first one has the step's tokens, the last one the end. */
+  #read(choice: number, delta: GenerationDelta, reading: AnswerReading): string {
+    let deltas = this.#deltas[choice];
+    if (!deltas) {
+      deltas = new PartDeltas(reading, this.#settings.includeReasoning ?? true);
+      this.#deltas[choice] = deltas;
+    }
+    const contents = deltas.push(delta.text, delta.finish !== undefined);
+    const details = this.#detailsOf(delta);
+    const hasDetails = this.#settings.logprobs !== undefined || this.#settings.returnTokenIds;
+    if (delta.finish) contents.push('{}');
+    else if (contents.length === 0 && hasDetails && delta.tokens.length > 0) contents.push('{}');
+    const isCall = deltas.hasCalls && delta.finish === 'stop';
+    return contents
+      .map((content, place) => {
+        const isLast = delta.finish !== undefined && place === contents.length - 1;
+        const finish = isLast ? finishOf(delta, isCall) : notFinished;
+        return this.#frame(choice, content, place === 0 ? details : noDetails, finish);
+      })
+      .join('');
+  }
+
+  #detailsOf(delta: GenerationDelta): Details {
+    const { logprobs, model } = this.#settings;
+    if (logprobs === undefined) return { logprobs: 'null', ids: tokenIds(delta, this.#settings) };
+    const content = chatLogprobs(model.tokenizer, delta.tokens, delta.logprobs ?? [], logprobs);
+    return { logprobs: JSON.stringify({ content, refusal: null }), ids: tokenIds(delta, this.#settings) };
+  }
+
+  #frame(choice: number, content: string, { logprobs, ids }: Details, finish: string): string {
+    return this.#parts.event(`{"index":${choice},"delta":${content},"logprobs":${logprobs},${finish}${ids}}`);
   }
 }
 
@@ -162,31 +235,33 @@ export class StreamedAnswer implements Answer {
   readonly #response: ServerResponse;
   readonly #parts: FrameParts;
   readonly #frames: Frames;
-  readonly #onOver: (outcome: string) => void;
+  readonly #onOver: StreamOver;
+  readonly #usage: RunningUsage | undefined;
   readonly #opened = new Set<number>();
   readonly #starts: RequestStart[] = [];
   #headSent = false;
   #lastFinish = '';
 
-  /** @param onOver called once with the finish reason or error code */
   constructor(
     kind: 'chat' | 'completion',
     settings: AnswerSettings,
     stream: EventStream,
     response: ServerResponse,
-    onOver: (outcome: string) => void,
+    onOver: StreamOver,
   ) {
     this.#settings = settings;
     this.#stream = stream;
     this.#response = response;
     this.#onOver = onOver;
     const chat = kind === 'chat';
-    this.#parts = new FrameParts(settings, chat ? 'chat.completion.chunk' : 'text_completion');
+    this.#usage = settings.continuousUsage ? new RunningUsage(settings) : undefined;
+    this.#parts = new FrameParts(settings, chat ? 'chat.completion.chunk' : 'text_completion', this.#usage);
     this.#frames = chat ? new ChatFrames(settings, this.#parts) : new CompletionFrames(settings, this.#parts);
   }
 
   start(prompt: number, start: RequestStart): void {
     this.#starts[prompt] = start;
+    this.#usage?.started(start);
     this.#sendHead();
   }
 
@@ -197,6 +272,7 @@ export class StreamedAnswer implements Answer {
       this.#opened.add(choice);
       frames = this.#frames.opening(choice, this.#starts[promptOf(choice, this.#settings)]);
     }
+    this.#usage?.counted(choice, delta.tokenCount);
     frames += this.#frames.delta(choice, delta);
     if (delta.finish) this.#lastFinish = delta.finish;
     if (frames !== '') this.#stream.write(frames);
@@ -220,7 +296,7 @@ export class StreamedAnswer implements Answer {
       this.#response.writeHead(status, { ...headers, 'content-type': 'application/json; charset=utf-8' });
       this.#response.end(text);
     }
-    this.#onOver(error.code);
+    this.#onOver('error', loggedError(error, body));
   }
 
   #sendHead(): void {

@@ -1,5 +1,6 @@
 import type { Clock } from '../../base/clock.ts';
 import { samplingFeature } from '../../device/step.ts';
+import { type PhaseRecorder, phases } from '../../trace/phases.ts';
 import type { KvCache, KvDemand } from '../kv/kv-cache.ts';
 import type { CapacityPolicy } from '../plan/capacity.ts';
 import type { Sequence } from '../sequences/sequence.ts';
@@ -22,6 +23,7 @@ export interface AdmissionOptions {
   samplingFeatures: number;
   counters: EngineCounters;
   clock: Clock;
+  trace: PhaseRecorder;
 }
 
 /** Lets waiting sequences into the cache and pauses running ones, as the capacity policy decides. */
@@ -62,7 +64,7 @@ export class Admission {
   }
 
   #admit(sequence: Sequence): void {
-    const { table, policy, cache, counters, clock, prefixReuse, samplingFeatures } = this.#options;
+    const { table, policy, cache, counters, clock, trace, prefixReuse, samplingFeatures } = this.#options;
     const { owner } = sequence;
     const place = cache.reserve(this.#demand(sequence), policy.reservation(sequence));
     sequence.place = place;
@@ -73,6 +75,9 @@ export class Admission {
     const isDeviceChoosing = (features & ~samplingFeatures) === 0;
     if (isDeviceChoosing && features & samplingFeature.state) table.giveSamplingState(sequence);
     if (!Number.isNaN(owner.startNs)) return;
+    const { id } = owner.request;
+    trace.end(phases.queue, id);
+    trace.begin(phases.prefill, id);
     owner.startNs = clock.nowNs();
     owner.cachedTokens = place.cached;
     table.queuedRequests--;

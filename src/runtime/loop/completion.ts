@@ -1,5 +1,6 @@
 import type { Clock } from '../../base/clock.ts';
 import { type StepOutput, want } from '../../device/step.ts';
+import { type PhaseRecorder, phases } from '../../trace/phases.ts';
 import type { RuntimeError } from '../errors.ts';
 import type { KvCache } from '../kv/kv-cache.ts';
 import type { TokenLogprobs } from '../requests/events.ts';
@@ -20,6 +21,7 @@ export interface CompletionOptions {
   events: EventSink;
   counters: EngineCounters;
   clock: Clock;
+  trace: PhaseRecorder;
   vocabularySize: number;
 }
 
@@ -102,6 +104,8 @@ export class Completion implements TokenSink {
   #start(sequence: Sequence): void {
     const { owner } = sequence;
     owner.isStarted = true;
+    this.#options.trace.end(phases.prefill, owner.request.id);
+    this.#options.trace.begin(phases.decode, owner.request.id);
     this.#options.events.start(sequence, {
       seed: owner.seed,
       cachedTokens: owner.cachedTokens,

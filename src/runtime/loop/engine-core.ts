@@ -1,5 +1,6 @@
 import { assert, definite, messageOf, NereidError } from '../../base/errors.ts';
 import type { DeviceModel } from '../../device/device.ts';
+import { type PhaseRecorder, phases } from '../../trace/phases.ts';
 import { RuntimeError } from '../errors.ts';
 import { createKvCache } from '../kv/create.ts';
 import type { KvCache, KvChanges, KvUsage } from '../kv/kv-cache.ts';
@@ -36,6 +37,7 @@ export class EngineCore {
   readonly #options: ResolvedOptions;
   readonly #cache: KvCache;
   readonly #events: EventSink;
+  readonly #trace: PhaseRecorder;
   readonly #table: SequenceTable;
   readonly #admission: Admission;
   readonly #completion: Completion;
@@ -56,17 +58,23 @@ export class EngineCore {
     const { sequencesMax, batchTokensMax, prefixReuse, clock, capacityPolicy: policy } = this.#options;
     const { vocabularySize, contextLength } = options;
     const { samplingFeatures } = model;
-    const events = new EventSink(emit);
+    const trace = this.#options.phases;
+    this.#trace = trace;
+    const events = new EventSink((batch) => {
+      trace.begin(phases.emit);
+      emit(batch);
+      trace.end(phases.emit);
+    });
     this.#events = events;
     const cache = createKvCache(model.kv, this.#options);
     this.#cache = cache;
-    const table = new SequenceTable({ cache, events, prefixReuse, samplingStates: sequencesMax });
+    const table = new SequenceTable({ cache, events, trace, prefixReuse, samplingStates: sequencesMax });
     this.#table = table;
     const counters = this.#counters;
     this.#admission = new Admission({
-      ...{ policy, cache, table, sequencesMax, prefixReuse, samplingFeatures, counters, clock },
+      ...{ policy, cache, table, sequencesMax, prefixReuse, samplingFeatures, counters, clock, trace },
     });
-    const completion = new Completion({ cache, table, events, counters, clock, vocabularySize });
+    const completion = new Completion({ cache, table, events, counters, clock, trace, vocabularySize });
     this.#completion = completion;
     const assembler = new BatchAssembler(
       {
@@ -133,6 +141,7 @@ export class EngineCore {
     for (const sequence of active.sequences) sequence.consumer = this.#completion.tokenConsumer(sequence);
     this.#checkSize(definite(active.sequences[0], 'sequence'));
     this.#table.add(active);
+    this.#trace.begin(phases.queue, request.id);
     whenReady(prerequisites, (error) => this.#onPrerequisites(active, error));
   }
 
@@ -180,12 +189,16 @@ export class EngineCore {
   step(): void | Promise<void> {
     assert(!this.#isStepping, 'one step at a time');
     const startNs = this.#options.clock.nowNs();
+    this.#trace.step(this.#counters.steps + 1);
+    this.#trace.begin(phases.step);
     try {
       this.#launch();
       if (this.#pipeline.inFlight === 0) {
         this.#events.flush();
+        this.#endStep();
         return;
       }
+      this.#trace.begin(phases.compute);
       const collected = this.#pipeline.collect();
       if (collected instanceof Promise) return this.#await(collected, startNs);
       this.#complete(collected, startNs);
@@ -204,6 +217,11 @@ export class EngineCore {
       this.#isStepping = false;
       this.#fail(thrown);
     }
+  }
+
+  #endStep(): void {
+    this.#trace.end(phases.step);
+    this.#trace.step(0);
   }
 
   #onPrerequisites(request: ActiveRequest, error: unknown): void {
@@ -231,16 +249,23 @@ export class EngineCore {
       const planned = this.#pipeline.nextPart() ?? this.#plan();
       const hasRows = planned.sequences.length > 0;
       if (!hasRows && (!this.#cache.hasOperations || this.#pipeline.inFlight > 0)) return;
+      // A device that computes in the launch itself does so here; others at the collection.
+      this.#trace.begin(phases.compute);
       const refused = this.#pipeline.launch(planned);
+      this.#trace.end(phases.compute);
       if (refused) this.#refuse(refused.sequence, refused.error);
     }
   }
 
   #plan(): PlannedRows<Sequence> {
+    this.#trace.begin(phases.admission);
     this.#admission.apply((sequence, error) => this.#failRequest(sequence.owner, error));
+    this.#trace.end(phases.admission);
+    this.#trace.begin(phases.schedule);
     const planned = this.#planned;
     planBatch(this.#table.running.items, this.#options.batchTokensMax, planned);
     this.#ensureRoom();
+    this.#trace.end(phases.schedule);
     return planned;
   }
 
@@ -264,7 +289,10 @@ export class EngineCore {
   }
 
   #complete({ step, result }: CollectedStep, startNs: number): void {
+    this.#trace.end(phases.compute);
+    this.#trace.begin(phases.sample);
     this.#completion.take(step, result.output);
+    this.#trace.end(phases.sample);
     if (step.sequences.length > 0) {
       this.#failedSteps = 0;
       this.#counters.steps++;
@@ -272,6 +300,7 @@ export class EngineCore {
       this.#counters.stepNs += this.#options.clock.nowNs() - startNs;
     }
     this.#events.flush();
+    this.#endStep();
   }
 
   /** The device refuses one sequence's rows, though nothing else was in the step. */
@@ -300,6 +329,7 @@ export class EngineCore {
     if (step) this.#completion.settle(step);
     if (isFatal) this.#pipeline.abandonAll();
     this.#events.flush();
+    this.#endStep();
     if (!isFatal) return;
     if (!this.#options.onFatal) throw thrown;
     this.#options.onFatal(thrown);

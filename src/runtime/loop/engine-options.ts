@@ -1,6 +1,8 @@
 import { randomInt } from 'node:crypto';
 import { type Clock, systemClock } from '../../base/clock.ts';
 import { queuedRequestsMax } from '../../base/limits.ts';
+import type { PhaseRecorder } from '../../trace/phases.ts';
+import { threadTracer } from '../../trace/process-tracer.ts';
 import { RuntimeError } from '../errors.ts';
 import { type CapacityPolicy, capacityPolicy } from '../plan/capacity.ts';
 
@@ -36,6 +38,8 @@ export interface EngineCoreOptions {
   /** KV bytes that finished prompts may keep for reuse while nobody else needs them. Default `kvBytesMax`. */
   prefixCacheBytesMax?: number;
   clock?: Clock;
+  /** Hears which phase a step or a request is in. Default: this thread's tracer. */
+  phases?: PhaseRecorder;
   /** A seed for a request that brings none: a safe integer ≥ 0. */
   randomSeed?: () => number;
   /** Something became runnable outside of {@link EngineCore.step}: a prerequisite is there. */
@@ -64,6 +68,7 @@ export function resolveOptions(options: EngineCoreOptions): ResolvedOptions {
     prefixReuse: options.prefixReuse ?? true,
     prefixCacheBytesMax: Math.min(options.prefixCacheBytesMax ?? options.kvBytesMax, options.kvBytesMax),
     clock: options.clock ?? systemClock,
+    phases: options.phases ?? threadTracer,
     randomSeed: options.randomSeed ?? (() => randomInt(seedMax)),
     onFatal: options.onFatal,
   };

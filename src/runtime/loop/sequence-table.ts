@@ -1,4 +1,5 @@
 import { definite } from '../../base/errors.ts';
+import { type PhaseRecorder, phases } from '../../trace/phases.ts';
 import type { KvCache } from '../kv/kv-cache.ts';
 import { UrgencyQueue } from '../plan/urgency-queue.ts';
 import type { FinishReason } from '../requests/events.ts';
@@ -9,6 +10,7 @@ import type { EventSink } from '../step/event-sink.ts';
 export interface SequenceTableOptions {
   cache: KvCache;
   events: EventSink;
+  trace: PhaseRecorder;
   /** Whether finished sequences leave their KV for others. */
   prefixReuse: boolean;
   /** Places for sampling states on the device: as many as sequences may run. */
@@ -93,6 +95,7 @@ export class SequenceTable {
     owner.unfinished--;
     if (owner.unfinished > 0) return;
     this.requests.delete(owner.request.id);
+    if (owner.isStarted) this.#options.trace.end(phases.decode, owner.request.id);
     if (Number.isNaN(owner.startNs)) this.queuedRequests--;
     for (const prerequisite of owner.prerequisites) prerequisite.release();
   }

@@ -6,8 +6,8 @@ import {
   type GenerationInput,
   type GenerationOptions,
   type GenerationUsage,
+  type TextModel,
 } from './generation.ts';
-import type { ServedModel } from './served-model.ts';
 
 /** What a protocol does with the parts of one answer. A choice is one sequence of one prompt: prompt × sequences + sequence. */
 export interface Answer {
@@ -29,7 +29,7 @@ export class GenerationGroup {
 
   /** Submits all or none. @throws what {@link Generation} throws */
   constructor(
-    model: ServedModel,
+    model: TextModel,
     inputs: readonly GenerationInput[],
     answer: Answer,
     options: GenerationOptions = {},
@@ -52,6 +52,11 @@ export class GenerationGroup {
     for (const generation of this.#generations) generation.cancel();
   }
 
+  /** The engine's id of the first one, for the tracer; −1 if there is none. */
+  get requestId(): number {
+    return this.#generations[0]?.requestId ?? -1;
+  }
+
   /** Token counts so far, added up. */
   get usage(): GenerationUsage {
     const sum: GenerationUsage = { promptTokens: 0, cachedTokens: 0, completionTokens: 0 };
@@ -63,12 +68,7 @@ export class GenerationGroup {
     return sum;
   }
 
-  #submit(
-    model: ServedModel,
-    input: GenerationInput,
-    prompt: number,
-    options: GenerationOptions,
-  ): Generation {
+  #submit(model: TextModel, input: GenerationInput, prompt: number, options: GenerationOptions): Generation {
     const answer = this.#answer;
     const firstChoice = prompt * input.sequences;
     const listener = {

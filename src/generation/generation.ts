@@ -1,13 +1,21 @@
 import { type Clock, systemClock } from '../base/clock.ts';
 import { definite, messageOf, NereidError } from '../base/errors.ts';
-import type { RequestHandle } from '../runtime/client.ts';
+import type { EngineClient, RequestHandle } from '../runtime/client.ts';
 import type { RequestStart, SequenceEvent } from '../runtime/requests/events.ts';
 import type { SamplingParameters } from '../runtime/requests/request.ts';
-import { engineError, ProtocolError } from './errors.ts';
+import type { Tokenizer } from '../tokenizer/types.ts';
+import { phases } from '../trace/phases.ts';
+import { threadTracer } from '../trace/process-tracer.ts';
+import { engineError, GenerationError } from './errors.ts';
 import { type GenerationDelta, SequenceText } from './sequence-text.ts';
-import type { ServedModel } from './served-model.ts';
 
 export type { GenerationDelta } from './sequence-text.ts';
+
+/** An engine (or a pool of them) and the vocabulary that its tokens are of. */
+export interface TextModel {
+  readonly client: EngineClient;
+  readonly tokenizer: Tokenizer;
+}
 
 /** A text generation as every protocol asks for it. Checked by the protocol; the engine checks again what concerns it. */
 export interface GenerationInput {
@@ -78,7 +86,7 @@ export interface GenerationOptions {
 }
 
 /**
- * One text generation over an {@link ServedModel}'s engine: detokenizes, finds stop strings (and then cancels just that sequence),
+ * One text generation over a {@link TextModel}'s engine: detokenizes, finds stop strings (and then cancels just that sequence),
  * counts and times. Callbacks rather than async iterators, since this runs for every token of every stream.
  */
 export class Generation {
@@ -101,7 +109,7 @@ export class Generation {
    * @throws RuntimeError `QUEUE_FULL`, `PROMPT_TOO_LONG`, `REQUEST_INVALID`, `ENGINE_UNAVAILABLE`; TokenizerError STOP_STRING_INVALID
    */
   constructor(
-    model: ServedModel,
+    model: TextModel,
     input: GenerationInput,
     listener: GenerationListener,
     options: GenerationOptions = {},
@@ -147,6 +155,11 @@ export class Generation {
     this.#handle.cancel();
   }
 
+  /** The engine's id of it, for the tracer. */
+  get requestId(): number {
+    return this.#handle.id;
+  }
+
   /** Token counts so far. */
   get usage(): GenerationUsage {
     let completionTokens = 0;
@@ -180,7 +193,9 @@ export class Generation {
       return;
     }
     if (event.tokens.length > 0) this.#time(event.sequence);
+    threadTracer.begin(phases.detokenize, event.requestId);
     const delta = sequence.accept(event);
+    threadTracer.end(phases.detokenize, event.requestId);
     if (!sequence.finished) {
       this.#listener.delta(delta);
       return;
@@ -234,13 +249,13 @@ export class Generation {
   }
 }
 
-function cancelledByEngine(): ProtocolError {
+function cancelledByEngine(): GenerationError {
   const message = 'the engine ended this request before it was done (it is shutting down); send it again';
-  return new ProtocolError('SERVER_SHUTTING_DOWN', message);
+  return new GenerationError('SERVER_SHUTTING_DOWN', message);
 }
 
-function unexpected(cause: unknown): ProtocolError {
-  return new ProtocolError('REQUEST_FAILED', `the answer could not be put together: ${messageOf(cause)}`, {
+function unexpected(cause: unknown): GenerationError {
+  return new GenerationError('REQUEST_FAILED', `the answer could not be put together: ${messageOf(cause)}`, {
     cause,
   });
 }
