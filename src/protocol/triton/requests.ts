@@ -1,4 +1,4 @@
-import { dataTypeOf } from '../../repository/config.ts';
+import { dataTypeOf } from '../../repository/config/types.ts';
 import { RepositoryError } from '../../repository/errors.ts';
 import type { InferRequest, Model } from '../../repository/model.ts';
 import {
