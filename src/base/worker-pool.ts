@@ -1,12 +1,10 @@
-import type { ResourceLimits, Worker } from 'node:worker_threads';
+import type { Worker } from 'node:worker_threads';
 import { definite, messageOf } from './errors.ts';
-import { startWorker } from './worker.ts';
 
 /** Bounds of a {@link WorkerPool}. */
 export interface WorkerPoolOptions {
-  /** Relative to `src/`, without suffix; the module answers each message with one, after a first {@link workerReady}. */
-  module: string;
-  workerData: unknown;
+  /** Starts a thread (see `worker.ts`) that answers each message with one, after a first {@link workerReady}. */
+  startWorker: () => Worker;
   /** Threads at most, started when needed. */
   workersMax: number;
   /** Jobs that may wait, and their summed cost. */
@@ -16,7 +14,6 @@ export interface WorkerPoolOptions {
   shortCostMax: number;
   /** A worker without work ends after this long, to give its memory back. 0: never. */
   idleWorkerMs: number;
-  resourceLimits?: ResourceLimits;
 }
 
 /** What a worker says once it can take jobs. */
@@ -187,10 +184,9 @@ class PoolWorker<Message, Result> {
   #deadline: NodeJS.Timeout | undefined;
 
   constructor(options: WorkerPoolOptions, events: PoolWorkerEvents) {
-    const { module, workerData, resourceLimits } = options;
     this.#options = options;
     this.#events = events;
-    this.#worker = startWorker(module, { workerData, resourceLimits });
+    this.#worker = options.startWorker();
     this.#worker.unref();
     this.#worker.on('message', (message: Result | typeof workerReady) => {
       if (message === workerReady) this.#ready();

@@ -1,3 +1,4 @@
+import { startWorker } from '../base/worker.ts';
 import { WorkerPool, WorkerPoolError } from '../base/worker-pool.ts';
 import { TokenizerError, type TokenizerErrorCode } from './errors.ts';
 import type { TokenizerFiles } from './json-tokenizer.ts';
@@ -60,8 +61,7 @@ export class EncodePool {
     this.#inlineTextLengthMax = hasKnownRules ? (options.inlineTextLengthMax ?? inlineTextLengthMax) : 0;
     this.#timeoutBaseMs = options.timeoutBaseMs ?? encodeTimeout.baseMs;
     this.#pool = new WorkerPool({
-      module: 'tokenizer/encode-worker',
-      workerData: tokenizer.files,
+      startWorker: () => startWorker('tokenizer/encode-worker', { workerData: tokenizer.files }),
       workersMax: options.workersMax ?? 2,
       queueLengthMax: options.queueLengthMax ?? encodeQueueLengthMax,
       queueCostMax: options.queueTextLengthMax ?? encodeQueueTextLengthMax,

@@ -1,3 +1,4 @@
+import { startWorker } from '../base/worker.ts';
 import { WorkerPool, WorkerPoolError } from '../base/worker-pool.ts';
 import { templateTimeMs } from './bounded-template.ts';
 import { type ChatInput, checkChatInput } from './chat-template.ts';
@@ -23,14 +24,15 @@ export type RenderResult = { text: string } | { code: TokenizerErrorCode; messag
  */
 export class TemplatePool {
   readonly #pool = new WorkerPool<RenderJob, RenderResult>({
-    module: 'tokenizer/template-worker',
-    workerData: undefined,
+    startWorker: () =>
+      startWorker('tokenizer/template-worker', {
+        resourceLimits: { maxOldGenerationSizeMb: templateMegabytesMax },
+      }),
     workersMax: 1,
     queueLengthMax: templateQueueLengthMax,
     queueCostMax: Number.POSITIVE_INFINITY,
     shortCostMax: Number.POSITIVE_INFINITY,
     idleWorkerMs: 0,
-    resourceLimits: { maxOldGenerationSizeMb: templateMegabytesMax },
   });
   readonly #timeoutMs: number;
 
