@@ -3,10 +3,8 @@ import { Command, Option } from 'commander';
 import { buildDtypes, buildTargets } from '../builder/config.ts';
 import { ranksMax } from '../models/partition.ts';
 import { withInterrupt } from './interrupt.ts';
+import { threadsMax } from './threads.ts';
 import { integerOption, keyValueOption } from './values.ts';
-
-/** Threads that one build may ask for. */
-export const threadsMax = 1024;
 
 const contextLengthMax = 2 ** 31 - 1;
 

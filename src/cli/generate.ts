@@ -1,10 +1,10 @@
 import { availableParallelism } from 'node:os';
 import { Command, Option } from 'commander';
 import { withInterrupt } from './interrupt.ts';
+import { threadsMax } from './threads.ts';
 import { integerOption, keyValueOption, numberOption } from './values.ts';
 
 const tokensMax = 2 ** 24;
-const threadsMax = 1024;
 
 /** What commander makes of the command line. Sampling values left out are the model's own advice. */
 export interface GenerateFlags {

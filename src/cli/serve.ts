@@ -6,6 +6,7 @@ import { toolFormats } from '../protocol/tool-parsers/registry.ts';
 import { capacityPolicyNames } from '../runtime/plan/capacity.ts';
 import type { AnswerOptions, ServeOptions } from './serving/options.ts';
 import { serve } from './serving/serve.ts';
+import { threadsMax } from './threads.ts';
 import {
   integerOption,
   keyValueOption,
@@ -78,7 +79,7 @@ function addEngineOptions(command: Command): void {
     .addOption(new Option('--device <name>', 'what runs the model').choices(devices.names).default('ggml'))
     .option('--device-option <name=value>', deviceOption, keyValueOption, {})
     .option('--engines <n>', 'engine processes per model', integerOption(1, 64), 1)
-    .option('--threads <n>', threads, integerOption(1, 1024))
+    .option('--threads <n>', threads, integerOption(1, threadsMax))
     .option('--max-sequences <n>', 'sequences in flight at most, per engine', integerOption(1, 4096), 32)
     .option('--max-batch-tokens <n>', 'token budget of one step', integerOption(1, 65_536), 512)
     .option('--kv-cache-size <size>', kvCache, sizeOption)
