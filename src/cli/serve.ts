@@ -4,10 +4,13 @@ import { requestTimeoutMs } from '../protocol/limits.ts';
 import { reasoningFormats } from '../protocol/reasoning/registry.ts';
 import { toolFormats } from '../protocol/tool-parsers/registry.ts';
 import { capacityPolicyNames } from '../runtime/plan/capacity.ts';
+import { CliError } from './errors.ts';
 import type { AnswerOptions, ServeOptions } from './serving/options.ts';
+import type { SecurityOptions } from './serving/security.ts';
 import { serve } from './serving/serve.ts';
 import { threadsMax } from './threads.ts';
 import {
+  commaListOption,
   integerOption,
   keyValueOption,
   listOption,
@@ -42,6 +45,7 @@ export function createCommand(): Command {
       ['default'],
     );
   addNetworkOptions(command);
+  addSecurityOptions(command);
   addEngineOptions(command);
   return addOperationOptions(command)
     .addHelpText('after', examples)
@@ -59,7 +63,6 @@ function addNetworkOptions(command: Command): void {
     .option('--grpc-port <n>', 'gRPC health service (grpc.health.v1); off unless given', portOption)
     .option('--metrics-port <n>', '/metrics on a port of its own as well; off unless given', portOption)
     .option('--front-ends <n>', 'front-end processes that share the HTTP port', integerOption(1, 64), 1)
-    .option('--api-key <key>', 'ask for this bearer token; repeatable', listOption, [])
     .option('--tool-call-parser <name>', toolParser, nameOption('tool-call parser', toolFormats.names))
     .option(
       '--reasoning-parser <name>',
@@ -68,6 +71,42 @@ function addNetworkOptions(command: Command): void {
     )
     .option('--trust-request-chat-template', 'take a chat_template from requests', false)
     .option('--served-model-name <name>', 'what the model is called in requests (one model only)');
+}
+
+function addSecurityOptions(command: Command): void {
+  const keyFile = 'named keys with limits, YAML; SIGHUP reads it again (docs/serving.md)';
+  const origins = 'web origins that may read answers, separated by commas; * is all';
+  command
+    .addOption(
+      new Option('--api-key <key>', 'ask for this bearer token; repeatable; others see it in ps')
+        .argParser(listOption)
+        .default([], 'NEREID_API_KEY, separated by commas'),
+    )
+    .option('--api-key-file <path>', keyFile)
+    .option('--cors-origins <origins>', origins, commaListOption, [])
+    .option('--tls-certificate <path>', 'PEM: the certificate and its chain; all ports then speak TLS')
+    .option('--tls-key <path>', 'PEM: its private key')
+    .option('--tls-client-authority <path>', 'PEM: clients must show a certificate of this authority');
+}
+
+function securityOf(flags: Record<string, unknown>): SecurityOptions {
+  const { apiKey, apiKeyFile, corsOrigins, tlsCertificate, tlsKey, tlsClientAuthority } = flags as {
+    apiKey: string[];
+    corsOrigins: string[];
+  } & Record<'apiKeyFile' | 'tlsCertificate' | 'tlsKey' | 'tlsClientAuthority', string | undefined>;
+  if ((tlsCertificate === undefined) !== (tlsKey === undefined) || (tlsClientAuthority && !tlsKey)) {
+    throw new CliError('CLI_VALUE_INVALID', 'TLS needs both --tls-certificate and --tls-key');
+  }
+  const fromEnvironment = commaListOption(process.env.NEREID_API_KEY ?? '');
+  return {
+    apiKeys: [...apiKey, ...fromEnvironment],
+    apiKeyFile,
+    corsOrigins,
+    tls:
+      tlsCertificate && tlsKey
+        ? { certificateFile: tlsCertificate, keyFile: tlsKey, clientAuthorityFile: tlsClientAuthority }
+        : undefined,
+  };
 }
 
 function addEngineOptions(command: Command): void {
@@ -119,7 +158,7 @@ function toOptions(models: string[], flags: Record<string, unknown>): ServeOptio
     models,
     answers: { toolCallParser, reasoningParser, trustRequestChatTemplate },
     deviceOptions: deviceOption as Record<string, string>,
-    apiKeys: apiKey as string[],
+    security: securityOf(flags),
     kvCacheBytes: kvCacheSize as number | undefined,
     stepTimeoutSeconds: stepTimeout as number,
     requestTimeoutSeconds: requestTimeout as number,

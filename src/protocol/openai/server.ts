@@ -1,7 +1,7 @@
 import type { FastifyInstance } from 'fastify';
 import { type Clock, systemClock } from '../../base/clock.ts';
 import { streamBufferBytesMax } from '../../base/limits.ts';
-import { ApiKeys } from '../authentication.ts';
+import type { ApiKeys } from '../authentication.ts';
 import { clientGone } from '../client-gone.ts';
 import { createHttpServer, type HttpLimits } from '../http-server.ts';
 import { requestTimeoutMs } from '../limits.ts';
@@ -11,6 +11,7 @@ import { RequestGate } from '../request-gate.ts';
 import { idSource } from '../request-id.ts';
 import type { RequestLogger } from '../request-log.ts';
 import { type ServedModel, ServedModels } from '../served-model.ts';
+import type { TlsMaterial } from '../tls.ts';
 import { handleChat } from './chat.ts';
 import { handleCompletion } from './completions.ts';
 import type { OpenAiContext } from './context.ts';
@@ -26,8 +27,10 @@ export interface OpenAiServerOptions {
   /** One line a request. Absent: none. */
   logger?: RequestLogger;
   limits?: HttpLimits;
-  /** Absent or empty: no key is asked for. Health, metrics and version never ask. */
-  apiKeys?: readonly string[];
+  /** Absent: no key is asked for. Health, metrics and version never ask. */
+  keys?: ApiKeys;
+  tls?: TlsMaterial;
+  corsOrigins?: readonly string[];
   /** Takes `chat_template` from requests: a program, bounded, that only makes prompts. Default false. */
   trustRequestChatTemplate?: boolean;
   /** For GET /version. */
@@ -45,8 +48,8 @@ export interface OpenAiServerOptions {
  * @throws ProtocolError PARAMETER_INVALID for two models of one name
  */
 export function createOpenAiServer(options: OpenAiServerOptions): FastifyInstance {
-  const { metrics, clock = systemClock, limits = {} } = options;
-  const app = createHttpServer({ limits, metrics, logger: options.logger, clock, errorResponse });
+  const { metrics, clock = systemClock, limits = {}, logger, tls, corsOrigins } = options;
+  const app = createHttpServer({ limits, metrics, logger, clock, tls, corsOrigins, errorResponse });
   addOpenAi(app, options);
   return app;
 }
@@ -72,11 +75,7 @@ export function addOpenAi(app: FastifyInstance, options: OpenAiServerOptions): v
   app.get('/load', () => ({ server_load: gate.active }));
   void app.register(async (api) => {
     gate.guard(api);
-    if (options.apiKeys && options.apiKeys.length > 0) {
-      const keys = new ApiKeys(options.apiKeys);
-      // Before the body is read: strangers cost nothing.
-      api.addHook('onRequest', async (request) => keys.check(request.headers.authorization));
-    }
+    options.keys?.guard(api);
     addApi(api, context);
   });
 }
