@@ -258,7 +258,7 @@ function measureMatch(): number[] {
     cache.release(place, tokens, true);
   }
   return Array.from({ length: 2000 }, (_, i) => {
-    const tokens = text(blocks / 63 - 2 - (i % 1000), 2000);
+    const tokens = text(Math.floor(blocks / 63) - 2 - (i % 1000), 2000);
     const startMs = performance.now();
     cache.cost({ prefixKey: '', tokens, reusableMax: 1999, retentionPriority: 35 }, 2100);
     return (performance.now() - startMs) * 1000;
