@@ -1,7 +1,7 @@
 /** Nereid as a library. See docs/library.md. */
 export { AssertionError, type ErrorKind, NereidError } from './base/errors.ts';
 export { Engine, type EngineOptions, type GenerateOptions, type GenerationStream } from './engine.ts';
-export type { GenerationDelta, GenerationUsage } from './protocol/generation.ts';
+export type { GenerationDelta, GenerationUsage } from './generation/generation.ts';
 export type { EngineClient, RequestHandle } from './runtime/client.ts';
 export type { FinishReason, SequenceEvent, TokenLogprobs } from './runtime/requests/events.ts';
 export type { GenerationRequest, SamplingParameters } from './runtime/requests/request.ts';

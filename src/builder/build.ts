@@ -1,6 +1,7 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
+import { definite } from '../base/errors.ts';
 import { packageVersion } from '../base/package-version.ts';
 import type { GgufFile } from '../checkpoint/gguf-reader.ts';
 import { openGguf } from '../checkpoint/gguf-reader.ts';
@@ -10,6 +11,8 @@ import { packageFolder } from '../device/ggml/library.ts';
 import { openQuantizer } from '../device/ggml/quantize.ts';
 import { installedGgmlRelease } from '../device/ggml/release.ts';
 import { isQuantized } from '../graph/dtype.ts';
+import type { Hyperparameters } from '../models/hyperparameters.ts';
+import type { RankPart } from '../models/partition.ts';
 import type { TokenizerFiles } from '../tokenizer/json-tokenizer.ts';
 import type { BuildRecipe } from './config.ts';
 import { type ContentHash, contentHash } from './content-hash.ts';
@@ -17,12 +20,13 @@ import { hashFiles, tokenizerFolderName, writeManifest } from './engine-folder.t
 import { type EngineSource, ggufSource } from './engine-source.ts';
 import { huggingFaceSource } from './hugging-face-source.ts';
 import { type EngineManifest, engineFormatVersion } from './manifest.ts';
-import { modelOfGguf } from './model.ts';
+import { type DescribedModel, modelOfGguf, modelOfHuggingFace } from './model.ts';
 import { writeAtomically } from './output.ts';
 import { type Reporter, silentReporter } from './reporter.ts';
+import { partsOf, planOfRank } from './shard.ts';
 import { placeFile, planQuantization, type QuantizationPlan, writeWeights } from './write-weights.ts';
 
-const weightsFileName = 'rank0.gguf';
+const weightsFileName = (rank: number): string => `rank${rank}.gguf`;
 
 /** One build: from which files, by which recipe, to which folder. */
 export interface BuildRequest {
@@ -49,8 +53,8 @@ export interface BuildRequest {
  */
 export async function buildEngine(request: BuildRequest): Promise<{ manifest: EngineManifest }> {
   const checkpoint = openCheckpoint(request.source);
-  // Before anything is written: a model that no device could run is refused at once.
-  const source = await engineSource(checkpoint, request.name);
+  // Before anything is written: a model that no device could run, or that cannot be divided so, is refused at once.
+  const { source, model } = await engineSource(checkpoint, request.name);
   const reporter = request.reporter ?? silentReporter;
   for (const note of source.notes) reporter.note(note);
   const plan = planQuantization(source, request.recipe);
@@ -59,21 +63,46 @@ export async function buildEngine(request: BuildRequest): Promise<{ manifest: En
   );
   if (again.length > 0)
     reporter.note(`${again.length} tensors were quantized before: the original would lose less`);
+  const shards = shardPlans(model, plan, request.recipe);
   const hash = request.hash ?? (await contentHash(checkpoint));
   const manifest = await writeAtomically(request.output, request.replace ?? false, async (folder) => {
-    const known = await writeFiles(folder, checkpoint, source, plan, { ...request, hash, reporter });
+    const known = await writeFiles(folder, checkpoint, source, shards, { ...request, hash, reporter });
     request.signal?.throwIfAborted();
-    const manifest = await describeEngine(folder, checkpoint, plan, { ...request, hash }, known);
+    const built = { model, plan, shards };
+    const manifest = await describeEngine(folder, checkpoint, built, { ...request, hash }, known);
     await writeManifest(folder, manifest);
     return manifest;
   });
   return { manifest };
 }
 
-async function engineSource(checkpoint: Checkpoint, name: string): Promise<EngineSource> {
-  if (checkpoint.kind !== 'gguf') return huggingFaceSource(checkpoint, name);
-  await modelOfGguf(checkpoint);
-  return ggufSource(checkpoint);
+async function engineSource(
+  checkpoint: Checkpoint,
+  name: string,
+): Promise<{ source: EngineSource; model: DescribedModel }> {
+  if (checkpoint.kind !== 'gguf') {
+    const source = await huggingFaceSource(checkpoint, name);
+    return { source, model: await modelOfHuggingFace(checkpoint) };
+  }
+  return { model: await modelOfGguf(checkpoint), source: ggufSource(checkpoint) };
+}
+
+/** One weight file's contents. */
+interface Shard {
+  path: string;
+  plan: QuantizationPlan;
+  /** What the rank holds; absent where one rank holds everything. */
+  part?: RankPart;
+}
+
+function shardPlans(model: DescribedModel, plan: QuantizationPlan, recipe: BuildRecipe): Shard[] {
+  const parallelism = { tensor: recipe.tensorParallel, pipeline: recipe.pipelineParallel };
+  if (parallelism.tensor * parallelism.pipeline === 1) return [{ path: weightsFileName(0), plan }];
+  return partsOf(model, parallelism, plan).map((part) => ({
+    path: weightsFileName(part.rank),
+    plan: planOfRank(model, part, plan),
+    part,
+  }));
 }
 
 type Settled = BuildRequest & { hash: ContentHash; reporter: Reporter };
@@ -83,18 +112,20 @@ async function writeFiles(
   folder: string,
   checkpoint: Checkpoint,
   source: EngineSource,
-  plan: QuantizationPlan,
+  shards: readonly Shard[],
   request: Settled,
 ): Promise<Map<string, string>> {
   await writeTokenizer(join(folder, tokenizerFolderName), source.tokenizer);
-  const path = join(folder, weightsFileName);
-  if (isReady(checkpoint, plan)) {
-    await placeFile(checkpoint.path, path);
-    return new Map([[weightsFileName, request.hash.sha256]]);
+  const [only] = shards;
+  if (only && shards.length === 1 && isReady(checkpoint, only.plan)) {
+    await placeFile(checkpoint.path, join(folder, only.path));
+    return new Map([[only.path, request.hash.sha256]]);
   }
   const { reporter, recipe, signal } = request;
   const quantizer = openQuantizer(packageFolder(), request.threads ?? availableParallelism());
-  await writeWeights(path, source, plan, recipe, { quantizer, reporter, signal });
+  for (const { path, plan } of shards) {
+    await writeWeights(join(folder, path), source, plan, recipe, { quantizer, reporter, signal });
+  }
   return new Map();
 }
 
@@ -111,18 +142,28 @@ async function writeTokenizer(folder: string, files: TokenizerFiles): Promise<vo
   }
 }
 
-/** The manifest of what was written, read back from the weights themselves. */
+/** The whole model's numbers, read back from the weights themselves; every rank's tensors are checked against its part of them. */
+async function writtenHyperparameters(folder: string, shards: readonly Shard[]): Promise<Hyperparameters> {
+  let whole: Hyperparameters | undefined;
+  for (const { path, part } of shards) {
+    const described = await modelOfGguf(openGguf(join(folder, path)), part);
+    whole ??= described.hyperparameters;
+  }
+  return definite(whole, 'a weight file');
+}
+
+/** The manifest of what was written. */
 async function describeEngine(
   folder: string,
   checkpoint: Checkpoint,
-  plan: QuantizationPlan,
+  { model, plan, shards }: { model: DescribedModel; plan: QuantizationPlan; shards: readonly Shard[] },
   request: BuildRequest & { hash: ContentHash },
   known: ReadonlyMap<string, string>,
 ): Promise<EngineManifest> {
-  const gguf = openGguf(join(folder, weightsFileName));
-  const { architecture, hyperparameters } = await modelOfGguf(gguf);
+  const hyperparameters = await writtenHyperparameters(folder, shards);
   const { contextLength } = hyperparameters;
   const { recipe } = request;
+  const parts = shards.flatMap(({ part }) => (part ? [part] : []));
   return {
     format: 'nereid-engine',
     formatVersion: engineFormatVersion,
@@ -130,15 +171,16 @@ async function describeEngine(
     nereidVersion: packageVersion(),
     target: { device: recipe.target, ggmlRelease: installedGgmlRelease() ?? 'unknown' },
     source: { kind: checkpoint.kind, sha256: request.hash.sha256 },
-    architecture: architecture.name,
+    architecture: model.architecture.name,
     hyperparameters: { ...hyperparameters },
     contextLength: Math.min(contextLength, recipe.contextLengthMax ?? contextLength),
     vocabularySize: hyperparameters.vocabularySize,
-    parameters: [...gguf.tensors.values()].reduce((sum, tensor) => sum + elementCount(tensor.shape), 0),
+    parameters: plan.tensors.reduce((sum, { tensor }) => sum + elementCount(tensor.shape), 0),
     quantization: { tensors: countTypes(plan), exceptions: plan.exceptions },
     kvDtype: recipe.kvDtype,
     recipe,
-    ranks: [weightsFileName],
+    ranks: shards.map(({ path }) => path),
+    ...(parts.length > 0 && { parts }),
     files: await hashFiles(folder, { known, signal: request.signal }),
   };
 }

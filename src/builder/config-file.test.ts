@@ -24,7 +24,14 @@ test('a config file gives defaults to what it leaves out, and flags override it'
   assert.equal(config.model, './checkpoint');
   assert.equal(config.target, 'ggml');
   assert.deepEqual(config.tensors, [{ pattern: 'blk.*.attn_v.weight', dtype: 'f16' }]);
-  assert.deepEqual(Object.keys(recipeOf(config)), ['target', 'dtype', 'tensors', 'kvDtype']);
+  assert.deepEqual(Object.keys(recipeOf(config)), [
+    'target',
+    'dtype',
+    'tensors',
+    'tensorParallel',
+    'pipelineParallel',
+    'kvDtype',
+  ]);
 });
 
 test('an empty config is all defaults', () => {

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { ranksMax } from '../models/partition.ts';
 
 /** Types that a build can make, beside `auto`: keep every tensor as the checkpoint has it. */
 export const buildDtypes = ['f32', 'f16', 'bf16', 'q8_0', 'q4_0', 'q4_k', 'q6_k'] as const;
@@ -33,6 +34,9 @@ export const buildConfigSchema = z.strictObject({
   tensors: z.array(tensorRule).max(tensorRulesMax).default([]),
   /** Positions of one sequence; default what the model was trained for, which is also the most. */
   contextLengthMax: z.int().min(1).optional(),
+  /** Ranks that share every layer, and stages of layers after each other: one weight file for each of their product. */
+  tensorParallel: z.int().min(1).max(ranksMax).default(1),
+  pipelineParallel: z.int().min(1).max(ranksMax).default(1),
   /** Type of the KV cache that the engine is meant to run with. */
   kvDtype: z.enum(['f16', 'f32']).default('f16'),
 });
@@ -47,8 +51,9 @@ export type BuildRecipe = Omit<BuildConfig, 'model' | 'output' | 'name'>;
 
 /** @returns the recipe of a config, keys in a fixed order so that equal recipes have equal JSON */
 export function recipeOf(config: BuildConfig): BuildRecipe {
-  const { target, dtype, tensors, contextLengthMax, kvDtype } = config;
-  return { target, dtype, tensors, ...(contextLengthMax !== undefined && { contextLengthMax }), kvDtype };
+  const { target, dtype, tensors, contextLengthMax, tensorParallel, pipelineParallel, kvDtype } = config;
+  const context = contextLengthMax === undefined ? {} : { contextLengthMax };
+  return { target, dtype, tensors, ...context, tensorParallel, pipelineParallel, kvDtype };
 }
 
 /** Every default: an engine with the checkpoint's own types. */

@@ -8,6 +8,8 @@ export const builderErrorKinds = {
   BUILD_SOURCE_UNSUPPORTED: 'unsupported',
   BUILD_TENSOR_MISSING: 'invalid',
   BUILD_TENSOR_SHAPE: 'invalid',
+  BUILD_SHARD_BLOCKS: 'unsupported',
+  ENGINE_RANK_MISSING: 'invalid',
   BUILD_OUTPUT_EXISTS: 'invalid',
   BUILD_OUTPUT_LOCKED: 'unavailable',
   BUILD_OUTPUT_UNWRITABLE: 'invalid',

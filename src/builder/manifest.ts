@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { dtypeNames } from '../graph/dtype.ts';
+import { ranksMax } from '../models/partition.ts';
 import { buildConfigSchema } from './config.ts';
 
 /**
@@ -38,6 +39,26 @@ const exceptionEntry = z.object({
   reason: z.string(),
 });
 
+const count = z
+  .int()
+  .min(0)
+  .max(2 ** 31 - 1);
+const range = z.tuple([count, count]).readonly();
+
+/** What one rank holds of the model: the models layer's `RankPart`. */
+const rankPart = z.object({
+  rank: count,
+  tensorRank: count,
+  tensorRanks: count,
+  stage: count,
+  stages: count,
+  layers: range,
+  heads: range,
+  kvHeads: range,
+  feedForward: range,
+  vocabulary: z.array(range).min(1).max(ranksMax).readonly(),
+});
+
 /** engine.json; every field is explained in docs/engine-folder.md. No times and no absolute paths: equal inputs make equal bytes. */
 export const manifestSchema = z.object({
   format: z.literal('nereid-engine'),
@@ -59,7 +80,9 @@ export const manifestSchema = z.object({
   kvDtype: z.enum(['f16', 'f32']),
   recipe: buildConfigSchema.omit({ model: true, output: true, name: true }),
   /** One weight file a rank, in rank order. */
-  ranks: z.array(relativePath).min(1),
+  ranks: z.array(relativePath).min(1).max(ranksMax),
+  /** What each rank holds; absent where one rank holds everything. */
+  parts: z.array(rankPart).min(2).max(ranksMax).optional(),
   files: z.array(fileEntry).min(1).max(filesMax),
 });
 

@@ -3,6 +3,7 @@ import type { HuggingFaceFolder } from '../checkpoint/hugging-face.ts';
 import type { StoredTensor } from '../checkpoint/tensor-file.ts';
 import type { Architecture } from '../models/architecture.ts';
 import type { Hyperparameters } from '../models/hyperparameters.ts';
+import { hyperparametersOfRank, type RankPart } from '../models/partition.ts';
 import { architectureOfConfig, architectureOfGguf } from '../models/registry.ts';
 import { type ModelSource, modelSource } from '../models/source.ts';
 
@@ -20,12 +21,15 @@ export async function modelOfHuggingFace(folder: HuggingFaceFolder): Promise<Des
 
 /**
  * The model in a GGUF file, its weights bound and their shapes checked.
+ * @param part what the file holds, where the model is divided among ranks; the numbers returned are the whole model's all the same
  * @throws UnknownNameError listing the known architectures; ModelError naming the key or tensor
  */
 export async function modelOfGguf(
   gguf: GgufFile,
+  part?: RankPart,
 ): Promise<DescribedModel & { source: ModelSource<StoredTensor> }> {
   const architecture = await architectureOfGguf(gguf);
   const hyperparameters = architecture.hyperparametersFromGguf(gguf);
-  return { architecture, hyperparameters, source: modelSource(architecture, hyperparameters, gguf.tensors) };
+  const own = part ? hyperparametersOfRank(hyperparameters, part) : hyperparameters;
+  return { architecture, hyperparameters, source: modelSource(architecture, own, gguf.tensors) };
 }

@@ -2,6 +2,7 @@ import { basename, join, resolve } from 'node:path';
 import { openGguf } from '../checkpoint/gguf-reader.ts';
 import type { DeviceModelSource } from '../device/device.ts';
 import { installedGgmlRelease } from '../device/ggml/release.ts';
+import type { RankPart } from '../models/partition.ts';
 import { readEngine, tokenizerFolderName } from './engine-folder.ts';
 import { BuilderError } from './errors.ts';
 import type { EngineManifest } from './manifest.ts';
@@ -11,6 +12,8 @@ import { modelOfGguf } from './model.ts';
 export interface OpenEngineOptions {
   /** Take an engine that was built with another ggml release than the one installed. Default: NEREID_ALLOW_RELEASE_MISMATCH is 1. */
   allowReleaseMismatch?: boolean;
+  /** Which rank's weights, of an engine that is divided among several. Default 0. */
+  rank?: number;
 }
 
 /** An engine ready for a device. Nothing of its weights is in memory. */
@@ -22,6 +25,8 @@ export interface OpenedEngine {
   manifest?: EngineManifest;
   /** For `openTokenizer`. */
   tokenizerFolder?: string;
+  /** What the rank holds; absent where one rank holds everything. */
+  part?: RankPart;
 }
 
 /**
@@ -35,20 +40,29 @@ export async function openEngine(path: string, options: OpenEngineOptions = {}):
   const folder = resolve(path);
   const manifest = readEngine(folder);
   checkRelease(folder, manifest, options);
-  const weights = join(folder, manifest.ranks[0] ?? '');
+  const rank = options.rank ?? 0;
+  const weights = manifest.ranks[rank];
+  if (weights === undefined) {
+    const problem = `${folder} was built for ${manifest.ranks.length} ranks, so it has no rank ${rank}`;
+    const fix = 'build it with --tensor-parallel and --pipeline-parallel as it is to be served';
+    throw new BuilderError('ENGINE_RANK_MISSING', `${problem}; ${fix}`);
+  }
+  const part = manifest.parts?.[rank];
   return {
     name: manifest.name,
-    source: await deviceSource(weights, manifest.contextLength),
+    source: await deviceSource(join(folder, weights), part, manifest.contextLength),
     manifest,
     tokenizerFolder: join(folder, tokenizerFolderName),
+    ...(part && { part }),
   };
 }
 
 async function deviceSource(
   path: string,
+  part?: RankPart,
   contextLength = Number.POSITIVE_INFINITY,
 ): Promise<DeviceModelSource> {
-  const { source } = await modelOfGguf(openGguf(path));
+  const { source } = await modelOfGguf(openGguf(path), part);
   return { ...source, contextLength: Math.min(source.contextLength, contextLength) };
 }
 

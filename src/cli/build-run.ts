@@ -46,9 +46,10 @@ export async function runBuild(
 }
 
 function overrides(model: string | undefined, flags: BuildFlags): BuildConfigInput {
-  const { output, name, target, dtype, contextLengthMax, kvDtype } = flags;
+  const { output, name, target, dtype, contextLengthMax, kvDtype, tensorParallel, pipelineParallel } = flags;
   const tensors = Object.entries(flags.tensor ?? {}).map(([pattern, type]) => ({ pattern, dtype: type }));
-  const given = { model, output, name, target, dtype, contextLengthMax, kvDtype };
+  const ranks = { tensorParallel, pipelineParallel };
+  const given = { model, output, name, target, dtype, contextLengthMax, kvDtype, ...ranks };
   // The schema checks the types that --tensor names; commander cannot.
   return (tensors.length > 0 ? { ...given, tensors } : given) as BuildConfigInput;
 }

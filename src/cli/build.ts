@@ -1,6 +1,7 @@
 import { availableParallelism } from 'node:os';
 import { Command, Option } from 'commander';
 import { buildDtypes, buildTargets } from '../builder/config.ts';
+import { ranksMax } from '../models/partition.ts';
 import { withInterrupt } from './interrupt.ts';
 import { integerOption, keyValueOption } from './values.ts';
 
@@ -19,6 +20,8 @@ export interface BuildFlags {
   tensor?: Record<string, string>;
   contextLengthMax?: number;
   kvDtype?: 'f16' | 'f32';
+  tensorParallel?: number;
+  pipelineParallel?: number;
   threads: number;
   force?: boolean;
   verify?: boolean;
@@ -60,6 +63,16 @@ export function createCommand(): Command {
       integerOption(1, contextLengthMax),
     )
     .addOption(new Option('--kv-dtype <type>', 'type of the KV cache (default: f16)').choices(['f16', 'f32']))
+    .option(
+      '--tensor-parallel <n>',
+      'ranks that share every layer, one weight file each (default: 1)',
+      integerOption(1, ranksMax),
+    )
+    .option(
+      '--pipeline-parallel <n>',
+      'stages that the layers are divided into (default: 1)',
+      integerOption(1, ranksMax),
+    )
     .option('--threads <n>', 'threads to quantize with', integerOption(1, threadsMax), availableParallelism())
     .option('--force', 'replace the engine that is at the output')
     .option('--verify', 'build nothing: hash every file of the engine and compare')

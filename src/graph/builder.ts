@@ -152,6 +152,11 @@ export class GraphBuilder {
     return this.#record('allReduce', [x], {});
   }
 
+  /** [R, widths[rank]] → [R, sum of widths]. */
+  allGather(x: Value, widths: readonly number[], rank: number): Value {
+    return this.#record('allGather', [x], { widths, rank });
+  }
+
   /** The finished graph. */
   finish(outputs: Readonly<Record<string, Value>>): Graph {
     const ids = Object.entries(outputs).map(([name, value]) => [name, this.#own(value).id] as const);

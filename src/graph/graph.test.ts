@@ -118,6 +118,9 @@ const mistakes: [
   [/^concat: inputs: expected 1 or more, got 0$/, (g) => g.concat([], 0)],
   [/^rows: indices: expected i32 of rank 1/, (g, x) => g.rows(x, x)],
   [/^silu: x: expected f32 of rank 1 or more, got i32\[3\]$/, (g, _, ids) => g.silu(ids)],
+  [/^allGather: x: expected \[3, 5\], got \[3, 8\]$/, (g, x) => g.allGather(x, [8, 5], 1)],
+  [/^allGather: rank: expected an integer in 0\.\.1, got 2$/, (g, x) => g.allGather(x, [8, 8], 2)],
+  [/^allGather: widths: expected a width for each rank, got \[\]$/, (g, x) => g.allGather(x, [], 0)],
 ];
 
 test('every mistake is refused where it is recorded, naming the op, what was expected and what came', () => {
@@ -177,6 +180,6 @@ test('the spec refuses graphs that no builder would make', () => {
 });
 
 test('every op of the language has a rule', () => {
-  assert.equal(opNames.length, 24);
+  assert.equal(opNames.length, 25);
   assert.equal(new Set(opNames).size, opNames.length);
 });

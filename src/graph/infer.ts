@@ -132,6 +132,16 @@ const reshape: Rule<'reshape'> = (context, { shape }) => {
   return f32(shape);
 };
 
+const allGather: Rule<'allGather'> = (context, { widths, rank }) => {
+  context.arity(1);
+  const [rows = 0, width = 0] = context.activation(0, 'x', 2).shape;
+  if (widths.length === 0) context.fail('widths', 'a width for each rank', '[]');
+  for (const own of widths) context.integer(own, 'widths', 1);
+  context.integer(rank, 'rank', 0, widths.length - 1);
+  if (width !== widths[rank]) context.fail('x', `[${rows}, ${widths[rank]}]`, `[${rows}, ${width}]`);
+  return f32([rows, widths.reduce((sum, own) => sum + own, 0)]);
+};
+
 /** Declared ops carry their type themselves: their node's shape and dtype are checked by `spec.ts` instead. */
 type InferredOp = Exclude<Op, 'input' | 'weight'>;
 
@@ -188,6 +198,7 @@ const rules: { [O in InferredOp]: Rule<O> } = {
   concat,
   softmax: elementwise,
   allReduce: elementwise,
+  allGather,
 };
 
 function checkGelu(context: RuleContext, approximation: string): void {

@@ -61,6 +61,7 @@ export interface AttentionAttributes {
  * | concat | a, b, … | joined on axis |
  * | softmax | x | over the last dimension |
  * | allReduce | x | sum over the ranks of a tensor-parallel group |
+ * | allGather | x [R, widths[rank]] | [R, sum of widths]: every rank's columns, in rank order |
  */
 export interface OpAttributes {
   input: { name: string };
@@ -91,6 +92,8 @@ export interface OpAttributes {
   concat: { axis: number };
   softmax: Record<never, never>;
   allReduce: Record<never, never>;
+  /** `widths` are each rank's columns; `rank` is the one that this graph is recorded for. */
+  allGather: { widths: readonly number[]; rank: number };
 }
 
 export type Op = keyof OpAttributes;

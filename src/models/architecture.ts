@@ -25,7 +25,10 @@ export interface Architecture {
   weights: readonly WeightRow[];
   kv(p: Hyperparameters): KvSpec;
   graphs: {
-    /** Inputs `tokens`, `positions`, `outputRows`; returns the logits [R, vocabulary]. */
+    /**
+     * Inputs `tokens`, `positions`, `outputRows`; returns the logits [R, vocabulary]. A pipeline stage (`p.part`) that is not the first takes
+     * `hidden` [T, width] for its tokens, one that is not the last returns that.
+     */
     decode(g: GraphBuilder, p: Hyperparameters, w: GraphWeights, batch: BatchInputs): Value;
   };
 }

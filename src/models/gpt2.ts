@@ -4,11 +4,24 @@ import { Config } from './config.ts';
 import type { GraphWeights } from './graph-weights.ts';
 import type { Hyperparameters } from './hyperparameters.ts';
 import { type MetadataOptions, readMetadata, writeMetadata } from './metadata.ts';
+import {
+  columnLinear,
+  isLastStage,
+  kvLayerOf,
+  outputLinear,
+  rowLinear,
+  stageInput,
+  stageLayers,
+} from './parallel.ts';
 import { decoderKv } from './rope-decoder.ts';
 import {
   feedForwardWidth,
   type LinearRow,
   linearRows,
+  outputRows,
+  queryWidth,
+  splits,
+  type TensorSplit,
   vectorRow,
   type WeightRow,
   width,
@@ -67,25 +80,38 @@ function normRows(logical: string, hf: string, gguf: string): WeightRow[] {
 }
 
 function weightRows(): WeightRow[] {
-  const table = (p: Hyperparameters) => [p.vocabularySize, p.width];
   return [
-    { logical: 'embedding.weight', hf: 'transformer.wte.weight', gguf: 'token_embd.weight', shape: table },
+    {
+      logical: 'embedding.weight',
+      hf: 'transformer.wte.weight',
+      gguf: 'token_embd.weight',
+      shape: (p) => [p.vocabularySize, p.width],
+      stage: 'first',
+    },
     {
       logical: 'positionEmbedding.weight',
       hf: 'transformer.wpe.weight',
       gguf: 'position_embd.weight',
       shape: (p) => [p.contextLength, p.width],
+      stage: 'first',
     },
     ...layerRows(),
-    ...normRows('norm', 'transformer.ln_f', 'output_norm'),
+    ...normRows('norm', 'transformer.ln_f', 'output_norm').map((row) => ({ ...row, stage: 'last' as const })),
     {
       logical: 'output.weight',
       hf: 'lm_head.weight',
       gguf: 'output.weight',
-      shape: table,
+      shape: (p) => [outputRows(p), p.width],
       presence: 'tied',
+      split: splits.vocabulary(),
+      stage: 'last',
     },
   ];
+}
+
+/** q, k and v in one matrix. */
+function fusedWidth(p: Hyperparameters): number {
+  return 3 * queryWidth(p);
 }
 
 function layerRows(): WeightRow[] {
@@ -97,6 +123,7 @@ function layerRows(): WeightRow[] {
     gguf: string,
     rows: LinearRow['rows'],
     columns: LinearRow['columns'],
+    split: TensorSplit,
   ): WeightRow[] =>
     linearRows({
       logical: `${layer}.${logical}`,
@@ -107,23 +134,26 @@ function layerRows(): WeightRow[] {
       bias: 'required',
       // Conv1D keeps its matrix as [in, out].
       transform: 'transpose',
+      split,
     });
   return [
     ...normRows(`${layer}.attentionNorm`, `${hf}.ln_1`, 'blk.{i}.attn_norm'),
-    ...linear('attention.qkv', 'attn.c_attn', 'attn_qkv', (p) => 3 * p.width, width),
-    ...linear('attention.o', 'attn.c_proj', 'attn_output', width, width),
+    ...linear('attention.qkv', 'attn.c_attn', 'attn_qkv', fusedWidth, width, splits.fusedHeads()),
+    ...linear('attention.o', 'attn.c_proj', 'attn_output', width, queryWidth, splits.queryHeads(1)),
     ...normRows(`${layer}.feedForwardNorm`, `${hf}.ln_2`, 'blk.{i}.ffn_norm'),
-    ...linear('feedForward.up', 'mlp.c_fc', 'ffn_up', feedForwardWidth, width),
-    ...linear('feedForward.down', 'mlp.c_proj', 'ffn_down', width, feedForwardWidth),
+    ...linear('feedForward.up', 'mlp.c_fc', 'ffn_up', feedForwardWidth, width, splits.feedForward(0)),
+    ...linear('feedForward.down', 'mlp.c_proj', 'ffn_down', width, feedForwardWidth, splits.feedForward(1)),
   ];
 }
 
 function decode(g: GraphBuilder, p: Hyperparameters, w: GraphWeights, batch: BatchInputs): Value {
   const norm = (x: Value, name: string) =>
     g.layerNorm(x, w.tensor(`${name}.weight`), w.tensor(`${name}.bias`), p.normEpsilon);
-  const positions = g.embedding(w.tensor('positionEmbedding.weight'), batch.positions);
-  let x = g.add(g.embedding(w.tensor('embedding.weight'), batch.tokens), positions);
-  for (let layer = 0; layer < p.layers; layer++) {
+  let x = stageInput(g, p, batch, () => {
+    const positions = g.embedding(w.tensor('positionEmbedding.weight'), batch.positions);
+    return g.add(g.embedding(w.tensor('embedding.weight'), batch.tokens), positions);
+  });
+  for (const layer of stageLayers(p)) {
     const name = `layers.${layer}`;
     let attended = selfAttention(g, p, w, layer, norm(x, `${name}.attentionNorm`));
     if (layer === p.layers - 1) {
@@ -131,18 +161,20 @@ function decode(g: GraphBuilder, p: Hyperparameters, w: GraphWeights, batch: Bat
       attended = g.rows(attended, batch.outputRows);
       x = g.rows(x, batch.outputRows);
     }
-    x = g.add(x, g.linear(attended, w.linear(`${name}.attention.o`)));
-    const up = g.linear(norm(x, `${name}.feedForwardNorm`), w.linear(`${name}.feedForward.up`));
-    x = g.add(x, g.linear(g.gelu(up, 'tanh'), w.linear(`${name}.feedForward.down`)));
+    x = g.add(x, rowLinear(g, p, attended, w.linear(`${name}.attention.o`)));
+    const up = columnLinear(g, p, norm(x, `${name}.feedForwardNorm`), w.linear(`${name}.feedForward.up`));
+    x = g.add(x, rowLinear(g, p, g.gelu(up, 'tanh'), w.linear(`${name}.feedForward.down`)));
   }
-  return g.linear(norm(x, 'norm'), w.linear('output'));
+  if (!isLastStage(p)) return x;
+  return outputLinear(g, p, norm(x, 'norm'), w.linear('output'));
 }
 
 function selfAttention(g: GraphBuilder, p: Hyperparameters, w: GraphWeights, layer: number, x: Value): Value {
-  const qkv = g.linear(x, w.linear(`layers.${layer}.attention.qkv`));
-  const part = (index: number) => g.heads(g.slice(qkv, 1, index * p.width, (index + 1) * p.width), p.heads);
+  const qkv = columnLinear(g, p, x, w.linear(`layers.${layer}.attention.qkv`));
+  const rows = queryWidth(p);
+  const part = (index: number) => g.heads(g.slice(qkv, 1, index * rows, (index + 1) * rows), p.heads);
   return g.attention(part(0), part(1), part(2), {
-    layer,
+    layer: kvLayerOf(p, layer),
     heads: p.heads,
     kvHeads: p.heads,
     headDimension: p.headDimension,

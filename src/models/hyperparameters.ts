@@ -1,3 +1,5 @@
+import type { RankPart } from './partition.ts';
+
 /** How rotary frequencies were stretched beyond the context that a model was pre-trained with. */
 export type RopeScaling =
   | { type: 'linear'; factor: number }
@@ -49,6 +51,8 @@ export interface Hyperparameters {
   windowLayers?: readonly boolean[];
   /** The output matrix is the embedding table. */
   tiedEmbeddings: boolean;
+  /** Of one rank of a group: what it holds. `heads`, `kvHeads` and `feedForwardWidth` are then its own. */
+  part?: RankPart;
 }
 
 /** The window of one layer, or undefined where it sees everything. */

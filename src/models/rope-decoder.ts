@@ -4,13 +4,24 @@ import type { KvSpec } from '../graph/graph.ts';
 import type { RopeAttributes } from '../graph/ops.ts';
 import type { GraphWeights } from './graph-weights.ts';
 import { type Hyperparameters, windowOf } from './hyperparameters.ts';
+import {
+  columnLinear,
+  isLastStage,
+  kvLayerOf,
+  outputLinear,
+  rowLinear,
+  stageInput,
+  stageLayers,
+} from './parallel.ts';
 import { llama3FrequencyFactors, ropeAttributes } from './rope.ts';
 import {
   feedForwardWidth,
   kvWidth,
   type LinearRow,
   linearRows,
+  outputRows,
   queryWidth,
+  splits,
   vectorRow,
   type WeightRow,
   width,
@@ -24,7 +35,10 @@ export interface RopeDecoderOptions {
   attentionBias: LinearRow['bias'];
 }
 
-/** Logits [R, vocabulary] of a pre-norm decoder with rotary attention and a gated feed-forward. */
+/**
+ * A pre-norm decoder with rotary attention and a gated feed-forward: logits [R, vocabulary], or of a pipeline stage that is not the last the
+ * residual stream [T, width].
+ */
 export function decodeRopeDecoder(
   g: GraphBuilder,
   p: Hyperparameters,
@@ -32,8 +46,8 @@ export function decodeRopeDecoder(
   batch: BatchInputs,
   options: RopeDecoderOptions,
 ): Value {
-  let x = g.embedding(w.tensor('embedding.weight'), batch.tokens);
-  for (let layer = 0; layer < p.layers; layer++) {
+  let x = stageInput(g, p, batch, () => g.embedding(w.tensor('embedding.weight'), batch.tokens));
+  for (const layer of stageLayers(p)) {
     const name = `layers.${layer}`;
     const normed = g.rmsNorm(x, w.tensor(`${name}.attentionNorm.weight`), p.normEpsilon);
     let attended = selfAttention(g, p, w, batch, options, layer, normed);
@@ -42,13 +56,14 @@ export function decodeRopeDecoder(
       attended = g.rows(attended, batch.outputRows);
       x = g.rows(x, batch.outputRows);
     }
-    x = g.add(x, g.linear(attended, w.linear(`${name}.attention.o`)));
+    x = g.add(x, rowLinear(g, p, attended, w.linear(`${name}.attention.o`)));
     const h = g.rmsNorm(x, w.tensor(`${name}.feedForwardNorm.weight`), p.normEpsilon);
-    const gate = g.linear(h, w.linear(`${name}.feedForward.gate`));
-    const up = g.linear(h, w.linear(`${name}.feedForward.up`));
-    x = g.add(x, g.linear(g.swiglu(gate, up), w.linear(`${name}.feedForward.down`)));
+    const gate = columnLinear(g, p, h, w.linear(`${name}.feedForward.gate`));
+    const up = columnLinear(g, p, h, w.linear(`${name}.feedForward.up`));
+    x = g.add(x, rowLinear(g, p, g.swiglu(gate, up), w.linear(`${name}.feedForward.down`)));
   }
-  return g.linear(g.rmsNorm(x, w.tensor('norm.weight'), p.normEpsilon), w.linear('output'));
+  if (!isLastStage(p)) return x;
+  return outputLinear(g, p, g.rmsNorm(x, w.tensor('norm.weight'), p.normEpsilon), w.linear('output'));
 }
 
 function selfAttention(
@@ -64,16 +79,16 @@ function selfAttention(
   const attributes = ropeAttributes(definite(p.rope, 'rope'), options.ropeMode);
   const factors = w.optional('ropeFrequencyFactors');
   const turned = (part: 'q' | 'k', heads: number): Value => {
-    let y = g.heads(g.linear(x, w.linear(`${name}.${part}`)), heads);
+    let y = g.heads(columnLinear(g, p, x, w.linear(`${name}.${part}`)), heads);
     if (options.queryKeyNorm) y = g.rmsNorm(y, w.tensor(`${name}.${part}Norm.weight`), p.normEpsilon);
     return g.rope(y, batch.positions, attributes, factors);
   };
   const q = turned('q', p.heads);
   const k = turned('k', p.kvHeads);
-  const v = g.heads(g.linear(x, w.linear(`${name}.v`)), p.kvHeads);
+  const v = g.heads(columnLinear(g, p, x, w.linear(`${name}.v`)), p.kvHeads);
   const window = windowOf(p, layer);
   return g.attention(q, k, v, {
-    layer,
+    layer: kvLayerOf(p, layer),
     heads: p.heads,
     kvHeads: p.kvHeads,
     headDimension: p.headDimension,
@@ -83,10 +98,10 @@ function selfAttention(
   });
 }
 
-/** Keys and values of every layer. */
+/** Keys and values of every layer of this stage. */
 export function decoderKv(p: Hyperparameters): KvSpec {
   const elements = kvWidth(p);
-  const layers = Array.from({ length: p.layers }, (_, layer) => {
+  const layers = stageLayers(p).map((layer) => {
     const window = windowOf(p, layer);
     const spec = { kind: 'self' as const, keyElements: elements, valueElements: elements };
     return window === undefined ? spec : { ...spec, window };
@@ -102,6 +117,7 @@ export function ropeDecoderWeights(options: RopeDecoderOptions): WeightRow[] {
       hf: 'model.embed_tokens.weight',
       gguf: 'token_embd.weight',
       shape: (p) => [p.vocabularySize, p.width],
+      stage: 'first',
     },
     {
       logical: 'ropeFrequencyFactors',
@@ -112,13 +128,15 @@ export function ropeDecoderWeights(options: RopeDecoderOptions): WeightRow[] {
     },
     ...attentionRows(options),
     ...feedForwardRows(),
-    vectorRow('norm.weight', 'model.norm.weight', 'output_norm.weight', width),
+    { ...vectorRow('norm.weight', 'model.norm.weight', 'output_norm.weight', width), stage: 'last' },
     {
       logical: 'output.weight',
       hf: 'lm_head.weight',
       gguf: 'output.weight',
-      shape: (p) => [p.vocabularySize, p.width],
+      shape: (p) => [outputRows(p), p.width],
       presence: 'tied',
+      split: splits.vocabulary(),
+      stage: 'last',
     },
   ];
 }
@@ -145,6 +163,7 @@ function attentionRows({ ropeMode, queryKeyNorm, attentionBias }: RopeDecoderOpt
       rows: queryWidth,
       ...transform,
       heads: (p) => p.heads,
+      split: splits.queryHeads(0),
     }),
     ...linearRows({
       ...projection,
@@ -154,6 +173,7 @@ function attentionRows({ ropeMode, queryKeyNorm, attentionBias }: RopeDecoderOpt
       rows: kvWidth,
       ...transform,
       heads: (p) => p.kvHeads,
+      split: splits.kvHeads(0),
     }),
     ...linearRows({
       ...projection,
@@ -161,6 +181,7 @@ function attentionRows({ ropeMode, queryKeyNorm, attentionBias }: RopeDecoderOpt
       hf: `${hf}.v_proj`,
       gguf: 'blk.{i}.attn_v',
       rows: kvWidth,
+      split: splits.kvHeads(0),
     }),
     ...linearRows({
       logical: `${logical}.o`,
@@ -169,6 +190,7 @@ function attentionRows({ ropeMode, queryKeyNorm, attentionBias }: RopeDecoderOpt
       rows: width,
       columns: queryWidth,
       bias: 'optional',
+      split: splits.queryHeads(1),
     }),
   ];
   if (!queryKeyNorm) return rows;
@@ -182,8 +204,9 @@ function attentionRows({ ropeMode, queryKeyNorm, attentionBias }: RopeDecoderOpt
 function feedForwardRows(): WeightRow[] {
   const hf = 'model.layers.{i}.mlp';
   const logical = 'layers.{i}.feedForward';
-  const into = { rows: feedForwardWidth, columns: width, bias: 'optional' as const };
-  const out = { rows: width, columns: feedForwardWidth, bias: 'optional' as const };
+  const bias = 'optional' as const;
+  const into = { rows: feedForwardWidth, columns: width, bias, split: splits.feedForward(0) };
+  const out = { rows: width, columns: feedForwardWidth, bias, split: splits.feedForward(1) };
   return [
     vectorRow(
       'layers.{i}.feedForwardNorm.weight',

@@ -4,6 +4,7 @@ import { verifyGraph } from '../graph/spec.ts';
 import type { Architecture } from './architecture.ts';
 import { GraphWeights, type StoredWeight } from './graph-weights.ts';
 import type { Hyperparameters } from './hyperparameters.ts';
+import { stageOutput } from './parallel.ts';
 import { bindWeights } from './weights.ts';
 
 /** `NEREID_VERIFY_GRAPHS=1`: the debug level that holds every recorded graph against the language's spec. */
@@ -20,6 +21,7 @@ export interface ModelSource<W extends StoredWeight> {
 
 /**
  * Joins an architecture with a model's numbers and the tensors of its engine.
+ * @param hyperparameters of one rank ({@link hyperparametersOfRank}) where the model is divided
  * @param weights by GGUF name; more than the model needs is fine
  * @throws ModelError naming the tensor that is missing or has the wrong shape
  */
@@ -34,8 +36,8 @@ export function modelSource<W extends StoredWeight>(
       const builder = new GraphBuilder();
       const batch = builder.batch(shape);
       const graphWeights = new GraphWeights(builder, bound);
-      const logits = architecture.graphs.decode(builder, hyperparameters, graphWeights, batch);
-      const graph = builder.finish({ logits });
+      const result = architecture.graphs.decode(builder, hyperparameters, graphWeights, batch);
+      const graph = builder.finish({ [stageOutput(hyperparameters)]: result });
       if (verifiesGraphs) verifyGraph(graph);
       return graph;
     },

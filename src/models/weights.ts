@@ -5,8 +5,9 @@ import type { Architecture } from './architecture.ts';
 import { ModelError } from './errors.ts';
 import type { StoredWeight } from './graph-weights.ts';
 import type { Hyperparameters } from './hyperparameters.ts';
+import { isFirstStage, isLastStage, stageLayers } from './parallel.ts';
 import { transformedShape, type WeightTransform } from './transforms.ts';
-import type { WeightRow } from './weight-map.ts';
+import type { TensorSplit, WeightRow } from './weight-map.ts';
 
 /** A row of the weight map, made concrete for one model and layer. */
 export interface ModelWeight {
@@ -20,15 +21,19 @@ export interface ModelWeight {
   hfShape: Shape;
   transform: WeightTransform;
   presence: 'required' | 'optional' | 'tied';
+  split?: TensorSplit;
   /** Values of a tensor that is computed from hyperparameters. */
   values?: Float32Array;
 }
 
-/** Every tensor that a model of these hyperparameters has or may have, layer by layer. */
+/** Every tensor that a model of these hyperparameters (or one rank's part of it) has or may have, layer by layer. */
 export function modelWeights(architecture: Architecture, p: Hyperparameters): ModelWeight[] {
   return architecture.weights.flatMap((row) => {
-    if (!row.logical.includes('{i}')) return [expand(architecture, row, p, 0)];
-    return Array.from({ length: p.layers }, (_, layer) => expand(architecture, row, p, layer));
+    if (row.logical.includes('{i}'))
+      return stageLayers(p).map((layer) => expand(architecture, row, p, layer));
+    const isElsewhere =
+      (row.stage === 'first' && !isFirstStage(p)) || (row.stage === 'last' && !isLastStage(p));
+    return isElsewhere ? [] : [expand(architecture, row, p, 0)];
   });
 }
 
@@ -46,6 +51,7 @@ function expand(architecture: Architecture, row: WeightRow, p: Hyperparameters, 
     hfShape: transformedShape(transform, shape),
     transform,
     presence: row.presence ?? 'required',
+    ...(row.split && { split: row.split }),
     ...(values && { values }),
   };
 }

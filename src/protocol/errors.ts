@@ -5,6 +5,7 @@ const rows = {
   BODY_INVALID: ['invalid', 400],
   BODY_TOO_LARGE: ['invalid', 413],
   CONTENT_TYPE_UNSUPPORTED: ['unsupported', 415],
+  CONTENT_ENCODING_UNSUPPORTED: ['unsupported', 415],
   PARAMETER_INVALID: ['invalid', 400],
   PARAMETER_UNSUPPORTED: ['unsupported', 400],
   CONTEXT_LENGTH_EXCEEDED: ['invalid', 400],
@@ -19,9 +20,8 @@ const rows = {
   REQUEST_TOO_SLOW: ['invalid', 408],
   CLIENT_CLOSED: ['cancelled', 499],
   READER_TOO_SLOW: ['cancelled', 499],
-  SERVER_SHUTTING_DOWN: ['unavailable', 503],
-  REQUEST_FAILED: ['internal', 500],
   GENERATION_CONFIG_INVALID: ['invalid', 500],
+  TLS_INVALID: ['invalid', 500],
 } as const satisfies Record<string, readonly [ErrorKind, number]>;
 
 export type ProtocolErrorCode = keyof typeof rows;
@@ -46,27 +46,9 @@ export class ProtocolError extends NereidError {
   }
 }
 
-/** An engine's error event, carried over from another process: its code and kind are the engine's. */
-export class EngineReportedError extends NereidError {}
-
 /** The HTTP status of an error from any layer; 500 for what is not ours. */
 export function httpStatusOf(error: unknown): number {
   if (!(error instanceof NereidError)) return 500;
   const row: readonly [ErrorKind, number] | undefined = rows[error.code as ProtocolErrorCode];
   return error instanceof ProtocolError && row ? row[1] : statusOfKind[error.kind];
-}
-
-const kinds: readonly string[] = Object.keys(statusOfKind);
-
-/** The error of a `finish: 'error'` event. A kind that this build does not know counts as internal. */
-export function engineError(
-  reported: { code: string; kind: string; message: string } | undefined,
-): NereidError {
-  if (!reported)
-    return new ProtocolError(
-      'REQUEST_FAILED',
-      'the engine failed this request without saying why; see its log',
-    );
-  const kind = kinds.includes(reported.kind) ? (reported.kind as ErrorKind) : 'internal';
-  return new EngineReportedError(reported.code, kind, reported.message);
 }

@@ -1,5 +1,8 @@
-import { Server, ServerCredentials } from '@grpc/grpc-js';
+import { Server, ServerCredentials, type ServerOptions } from '@grpc/grpc-js';
 import { HealthImplementation } from 'grpc-health-check';
+import { addReflection } from './grpc-reflection.ts';
+import { bindService, type GrpcService } from './grpc-service.ts';
+import * as limits from './limits.ts';
 
 /** How often readiness is copied into the health service's statuses (watchers are told of changes). */
 const healthIntervalMs = 250;
@@ -11,9 +14,26 @@ export interface GrpcServerOptions {
   port: number;
   /** Readiness by service name; '' stands for the whole server. */
   readiness: () => Readonly<Record<string, boolean>>;
+  /** What is served beside health and reflection. */
+  services?: readonly GrpcService[];
+  limits?: GrpcLimits;
+  /** Default: plain text. */
+  credentials?: ServerCredentials;
 }
 
-/** A running gRPC server; the Triton and Briton services will register on it. */
+/** Limits of a gRPC server; each has a default of the same name (after `grpc`) in `limits.ts`. */
+export interface GrpcLimits {
+  receivedMessageBytesMax?: number;
+  streamsPerConnectionMax?: number;
+  /** How often an idle connection is pinged, and how long the answer may take. */
+  keepaliveTimeMs?: number;
+  keepaliveTimeoutMs?: number;
+  /** A connection older than this is closed when its calls are done; absent: never. */
+  connectionAgeMsMax?: number;
+  connectionAgeGraceMs?: number;
+}
+
+/** A running gRPC server. */
 export interface RunningGrpcServer {
   port: number;
   close(): Promise<void>;
@@ -24,7 +44,13 @@ export interface RunningGrpcServer {
  * @throws Error `EADDRINUSE` and the like, as grpc-js words them
  */
 export async function startGrpcServer(options: GrpcServerOptions): Promise<RunningGrpcServer> {
-  const server = new Server();
+  const server = new Server(channelOptions(options.limits ?? {}));
+  const services = options.services ?? [];
+  for (const service of services) {
+    const { definition, implementation } = bindService(service);
+    server.addService(definition, implementation);
+  }
+  addReflection(server, ['health.proto', ...services.map((service) => service.protoFile)]);
   const health = new HealthImplementation();
   const update = (): void => {
     for (const [service, isReady] of Object.entries(options.readiness())) {
@@ -35,9 +61,8 @@ export async function startGrpcServer(options: GrpcServerOptions): Promise<Runni
   health.addToServer(server);
   const port = await new Promise<number>((resolve, reject) => {
     const address = `${options.host.includes(':') ? `[${options.host}]` : options.host}:${options.port}`;
-    server.bindAsync(address, ServerCredentials.createInsecure(), (error, bound) =>
-      error ? reject(error) : resolve(bound),
-    );
+    const credentials = options.credentials ?? ServerCredentials.createInsecure();
+    server.bindAsync(address, credentials, (error, bound) => (error ? reject(error) : resolve(bound)));
   });
   const timer = setInterval(update, healthIntervalMs);
   timer.unref();
@@ -54,4 +79,21 @@ export async function startGrpcServer(options: GrpcServerOptions): Promise<Runni
       });
     },
   };
+}
+
+function channelOptions(given: GrpcLimits): ServerOptions {
+  const options: ServerOptions = {
+    'grpc.max_receive_message_length': given.receivedMessageBytesMax ?? limits.grpcReceivedMessageBytesMax,
+    // What a model answers is bounded by the model; the peer decides what it takes.
+    'grpc.max_send_message_length': -1,
+    'grpc.max_concurrent_streams': given.streamsPerConnectionMax ?? limits.grpcStreamsPerConnectionMax,
+    'grpc.keepalive_time_ms': given.keepaliveTimeMs ?? limits.grpcKeepaliveTimeMs,
+    'grpc.keepalive_timeout_ms': given.keepaliveTimeoutMs ?? limits.grpcKeepaliveTimeoutMs,
+  };
+  if (given.connectionAgeMsMax !== undefined)
+    options['grpc.max_connection_age_ms'] = given.connectionAgeMsMax;
+  if (given.connectionAgeGraceMs !== undefined) {
+    options['grpc.max_connection_age_grace_ms'] = given.connectionAgeGraceMs;
+  }
+  return options;
 }

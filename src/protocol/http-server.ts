@@ -1,25 +1,24 @@
 import type { Socket } from 'node:net';
 import Fastify, {
+  type FastifyBodyParser,
   type FastifyError,
   type FastifyInstance,
   type FastifyReply,
-  type FastifyRequest,
 } from 'fastify';
 import { type Clock, systemClock } from '../base/clock.ts';
 import { messageOf, NereidError } from '../base/errors.ts';
 import { bodyBytesMax } from '../base/limits.ts';
+import { bodyTooLarge, decodeBody } from './body-encoding.ts';
 import { Connections } from './connections.ts';
 import { httpStatusOf, ProtocolError, type ProtocolErrorCode } from './errors.ts';
 import { parseJsonBody } from './json-body.ts';
 import * as limits from './limits.ts';
 import type { ServerMetrics } from './metrics.ts';
+import { requestIdHeader, requestIds } from './request-id.ts';
+import { loggedError, logRequest, type RequestLogger } from './request-log.ts';
+import { type TlsMaterial, tlsVersionMin } from './tls.ts';
 
-/** The part of pino's interface in use. */
-export interface RequestLogger {
-  info(fields: object, message: string): void;
-  warn(fields: object, message: string): void;
-  error(fields: object, message: string): void;
-}
+export type { RequestLogger } from './request-log.ts';
 
 /** An error as a protocol words it. */
 export interface HttpErrorResponse {
@@ -47,9 +46,16 @@ export interface HttpServerOptions {
   metrics?: ServerMetrics;
   logger?: RequestLogger;
   clock?: Clock;
-  /** How the protocol words an error. */
+  /** Absent: plain HTTP. */
+  tls?: TlsMaterial;
+  /** How errors are worded where no protocol of the path has its own way (see {@link wordErrors}). */
   errorResponse(error: unknown): HttpErrorResponse;
+  /** How errors are worded that reach no route (malformed paths), by the path's prefix, as `/v2`. Default: `errorResponse`. */
+  errorResponseOfPath?: Readonly<Record<string, ErrorWording>>;
 }
+
+/** How a protocol words an error. */
+export type ErrorWording = (error: unknown) => HttpErrorResponse;
 
 /** What is known of a request while it is answered. */
 export interface Exchange {
@@ -76,6 +82,12 @@ export function createHttpServer(options: HttpServerOptions): FastifyInstance {
     options.limits?.headersTimeoutMs ?? limits.headersTimeoutMs,
     bodyTimeoutMs,
   );
+  const server = {
+    maxHeaderSize: options.limits?.headerBytesMax ?? limits.headerBytesMax,
+    headersTimeout: headersTimeoutMs,
+    // Node looks for late ones only so often; its default would make a short timeout half a minute.
+    connectionsCheckingInterval: Math.min(headersTimeoutMs, bodyTimeoutMs, checkingIntervalMsMax),
+  };
   const app = Fastify({
     logger: false,
     bodyLimit: options.limits?.bodyBytesMax ?? bodyBytesMax,
@@ -83,16 +95,18 @@ export function createHttpServer(options: HttpServerOptions): FastifyInstance {
     // While closing, what still arrives on open connections is refused by the engines' clients, in the protocol's own words.
     return503OnClosing: false,
     requestTimeout: bodyTimeoutMs,
-    routerOptions: { maxParamLength: 1024 },
-    http: {
-      maxHeaderSize: options.limits?.headerBytesMax ?? limits.headerBytesMax,
-      headersTimeout: headersTimeoutMs,
-      // Node looks for late ones only so often; its default would make a short timeout half a minute.
-      connectionsCheckingInterval: Math.min(headersTimeoutMs, bodyTimeoutMs, checkingIntervalMsMax),
-    },
+    genReqId: requestIds(),
+    // Base URLs are written with and without one; `//` comes of joining the two.
+    routerOptions: { maxParamLength: 1024, ignoreTrailingSlash: true, ignoreDuplicateSlashes: true },
+    ...(options.tls
+      ? {
+          https: { ...server, ...options.tls, minVersion: tlsVersionMin, handshakeTimeout: headersTimeoutMs },
+        }
+      : { http: server }),
     clientErrorHandler: (error, socket) => answerClientError(error, socket as Socket, connections, options),
-    frameworkErrors: (error, _request, reply) => {
-      const { status, headers, body } = options.errorResponse(frameworkError(error));
+    frameworkErrors: (error, request, reply) => {
+      const known = frameworkError(error, bodyLimitOf(app));
+      const { status, headers, body } = wordingOf(request.raw.url, options)(known);
       void (reply as unknown as FastifyReply).code(status).headers(headers).send(body);
     },
   });
@@ -102,45 +116,96 @@ export function createHttpServer(options: HttpServerOptions): FastifyInstance {
     done();
   });
   app.server.maxConnections = options.limits?.socketsMax ?? limits.socketsMax;
-  app.removeAllContentTypeParsers();
-  app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (_request, body, done) => {
-    try {
-      done(null, parseJsonBody(body as Buffer));
-    } catch (error) {
-      done(error as Error);
-    }
-  });
+  parseJsonBodies(app);
   app.decorateRequest('exchange');
-  app.addHook('onRequest', (request, reply, done) => {
-    request.exchange = { arrivedNs: clock.nowNs(), log: {} };
-    connections.begin(request.raw.socket, reply.raw);
-    reply.raw.once('close', () => {
-      const status = reply.raw.writableFinished || reply.raw.headersSent ? reply.raw.statusCode : 499;
-      logRequest(request, status, clock, options);
-    });
-    done();
-  });
-  setErrorHandlers(app, options);
+  followRequests(app, connections, clock, options);
+  wordErrors(app, options.errorResponse, options.logger);
   return app;
 }
 
-function logRequest(request: FastifyRequest, status: number, clock: Clock, options: HttpServerOptions): void {
-  const route = request.routeOptions.url ?? 'unknown';
-  options.metrics?.countHttpRequest(route, request.method, status);
-  if (!options.logger) return;
-  const durationMs = Math.round((clock.nowNs() - request.exchange.arrivedNs) / 1e4) / 100;
-  const fields = { method: request.method, route, status, durationMs, ...request.exchange.log };
-  if (status >= 500) options.logger.warn(fields, 'request');
-  else options.logger.info(fields, 'request');
+/** Times and names each request; when its response is over, counts and logs it. */
+function followRequests(
+  app: FastifyInstance,
+  connections: Connections,
+  clock: Clock,
+  { metrics, logger }: HttpServerOptions,
+): void {
+  app.addHook('onRequest', (request, reply, done) => {
+    request.exchange = { arrivedNs: clock.nowNs(), log: {} };
+    // On the raw response: streams are written past fastify.
+    reply.raw.setHeader(requestIdHeader, request.id);
+    connections.begin(request.raw.socket, reply.raw);
+    reply.raw.once('close', () => {
+      const status = reply.raw.writableFinished || reply.raw.headersSent ? reply.raw.statusCode : 499;
+      const route = request.routeOptions.url ?? 'unknown';
+      metrics?.countHttpRequest(route, request.method, status);
+      if (!logger) return;
+      const durationNs = clock.nowNs() - request.exchange.arrivedNs;
+      // Protocols listen for the same event, and add what they know of the request.
+      process.nextTick(() => logRequest(logger, request, route, status, durationNs));
+    });
+    done();
+  });
 }
 
-function setErrorHandlers(app: FastifyInstance, options: HttpServerOptions): void {
+/** Makes the routes of an app or plugin take JSON bodies and nothing else. */
+export function parseJsonBodies(app: FastifyInstance): void {
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser('application/json', { parseAs: 'buffer' }, plainBody(app, parseJsonBody));
+}
+
+/** Makes the routes of an app or plugin take any body, whatever its content type says. */
+export function takeRawBodies(app: FastifyInstance): void {
+  app.removeAllContentTypeParsers();
+  // Some clients name no type, or one that cannot be parsed: neither may matter.
+  app.addHook('onRequest', (request, _reply, done) => {
+    request.headers['content-type'] = 'application/octet-stream';
+    done();
+  });
+  app.addContentTypeParser(
+    '*',
+    { parseAs: 'buffer' },
+    plainBody(app, (bytes) => bytes),
+  );
+}
+
+/** A body parser over bytes of which the `Content-Encoding` is undone. */
+function plainBody(app: FastifyInstance, parse: (bytes: Buffer) => unknown): FastifyBodyParser<Buffer> {
+  return (request, body, done) => {
+    const finish = (bytes: Buffer): void => {
+      try {
+        done(null, parse(bytes));
+      } catch (error) {
+        done(error as Error);
+      }
+    };
+    const encoding = request.headers['content-encoding'];
+    if (encoding === undefined) finish(body);
+    else decodeBody(body, encoding, bodyLimitOf(app)).then(finish, done);
+  };
+}
+
+/** Bytes of a body, as it arrives and decoded. */
+function bodyLimitOf(app: FastifyInstance): number {
+  return app.initialConfig.bodyLimit ?? bodyBytesMax;
+}
+
+function wordingOf(url: string | undefined, options: HttpServerOptions): ErrorWording {
+  const prefix = Object.keys(options.errorResponseOfPath ?? {}).find((one) => url?.startsWith(one));
+  return (prefix === undefined ? undefined : options.errorResponseOfPath?.[prefix]) ?? options.errorResponse;
+}
+
+/**
+ * Makes the routes of an app or of a plugin with a prefix, and what is asked under that prefix in vain (404, 405), answer errors in a
+ * protocol's own words. Several protocols share a port so.
+ */
+export function wordErrors(app: FastifyInstance, errorResponse: ErrorWording, logger?: RequestLogger): void {
   app.setErrorHandler((error: FastifyError, request, reply) => {
-    const known = frameworkError(error);
-    const response = options.errorResponse(known);
-    request.exchange.log.error = known instanceof NereidError ? known.code : 'INTERNAL';
+    const known = frameworkError(error, bodyLimitOf(app));
+    const response = errorResponse(known);
+    request.exchange.log.error = loggedError(known, response.body);
     if (response.status >= 500 && !(known instanceof NereidError)) {
-      options.logger?.error({ err: error, route: request.routeOptions.url }, 'a request failed unexpectedly');
+      logger?.error({ err: error, route: request.routeOptions.url }, 'a request failed unexpectedly');
     }
     void reply.code(response.status).headers(response.headers).send(response.body);
   });
@@ -152,11 +217,20 @@ function setErrorHandlers(app: FastifyInstance, options: HttpServerOptions): voi
           'METHOD_NOT_ALLOWED',
           `${request.method} is not allowed on ${path}; use ${others.join(' or ')}`,
         )
-      : new ProtocolError('ROUTE_NOT_FOUND', `there is no ${request.method} ${path.slice(0, 200)} here`);
-    const response = options.errorResponse(error);
+      : routeNotFound(app, request.method, path);
+    const response = errorResponse(error);
+    request.exchange.log.error = loggedError(error, response.body);
     if (others.length) response.headers.allow = others.join(', ');
     void reply.code(response.status).headers(response.headers).send(response.body);
   });
+}
+
+/** A client whose base URL lacks the `/v1` is told so. */
+function routeNotFound(app: FastifyInstance, method: string, path: string): ProtocolError {
+  const url = `/v1${path}`;
+  const isMissingVersion = (['GET', 'POST'] as const).some((known) => app.hasRoute({ method: known, url }));
+  const advice = isMissingVersion ? `; it is at ${url}: end the client's base URL with /v1` : '';
+  return new ProtocolError('ROUTE_NOT_FOUND', `there is no ${method} ${path.slice(0, 200)} here${advice}`);
 }
 
 const codeOfStatus: Readonly<Record<number, ProtocolErrorCode>> = {
@@ -166,11 +240,12 @@ const codeOfStatus: Readonly<Record<number, ProtocolErrorCode>> = {
 };
 
 /** fastify's own refusals in our terms; everything else as it is. */
-function frameworkError(error: FastifyError): Error {
+function frameworkError(error: FastifyError, bodyLimit: number): Error {
   if (error instanceof NereidError || !error.code?.startsWith('FST_')) return error;
   const status = error.statusCode ?? 500;
   if (status >= 500) return error;
   const code = codeOfStatus[status] ?? 'REQUEST_MALFORMED';
+  if (code === 'BODY_TOO_LARGE') return bodyTooLarge(bodyLimit);
   if (code === 'CONTENT_TYPE_UNSUPPORTED') {
     return new ProtocolError(code, "the body must be JSON: send the header 'Content-Type: application/json'");
   }

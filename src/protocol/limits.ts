@@ -41,3 +41,13 @@ export const shortTextLengthMax = 1024;
 
 /** What a client is told to wait before it tries again after 429 or 503. */
 export const retryAfterSeconds = 1;
+
+/** Bytes of one gRPC message that a client sends: tritonserver's limit, which is protobuf's own. */
+export const grpcReceivedMessageBytesMax = 2 ** 31 - 1;
+
+/** Calls at a time on one gRPC connection; clients wait with the next one. */
+export const grpcStreamsPerConnectionMax = 16_384;
+
+/** How often an idle gRPC connection is pinged, and how long the answer may take; tritonserver's defaults. */
+export const grpcKeepaliveTimeMs = 7_200_000;
+export const grpcKeepaliveTimeoutMs = 20_000;

@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { AggregatorRegistry } from 'prom-client';
 import { testEngine } from '../../test/openai/test-server.ts';
+import { Generation, type GenerationInput, type GenerationUsage } from '../generation/generation.ts';
 import { EnginePool } from '../runtime/routing/pool.ts';
-import { Generation, type GenerationInput, type GenerationUsage } from './generation.ts';
 import { ServerMetrics } from './metrics.ts';
 import type { ServedModel } from './served-model.ts';
 

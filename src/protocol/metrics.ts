@@ -1,7 +1,7 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import { definite } from '../base/errors.ts';
+import type { GenerationObserver, GenerationRecord } from '../generation/generation.ts';
 import type { EngineStatistics } from '../runtime/requests/statistics.ts';
-import type { GenerationObserver, GenerationRecord } from './generation.ts';
 import type { ServedModel } from './served-model.ts';
 
 /**

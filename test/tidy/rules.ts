@@ -21,6 +21,7 @@ export const layers = [
   'builder',
   'artifact',
   'runtime',
+  'generation',
   'repository',
   'protocol',
   'load',

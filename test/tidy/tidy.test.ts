@@ -44,7 +44,7 @@ describe('each rule catches what it is for', () => {
     );
     assert.match(complaints[0] as string, /one protocol must not import another/);
     assert.deepEqual(
-      rules.checkLayers(file('src/protocol/openai/x.ts', "import { a } from '../generation.ts';")),
+      rules.checkLayers(file('src/protocol/openai/x.ts', "import { a } from '../errors.ts';")),
       [],
     );
   });

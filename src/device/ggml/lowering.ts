@@ -157,6 +157,7 @@ const lowerings: { [O in Op]: (state: LoweringState, node: NodeOf<O>) => Tensor 
   concat: lowerConcat,
   // A ggml engine is one rank: the sum over a group of one.
   allReduce: (state, node) => state.input(node, 0),
+  allGather: (state, node) => state.input(node, 0),
 };
 
 function lowerWeight(state: LoweringState, node: NodeOf<'weight'>): Tensor | undefined {

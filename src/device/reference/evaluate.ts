@@ -138,13 +138,13 @@ const kernels: { [O in Op]: Kernel<O> } = {
   slice: (o, { axis, start, end }) => slice(o.floats(0), o.shape(0), axis, start, end),
   concat: (o, { axis }) => concat(o.all(), axis),
   softmax: (o) => softmax(o.floats(0), rowLength(o.shape(0))),
-  allReduce: () => {
-    throw new DeviceError(
-      'DEVICE_OP_UNSUPPORTED',
-      'the reference device runs one rank; allReduce needs a group',
-    );
-  },
+  allReduce: ({ context }) => needsGroup('allReduce', context),
+  allGather: ({ context }) => needsGroup('allGather', context),
 };
+
+function needsGroup(op: Op, _context: EvaluationContext): never {
+  throw new DeviceError('DEVICE_OP_UNSUPPORTED', `the reference device runs one rank; ${op} needs a group`);
+}
 
 function compute(node: GraphNode, results: Results, context: EvaluationContext): Float32Array {
   // The compiler cannot see that a node's op and attributes belong together once `node.op` indexes the table.

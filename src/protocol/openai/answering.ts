@@ -1,10 +1,11 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Clock } from '../../base/clock.ts';
+import type { GenerationInput } from '../../generation/generation.ts';
+import { type Answer, GenerationGroup } from '../../generation/generation-group.ts';
 import { ProtocolError } from '../errors.ts';
 import { EventStream } from '../event-stream.ts';
-import type { GenerationInput } from '../generation.ts';
-import { type Answer, GenerationGroup } from '../generation-group.ts';
 import type { ServerMetrics } from '../metrics.ts';
+import type { LoggedError } from '../request-log.ts';
 import type { ServedModels } from '../served-model.ts';
 import { type AnswerSettings, chatCompletion, textCompletion, WholeAnswer } from './responses.ts';
 import { StreamedAnswer } from './stream.ts';
@@ -78,6 +79,9 @@ async function answerWhole(
     const body = await whole.body;
     logOutcome(request, group, whole.finishReasons);
     return body;
+  } catch (error) {
+    logOutcome(request, group, 'error');
+    throw error;
   } finally {
     clearTimeout(timer);
     reply.raw.off('close', onClose);
@@ -99,12 +103,12 @@ function answerStreaming(
     onAbort: (reason) => {
       clearTimeout(timer);
       group?.cancel();
-      if (group) logOutcome(request, group, reason);
+      if (group) logOutcome(request, group, 'abort', abortErrors[reason]);
     },
   });
-  const streamed = new StreamedAnswer(plan.kind, plan.settings, stream, raw, (outcome) => {
+  const streamed = new StreamedAnswer(plan.kind, plan.settings, stream, raw, (outcome, error) => {
     clearTimeout(timer);
-    if (group) logOutcome(request, group, outcome);
+    if (group) logOutcome(request, group, outcome, error);
   });
   let group: GenerationGroup | undefined;
   try {
@@ -122,16 +126,33 @@ function answerStreaming(
   return reply;
 }
 
-function logOutcome(request: FastifyRequest, group: GenerationGroup, finish: string): void {
+/** Why a stream ended that nobody read to its end. */
+const abortErrors: Readonly<Record<'client-closed' | 'reader-too-slow', LoggedError>> = {
+  'client-closed': { code: 'client_closed', message: 'the client left before the answer was done' },
+  'reader-too-slow': { code: 'reader_too_slow', message: 'the client left too much of its stream unread' },
+};
+
+/** @param finishReason of the choices, or `abort` or `error` */
+function logOutcome(
+  request: FastifyRequest,
+  group: GenerationGroup,
+  finishReason: string,
+  error?: LoggedError,
+): void {
   const { promptTokens, completionTokens, cachedTokens } = group.usage;
-  Object.assign(request.exchange.log, { promptTokens, cachedTokens, completionTokens, finish });
+  Object.assign(request.exchange.log, {
+    prompt_tokens: promptTokens,
+    cached_tokens: cachedTokens,
+    completion_tokens: completionTokens,
+    finish_reason: finishReason,
+    ...(error ? { error } : {}),
+  });
 }
 
 function timeoutError(context: OpenAiContext): ProtocolError {
-  return new ProtocolError(
-    'REQUEST_TIMEOUT',
-    `the answer took longer than requestTimeoutMs (${context.requestTimeoutMs})`,
-  );
+  const seconds = context.requestTimeoutMs / 1000;
+  const message = `the answer took longer than the ${seconds} s that this server allows a request; ask for less, or raise its --request-timeout`;
+  return new ProtocolError('REQUEST_TIMEOUT', message);
 }
 
 function startTimeout(context: OpenAiContext, onTimeout: () => void): NodeJS.Timeout | undefined {

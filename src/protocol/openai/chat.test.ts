@@ -43,6 +43,28 @@ describe('chat', () => {
     assert.equal(shown.body.choices[0].message.content, 'Good day.<|endoftext|>Go');
   });
 
+  test('continuous usage: counts in every event, over all choices', async () => {
+    const messages = await aligned();
+    const stream_options = { continuous_usage_stats: true, include_usage: true };
+    const payload = { messages, temperature: 0, stream: true, n: 2, stream_options };
+    const response = await server.app.inject({ method: 'POST', url: '/v1/chat/completions', payload });
+    const chunks = eventsOf(response.body).slice(0, -1) as {
+      choices: object[];
+      usage: { prompt_tokens: number; completion_tokens: number; total_tokens: number };
+    }[];
+    const counts = chunks.map((chunk) => chunk.usage.completion_tokens);
+    const total = 2 * (reply.length + 1);
+    assert.deepEqual(
+      counts,
+      [...counts].sort((a, b) => a - b),
+    );
+    assert.deepEqual([counts[0], counts.at(-2), counts.at(-1)], [0, total, total]);
+    const last = chunks.at(-1);
+    assert.deepEqual(last?.choices, []);
+    assert.equal(chunks[0]?.usage.prompt_tokens, last?.usage.prompt_tokens);
+    assert.equal(last?.usage.total_tokens, total + last!.usage.prompt_tokens);
+  });
+
   test('a stream begins with the role and ends with an empty delta', async () => {
     const messages = await aligned();
     const payload = { messages, temperature: 0, stream: true, n: 2 };

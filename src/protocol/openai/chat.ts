@@ -3,7 +3,7 @@ import { type ChatMessage, renderChatFor } from '../../tokenizer/chat-template.t
 import { ProtocolError } from '../errors.ts';
 import type { ServedModel } from '../served-model.ts';
 import { type AnswerPlan, answer, type OpenAiContext } from './answering.ts';
-import { checkResponseFormat, generationInput, includeUsage } from './parameters.ts';
+import { checkResponseFormat, generationInput, usageReports } from './parameters.ts';
 import { refuseUnsupported, unsupported } from './refused-fields.ts';
 import { type ChatCompletionRequest, chatCompletionRequest, parseRequest } from './requests.ts';
 
@@ -25,7 +25,7 @@ async function planChat(
   model: ServedModel,
 ): Promise<AnswerPlan> {
   checkResponseFormat(body.response_format);
-  const usageWanted = includeUsage(body);
+  const usageWanted = usageReports(body);
   const logprobs = logprobsOf(body);
   const promptTokens = await encodeChat(body, model);
   const limits = {
@@ -50,7 +50,7 @@ async function planChat(
       prompts: [promptTokens],
       logprobs,
       returnTokenIds: body.return_token_ids ?? false,
-      includeUsage: usageWanted,
+      ...usageWanted,
       echo: body.echo ? [lastAssistantText(body)] : undefined,
       skipSpecialTokens: input.skipSpecialTokens,
       promptOnly: false,

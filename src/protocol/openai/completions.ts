@@ -1,10 +1,10 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { GenerationInput } from '../../generation/generation.ts';
 import { ProtocolError } from '../errors.ts';
-import type { GenerationInput } from '../generation.ts';
 import { choicesPerRequestMax, promptsPerRequestMax } from '../limits.ts';
 import type { ServedModel } from '../served-model.ts';
 import { type AnswerPlan, answer, type OpenAiContext } from './answering.ts';
-import { checkResponseFormat, checkTokenId, generationInput, includeUsage } from './parameters.ts';
+import { checkResponseFormat, checkTokenId, generationInput, usageReports } from './parameters.ts';
 import { refuseUnsupported } from './refused-fields.ts';
 import { type CompletionRequest, completionRequest, parseRequest } from './requests.ts';
 
@@ -35,7 +35,7 @@ async function planCompletion(
   model: ServedModel,
 ): Promise<AnswerPlan> {
   checkResponseFormat(body.response_format);
-  const usageWanted = includeUsage(body);
+  const usageWanted = usageReports(body);
   const { choices, sequences } = choiceCounts(body);
   const prompts = await encodePrompts(body, model);
   if (prompts.length * sequences > choicesPerRequestMax) {
@@ -76,7 +76,7 @@ async function planCompletion(
       prompts: prompts.map((prompt) => prompt.tokens),
       logprobs,
       returnTokenIds: body.return_token_ids ?? false,
-      includeUsage: usageWanted,
+      ...usageWanted,
       echo: body.echo
         ? prompts.map((prompt) => prompt.text ?? model.tokenizer.decode(prompt.tokens, { skipSpecialTokens }))
         : undefined,

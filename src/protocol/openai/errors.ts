@@ -60,6 +60,10 @@ function oneLine(message: string): string {
 
 type Issue = z.core.$ZodIssue;
 
+function isOfOtherType({ code }: Issue): boolean {
+  return code === 'invalid_type' || code === 'invalid_union' || code === 'custom';
+}
+
 /** Inside a union, the alternative that the value came closest to: the one that failed deepest, then with the fewest complaints. */
 function closest(issue: Issue): { issue: Issue; path: PropertyKey[] } {
   if (issue.code !== 'invalid_union' || issue.errors.length === 0) return { issue, path: issue.path };
@@ -67,9 +71,14 @@ function closest(issue: Issue): { issue: Issue; path: PropertyKey[] } {
     .filter((issues) => issues.length > 0)
     .map((issues) => ({ found: closest(issues[0] as Issue), complaints: issues.length }));
   const best = candidates.sort(
-    (a, b) => b.found.path.length - a.found.path.length || a.complaints - b.complaints,
+    (a, b) =>
+      b.found.path.length - a.found.path.length ||
+      // Of the right type, with another fault.
+      Number(isOfOtherType(a.found.issue)) - Number(isOfOtherType(b.found.issue)) ||
+      a.complaints - b.complaints,
   )[0];
-  if (!best || best.found.path.length === 0) return { issue, path: issue.path };
+  if (!best || (best.found.path.length === 0 && isOfOtherType(best.found.issue)))
+    return { issue, path: issue.path };
   return { issue: best.found.issue, path: [...issue.path, ...best.found.path] };
 }
 

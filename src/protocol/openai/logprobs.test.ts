@@ -9,7 +9,7 @@ import {
 } from '../../../test/openai/byte-tokenizer.ts';
 import { eventsOf, post } from '../../../test/openai/inject.ts';
 import { promptOf, testServer } from '../../../test/openai/test-server.ts';
-import { CompletionLogprobsBuilder } from './logprobs.ts';
+import { CompletionLogprobsBuilder, chatLogprobs } from './logprobs.ts';
 
 const tokenizer = byteTokenizer();
 const start = '<|im_start|>';
@@ -40,6 +40,19 @@ test('generated special tokens have a length where the text keeps them', () => {
 test('what follows an echoed text begins at its end, whatever its tokens decode to', () => {
   assert.deepEqual(offsetsOf(bytesOf('abcd'), 'ab', [67], true), [0, 1, 2, 2, 2]);
   assert.deepEqual(offsetsOf(bytesOf('é').slice(0, 1), '\ufffd', [67], true), [0, 1]);
+});
+
+test('offsets count code points, not UTF-16 units', () => {
+  const ids = [...bytesOf('a🙂'), ...bytesOf('b')];
+  assert.deepEqual(offsetsOf(ids, 'a🙂b', bytesOf('🙂c'), true), [0, 1, 1, 1, 1, 2, 3, 3, 3, 3, 4]);
+});
+
+test('the chosen token has the same log-probability in both places', () => {
+  const entry = { logprob: -0.1, top: { tokens: Int32Array.of(65), logprobs: Float32Array.of(-0.1) } };
+  const [chat] = chatLogprobs(tokenizer, [65], [entry], 1);
+  assert.equal(chat?.logprob, chat?.top_logprobs[0]?.logprob);
+  const lists = new CompletionLogprobsBuilder(tokenizer, 1, true).build([65], [entry]);
+  assert.equal(lists.token_logprobs[0], lists.top_logprobs[0]?.A);
 });
 
 test('echo of a prompt with special tokens: text and offsets agree, whole and streamed', async () => {

@@ -20,6 +20,13 @@ function chatToken(tokenizer: Tokenizer, id: number, logprob: number): ChatToken
   return { token: Buffer.from(bytes).toString('utf8'), logprob: finite(logprob), bytes: [...bytes] };
 }
 
+/** The top ones come as 32-bit floats: where the chosen token is among them, both places say the same number. */
+function chosenLogprob(id: number, entry: TokenLogprobs | undefined): number {
+  if (!entry) return logprobMin;
+  const place = entry.top.tokens.indexOf(id);
+  return place < 0 ? entry.logprob : (entry.top.logprobs[place] as number);
+}
+
 /** The `logprobs.content` entries of some tokens. */
 export function chatLogprobs(
   tokenizer: Tokenizer,
@@ -34,7 +41,7 @@ export function chatLogprobs(
     for (let i = 0; i < count; i++) {
       top.push(chatToken(tokenizer, entry?.top.tokens[i] ?? 0, entry?.top.logprobs[i] ?? logprobMin));
     }
-    return { ...chatToken(tokenizer, id, entry?.logprob ?? logprobMin), top_logprobs: top };
+    return { ...chatToken(tokenizer, id, chosenLogprob(id, entry)), top_logprobs: top };
   });
 }
 
@@ -46,7 +53,19 @@ export interface CompletionLogprobs {
   text_offset: number[];
 }
 
-/** Adds some tokens to the lists; offsets are in UTF-16 units of the choice's whole text, as in JavaScript's and OpenAI's. */
+function codePointCount(text: string): number {
+  let count = text.length;
+  // The second half of a surrogate pair is no code point of its own.
+  for (let i = 1; i < text.length; i++) if (isPair(text, i)) count--;
+  return count;
+}
+
+function isPair(text: string, second: number): boolean {
+  const [high, low] = [text.charCodeAt(second - 1), text.charCodeAt(second)];
+  return high >= 0xd800 && high <= 0xdbff && low >= 0xdc00 && low <= 0xdfff;
+}
+
+/** Adds some tokens to the lists; offsets count code points of the choice's whole text, as Python's strings and vLLM do. */
 export class CompletionLogprobsBuilder {
   readonly #tokenizer: Tokenizer;
   readonly #topCount: number;
@@ -62,7 +81,7 @@ export class CompletionLogprobsBuilder {
 
   /** Generated tokens, which go on with the text so far. */
   build(tokens: ArrayLike<number>, logprobs: readonly (TokenLogprobs | undefined)[]): CompletionLogprobs {
-    return this.#lists(tokens, logprobs, (id) => this.#decoder.push(id).length);
+    return this.#lists(tokens, logprobs, (id) => codePointCount(this.#decoder.push(id)));
   }
 
   /**
@@ -75,19 +94,24 @@ export class CompletionLogprobsBuilder {
     text: string,
   ): CompletionLogprobs {
     const decoder = this.#tokenizer.incrementalDecoder({ skipSpecialTokens: false });
+    const length = codePointCount(text);
+    // UTF-16 units of the text in front of the token: what `startsWith` counts.
+    let units = 0;
     const lists = this.#lists(tokens, logprobs, (id, next) => {
-      if (this.#tokenizer.isSpecial(id) && !this.#carries(text, id, next)) return 0;
+      if (this.#tokenizer.isSpecial(id) && !this.#carries(text, units, id, next)) return 0;
+      const piece = decoder.push(id);
+      units += piece.length;
       // A text that the vocabulary normalizes may be shorter than what its tokens decode to.
-      return Math.min(decoder.push(id).length, text.length - this.#offset);
+      return Math.min(codePointCount(piece), length - this.#offset);
     });
-    this.#offset = text.length;
+    this.#offset = length;
     return lists;
   }
 
   /** Whether the text goes on with this special token; of a BOS that was added to a text with one, the second does. */
-  #carries(text: string, id: number, next: number | undefined): boolean {
+  #carries(text: string, from: number, id: number, next: number | undefined): boolean {
     const name = Buffer.from(this.#tokenizer.tokenBytes(id)).toString('utf8');
-    return text.startsWith(next === id ? name + name : name, this.#offset);
+    return text.startsWith(next === id ? name + name : name, from);
   }
 
   #lists(
@@ -101,7 +125,7 @@ export class CompletionLogprobsBuilder {
       const entry = logprobs[index];
       lists.tokens.push(this.#name(id));
       // The first token of a prompt has no probability.
-      lists.token_logprobs.push(entry ? finite(entry.logprob) : null);
+      lists.token_logprobs.push(entry ? finite(chosenLogprob(id, entry)) : null);
       lists.top_logprobs.push(entry ? this.#top(id, entry) : null);
       lists.text_offset.push(this.#offset);
       // Tokens of one character share its offset.
@@ -117,7 +141,7 @@ export class CompletionLogprobsBuilder {
     for (let i = 0; i < count; i++) {
       top[this.#name(entry.top.tokens[i] as number)] = finite(entry.top.logprobs[i] as number);
     }
-    top[this.#name(chosen)] = finite(entry.logprob);
+    top[this.#name(chosen)] = finite(chosenLogprob(chosen, entry));
     return top;
   }
 

@@ -1,9 +1,10 @@
+import type { GenerationInput } from '../../generation/generation.ts';
 import type { SamplingParameters } from '../../runtime/requests/request.ts';
 import { ProtocolError } from '../errors.ts';
-import type { GenerationInput } from '../generation.ts';
 import type { ServedModel } from '../served-model.ts';
 import { unsupported } from './refused-fields.ts';
 import type { GenerationFields } from './requests.ts';
+import type { AnswerSettings } from './responses.ts';
 
 /** OpenAI's default where neither the request nor the checkpoint's generation_config says. */
 const defaultTemperature = 1;
@@ -68,17 +69,23 @@ export function checkTokenId(id: number, model: ServedModel, parameter: string):
 function maxTokensOf(limits: TokenLimits, promptLength: number, model: ServedModel): number {
   const { contextLength } = model.client.description;
   const room = contextLength - promptLength;
-  const context = `the context of '${model.name}' is ${contextLength} tokens`;
+  const { requested, parameter, promptParameter } = limits;
   if (room < 1) {
-    const message = `the prompt has ${promptLength} tokens and ${context}; shorten the prompt`;
-    throw new ProtocolError('CONTEXT_LENGTH_EXCEEDED', message, { parameter: limits.promptParameter });
+    const problem = `your ${promptParameter} resulted in ${promptLength} tokens, and the answer needs room too`;
+    throw contextExceeded(contextLength, problem, `shorten the ${promptParameter}`, promptParameter);
   }
-  const { requested, parameter } = limits;
   if (requested !== undefined && requested > room) {
-    const message = `${parameter} ${requested} and the prompt's ${promptLength} tokens are over ${context}; ask for at most ${room}`;
-    throw new ProtocolError('CONTEXT_LENGTH_EXCEEDED', message, { parameter });
+    const total = promptLength + requested;
+    const problem = `you requested ${total} tokens (${promptLength} in the ${promptParameter}, ${requested} in the completion)`;
+    throw contextExceeded(contextLength, problem, `ask for a ${parameter} of at most ${room}`, parameter);
   }
   return requested ?? Math.min(room, limits.fallback ?? model.defaults.maxTokens ?? room);
+}
+
+/** Begins as OpenAI's own message does: litellm and LangChain know an overflow by that text and by the code in it. */
+function contextExceeded(length: number, problem: string, advice: string, parameter: string): ProtocolError {
+  const message = `This model's maximum context length is ${length} tokens. However, ${problem}; ${advice} (context_length_exceeded)`;
+  return new ProtocolError('CONTEXT_LENGTH_EXCEEDED', message, { parameter });
 }
 
 /**
@@ -124,14 +131,19 @@ export function checkResponseFormat(format: { type: string } | null | undefined)
   throw unsupported('response_format', message);
 }
 
-/** @throws ProtocolError PARAMETER_INVALID: stream_options without stream, as OpenAI has it; PARAMETER_UNSUPPORTED */
-export function includeUsage(fields: GenerationFields): boolean {
+/**
+ * When a stream reports token counts.
+ * @throws ProtocolError PARAMETER_INVALID: stream_options without stream, as OpenAI has it
+ */
+export function usageReports(
+  fields: GenerationFields,
+): Pick<AnswerSettings, 'includeUsage' | 'continuousUsage'> {
   if (fields.stream_options && !fields.stream) {
     const message = 'stream_options is only allowed with stream: true';
     throw new ProtocolError('PARAMETER_INVALID', message, { parameter: 'stream_options' });
   }
-  if (fields.stream_options?.continuous_usage_stats) {
-    throw unsupported('stream_options', 'continuous_usage_stats is not supported; include_usage is');
-  }
-  return fields.stream_options?.include_usage ?? false;
+  return {
+    includeUsage: fields.stream_options?.include_usage ?? false,
+    continuousUsage: fields.stream_options?.continuous_usage_stats ?? false,
+  };
 }

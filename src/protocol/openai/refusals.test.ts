@@ -58,7 +58,7 @@ describe('refusals', () => {
     ['top_p 0', 'chat/completions', { messages: user, top_p: 0 }, 400, 'top_p', 'invalid_value'],
     ['n 0', 'chat/completions', { messages: user, n: 0 }, 400, 'n', 'invalid_value'],
     ['n over the limit', 'chat/completions', { messages: user, n: 129 }, 400, 'n', 'invalid_value'],
-    ['an empty stop', 'chat/completions', { messages: user, stop: '' }, 400, null, 'stop_string_invalid'],
+    ['an empty stop', 'chat/completions', { messages: user, stop: '' }, 400, 'stop', 'invalid_value'],
     [
       'too many stops',
       'chat/completions',
@@ -114,14 +114,6 @@ describe('refusals', () => {
       400,
       'stream_options',
       'invalid_value',
-    ],
-    [
-      'usage all the time',
-      'chat/completions',
-      { messages: user, stream: true, stream_options: { continuous_usage_stats: true } },
-      400,
-      'stream_options',
-      'unsupported_parameter',
     ],
     [
       'a bias outside the vocabulary',
@@ -233,14 +225,21 @@ describe('refusals', () => {
       const { status, body } = await post(server, '/v1/chat/completions', payload);
       assert.deepEqual([status, body.error.param], [400, parameter]);
     }
+    const stops = await post(server, '/v1/chat/completions', { messages: user, stop: Array(17).fill('x') });
+    assert.equal(stops.body.error.message, 'stop: must have at most 16 entries');
     const long = await post(server, '/v1/chat/completions', { messages: user, stop: 'é'.repeat(513) });
     assert.deepEqual([long.status, long.body.error.code], [400, 'stop_string_invalid']);
   });
 
   test('harmless values of unsupported fields, null and unknown fields are let through', async () => {
     const fields = {
-      store: false,
-      service_tier: 'auto',
+      store: true,
+      service_tier: 'flex',
+      verbosity: 'low',
+      kv_transfer_params: {},
+      mm_processor_kwargs: {},
+      tools: [],
+      tool_choice: 'none',
       suffix: null,
       best_of: 1,
       n: null,
@@ -282,7 +281,37 @@ describe('refusals', () => {
       payload: { prompt: 'x'.repeat(1000) },
     });
     assert.deepEqual([response.statusCode, response.json().error.code], [413, 'body_too_large']);
+    assert.match(response.json().error.message, /1000 bytes/);
     await small.close();
+  });
+
+  test('messages are ours, not the schema library’s', async () => {
+    const messages: [object, string][] = [
+      [{ messages: user, temperature: 'x' }, 'temperature: must be a number'],
+      [{ messages: user, temperature: 3 }, 'temperature: must be at most 2'],
+      [{ messages: user, n: 1.5 }, 'n: must be an integer'],
+      [{ messages: user, stream: 1 }, 'stream: must be true or false'],
+      [{}, 'messages: is required'],
+      [{ messages: 'x' }, 'messages: must be an array'],
+      [{ messages: [] }, 'messages: must have at least 1 entries'],
+      [{ messages: [{ role: 'x', content: '' }] }, "messages[0].role: must be one of 'system'"],
+      [{ messages: user, logit_bias: { a: 1 } }, 'logit_bias.a: keys are token ids'],
+      [{ messages: user, stop: [''] }, 'stop[0]: must not be empty'],
+      [{ messages: user, stop: 5 }, 'stop: must be a string or an array of strings'],
+    ];
+    for (const [payload, expected] of messages) {
+      const { body } = await post(server, '/v1/chat/completions', payload);
+      assert.ok(body.error.message.startsWith(expected), body.error.message);
+      assert.doesNotMatch(body.error.message, /Invalid|expected|received/);
+    }
+  });
+
+  test('an overflow of the context is worded as OpenAI words it, so that clients know it', async () => {
+    const overflow = /^This model's maximum context length is 64 tokens\. However, .*context_length_exceeded/;
+    for (const payload of [{ prompt: 'x'.repeat(64) }, { prompt: 'x', max_tokens: 64 }]) {
+      const { body } = await post(server, '/v1/completions', payload);
+      assert.match(body.error.message, overflow);
+    }
   });
 
   test('bodies of very many values are refused before they cost memory', async () => {

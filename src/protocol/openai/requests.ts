@@ -1,8 +1,14 @@
 import { z } from 'zod';
-import { logprobsMax, sequencesPerRequestMax, stopStringsMax } from '../../base/limits.ts';
+import {
+  logprobsMax,
+  sequencesPerRequestMax,
+  stopStringBytesMax,
+  stopStringsMax,
+} from '../../base/limits.ts';
 import { cacheSaltLengthMax, logitBiasMax, stopTokenIdsMax } from '../../runtime/requests/validate.ts';
 import { boundNodes } from '../json-body.ts';
 import { chatMessagesMax, chatToolsMax, shortTextLengthMax } from '../limits.ts';
+import { complaint } from './complaints.ts';
 import { validationError } from './errors.ts';
 
 /**
@@ -12,6 +18,8 @@ import { validationError } from './errors.ts';
 
 const shortText = z.string().max(shortTextLengthMax);
 const tokenId = z.int().min(0);
+// The limit in bytes is the stop string matcher's own.
+const stopString = z.string().min(1, 'must not be empty').max(stopStringBytesMax);
 
 /** Sampling and stopping, the same for chats and completions. */
 const generationFields = {
@@ -21,7 +29,7 @@ const generationFields = {
   top_k: z.int().min(-1).nullish(),
   min_p: z.number().min(0).max(1).nullish(),
   n: z.int().min(1).max(sequencesPerRequestMax).nullish(),
-  stop: z.union([z.string(), z.array(z.string()).max(stopStringsMax)]).nullish(),
+  stop: z.union([stopString, z.array(stopString).max(stopStringsMax)]).nullish(),
   stop_token_ids: z.array(tokenId).max(stopTokenIdsMax).nullish(),
   ignore_eos: z.boolean().nullish(),
   min_tokens: z.int().min(0).nullish(),
@@ -166,7 +174,7 @@ const tokenFields = ['prompt', 'tokens'];
 /** A body that fits `schema`. @throws ProtocolError BODY_INVALID, PARAMETER_INVALID, PARAMETER_UNSUPPORTED */
 export function parseRequest<T>(schema: z.ZodType<T>, body: unknown): T {
   boundNodes(body, tokenFields);
-  const parsed = schema.safeParse(body);
+  const parsed = schema.safeParse(body, { error: complaint });
   if (!parsed.success) throw validationError(parsed.error);
   return parsed.data;
 }

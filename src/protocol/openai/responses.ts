@@ -1,8 +1,8 @@
 import type { NereidError } from '../../base/errors.ts';
+import type { GenerationDelta, GenerationUsage } from '../../generation/generation.ts';
+import type { Answer } from '../../generation/generation-group.ts';
 import type { RequestStart, TokenLogprobs } from '../../runtime/requests/events.ts';
 import { ProtocolError } from '../errors.ts';
-import type { GenerationDelta, GenerationUsage } from '../generation.ts';
-import type { Answer } from '../generation-group.ts';
 import { gatheredLogprobsMax } from '../limits.ts';
 import type { ServedModel } from '../served-model.ts';
 import { type CompletionLogprobs, CompletionLogprobsBuilder, chatLogprobs } from './logprobs.ts';
@@ -24,6 +24,8 @@ export interface AnswerSettings {
   logprobs?: number;
   returnTokenIds: boolean;
   includeUsage: boolean;
+  /** vLLM's `continuous_usage_stats`: every event of a stream has the counts so far. */
+  continuousUsage: boolean;
   /** Text in front of each prompt's choices (`echo`). */
   echo?: readonly string[];
   /** Whether generated text leaves special tokens out; offsets in it depend on that. */

@@ -77,13 +77,34 @@ describe('operations', () => {
         fields.route,
         fields.status,
         fields.model,
-        fields.promptTokens,
-        fields.completionTokens,
-        fields.finish,
+        fields.prompt_tokens,
+        fields.completion_tokens,
+        fields.finish_reason,
       ],
       ['/v1/completions', 200, 'test', prompt.length, 3, 'length'],
     );
     assert.ok(!JSON.stringify(lines).includes('Hel'));
+    await server.close();
+  });
+
+  test('a refused request’s line says why, in the words that the client got; an unknown path is in it', async () => {
+    const lines: Record<string, unknown>[] = [];
+    const log = (fields: object) => void lines.push(fields as Record<string, unknown>);
+    const server = await testServer({ says }, { logger: { info: log, warn: log, error: log } });
+    const { body } = await post(server, '/v1/completions', { prompt, temperature: 3 });
+    const { code, message, param } = body.error;
+    assert.deepEqual(lines[0]?.error, { code, message, param });
+    await server.app.inject('/chat/completions?x=1');
+    assert.equal(lines[1]?.path, '/chat/completions');
+    assert.match((lines[1]!.error as { message: string }).message, /end the client's base URL with \/v1/);
+    await server.close();
+  });
+
+  test('trailing and double slashes lead to the same routes', async () => {
+    const server = await testServer({ says });
+    for (const url of ['/v1/models/', '/v1//models', '//v1/models/test/', '/health/']) {
+      assert.equal((await server.app.inject(url)).statusCode, 200, url);
+    }
     await server.close();
   });
 

@@ -1,12 +1,13 @@
-import { randomBytes } from 'node:crypto';
 import type { FastifyInstance } from 'fastify';
 import { type Clock, systemClock } from '../../base/clock.ts';
 import { streamBufferBytesMax } from '../../base/limits.ts';
 import { ApiKeys } from '../authentication.ts';
-import { createHttpServer, type HttpLimits, type RequestLogger } from '../http-server.ts';
+import { createHttpServer, type HttpLimits } from '../http-server.ts';
 import { requestTimeoutMs } from '../limits.ts';
 import type { ServerMetrics } from '../metrics.ts';
 import { addOperations } from '../operations.ts';
+import { idSource } from '../request-id.ts';
+import type { RequestLogger } from '../request-log.ts';
 import { type ServedModel, ServedModels } from '../served-model.ts';
 import type { OpenAiContext } from './answering.ts';
 import { handleChat } from './chat.ts';
@@ -38,9 +39,19 @@ export interface OpenAiServerOptions {
  * @throws ProtocolError PARAMETER_INVALID for two models of one name
  */
 export function createOpenAiServer(options: OpenAiServerOptions): FastifyInstance {
-  const models = new ServedModels(options.models);
   const { metrics, clock = systemClock, limits = {} } = options;
   const app = createHttpServer({ limits, metrics, logger: options.logger, clock, errorResponse });
+  addOpenAi(app, options);
+  return app;
+}
+
+/**
+ * Adds the front end to an app of {@link createHttpServer} that words errors as OpenAI does; other protocols may share it.
+ * @throws ProtocolError PARAMETER_INVALID for two models of one name
+ */
+export function addOpenAi(app: FastifyInstance, options: OpenAiServerOptions): void {
+  const models = new ServedModels(options.models);
+  const { metrics, clock = systemClock, limits = {} } = options;
   const context: OpenAiContext = {
     models,
     metrics,
@@ -58,7 +69,6 @@ export function createOpenAiServer(options: OpenAiServerOptions): FastifyInstanc
     }
     addApi(api, context);
   });
-  return app;
 }
 
 function addApi(api: FastifyInstance, context: OpenAiContext): void {
@@ -91,11 +101,4 @@ function modelCard(name: string, model: ServedModel): object {
     parent: null,
     max_model_len: model.client.description.contextLength,
   };
-}
-
-/** Ids are a random start and a count: unique over servers without a random number a request. */
-function idSource(): () => string {
-  const start = randomBytes(10).toString('hex');
-  let counter = 0;
-  return () => start + (counter++).toString(16).padStart(8, '0');
 }

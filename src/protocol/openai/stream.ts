@@ -1,12 +1,13 @@
 import type { ServerResponse } from 'node:http';
 import type { NereidError } from '../../base/errors.ts';
+import type { GenerationDelta, GenerationUsage } from '../../generation/generation.ts';
+import type { Answer } from '../../generation/generation-group.ts';
 import type { RequestStart } from '../../runtime/requests/events.ts';
 import type { EventStream } from '../event-stream.ts';
-import type { GenerationDelta, GenerationUsage } from '../generation.ts';
-import type { Answer } from '../generation-group.ts';
+import { type LoggedError, loggedError } from '../request-log.ts';
 import { errorResponse } from './errors.ts';
 import { CompletionLogprobsBuilder, chatLogprobs } from './logprobs.ts';
-import { type AnswerSettings, usageOf } from './responses.ts';
+import { type AnswerSettings, type Usage, usageOf } from './responses.ts';
 
 const eventEnd = '\n\n';
 
@@ -22,8 +23,10 @@ class FrameParts {
   readonly head: string;
   readonly tail: string;
   readonly usageHead: string;
+  readonly #usage: RunningUsage | undefined;
 
-  constructor(settings: AnswerSettings, object: string) {
+  constructor(settings: AnswerSettings, object: string, usage: RunningUsage | undefined) {
+    this.#usage = usage;
     const { id, createdSeconds, modelName, model } = settings;
     const fields = JSON.stringify({
       id,
@@ -39,7 +42,35 @@ class FrameParts {
 
   /** A whole event around one choice's JSON. */
   event(choice: string): string {
-    return this.head + choice + this.tail;
+    if (!this.#usage) return this.head + choice + this.tail;
+    return `${this.head}${choice}],"usage":${JSON.stringify(this.#usage.now)}}${eventEnd}`;
+  }
+}
+
+/** Token counts so far, over all choices. */
+class RunningUsage {
+  readonly #settings: AnswerSettings;
+  readonly #promptTokens: number;
+  readonly #tokensOfChoice: number[] = [];
+  #cachedTokens = 0;
+
+  constructor(settings: AnswerSettings) {
+    this.#settings = settings;
+    this.#promptTokens = settings.prompts.reduce((sum, prompt) => sum + prompt.length, 0);
+  }
+
+  started(start: RequestStart): void {
+    this.#cachedTokens += start.cachedTokens;
+  }
+
+  counted(choice: number, tokenCount: number): void {
+    this.#tokensOfChoice[choice] = tokenCount;
+  }
+
+  get now(): Usage {
+    const completionTokens = this.#tokensOfChoice.reduce((sum, count) => sum + count, 0);
+    const counts = { promptTokens: this.#promptTokens, cachedTokens: this.#cachedTokens, completionTokens };
+    return usageOf(counts, this.#settings);
   }
 }
 
@@ -68,7 +99,7 @@ class ChatFrames implements Frames {
     this.#settings = settings;
     this.#parts = parts;
     this.#suffix = `},"logprobs":null,"finish_reason":null}${parts.tail}`;
-    this.#plain = settings.logprobs === undefined && !settings.returnTokenIds;
+    this.#plain = settings.logprobs === undefined && !settings.returnTokenIds && !settings.continuousUsage;
     for (let choice = 0; choice < settings.choicesPerPrompt; choice++) {
       this.#prefixes.push(`${parts.head}{"index":${choice},"delta":{"content":`);
     }
@@ -152,6 +183,9 @@ class CompletionFrames implements Frames {
   }
 }
 
+/** Called once, with the finish reason, or `error` and which. */
+type StreamOver = (outcome: string, error?: LoggedError) => void;
+
 /**
  * An answer as server-sent events: one event for what one step did to one choice. The head goes out with the engine's first event, so
  * that what fails before has a status of its own.
@@ -162,31 +196,33 @@ export class StreamedAnswer implements Answer {
   readonly #response: ServerResponse;
   readonly #parts: FrameParts;
   readonly #frames: Frames;
-  readonly #onOver: (outcome: string) => void;
+  readonly #onOver: StreamOver;
+  readonly #usage: RunningUsage | undefined;
   readonly #opened = new Set<number>();
   readonly #starts: RequestStart[] = [];
   #headSent = false;
   #lastFinish = '';
 
-  /** @param onOver called once with the finish reason or error code */
   constructor(
     kind: 'chat' | 'completion',
     settings: AnswerSettings,
     stream: EventStream,
     response: ServerResponse,
-    onOver: (outcome: string) => void,
+    onOver: StreamOver,
   ) {
     this.#settings = settings;
     this.#stream = stream;
     this.#response = response;
     this.#onOver = onOver;
     const chat = kind === 'chat';
-    this.#parts = new FrameParts(settings, chat ? 'chat.completion.chunk' : 'text_completion');
+    this.#usage = settings.continuousUsage ? new RunningUsage(settings) : undefined;
+    this.#parts = new FrameParts(settings, chat ? 'chat.completion.chunk' : 'text_completion', this.#usage);
     this.#frames = chat ? new ChatFrames(settings, this.#parts) : new CompletionFrames(settings, this.#parts);
   }
 
   start(prompt: number, start: RequestStart): void {
     this.#starts[prompt] = start;
+    this.#usage?.started(start);
     this.#sendHead();
   }
 
@@ -197,6 +233,7 @@ export class StreamedAnswer implements Answer {
       this.#opened.add(choice);
       frames = this.#frames.opening(choice, this.#starts[promptOf(choice, this.#settings)]);
     }
+    this.#usage?.counted(choice, delta.tokenCount);
     frames += this.#frames.delta(choice, delta);
     if (delta.finish) this.#lastFinish = delta.finish;
     if (frames !== '') this.#stream.write(frames);
@@ -220,7 +257,7 @@ export class StreamedAnswer implements Answer {
       this.#response.writeHead(status, { ...headers, 'content-type': 'application/json; charset=utf-8' });
       this.#response.end(text);
     }
-    this.#onOver(error.code);
+    this.#onOver('error', loggedError(error, body));
   }
 
   #sendHead(): void {

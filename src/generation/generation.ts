@@ -1,13 +1,19 @@
 import { type Clock, systemClock } from '../base/clock.ts';
 import { definite, messageOf, NereidError } from '../base/errors.ts';
-import type { RequestHandle } from '../runtime/client.ts';
+import type { EngineClient, RequestHandle } from '../runtime/client.ts';
 import type { RequestStart, SequenceEvent } from '../runtime/requests/events.ts';
 import type { SamplingParameters } from '../runtime/requests/request.ts';
-import { engineError, ProtocolError } from './errors.ts';
+import type { Tokenizer } from '../tokenizer/types.ts';
+import { engineError, GenerationError } from './errors.ts';
 import { type GenerationDelta, SequenceText } from './sequence-text.ts';
-import type { ServedModel } from './served-model.ts';
 
 export type { GenerationDelta } from './sequence-text.ts';
+
+/** An engine (or a pool of them) and the vocabulary that its tokens are of. */
+export interface TextModel {
+  readonly client: EngineClient;
+  readonly tokenizer: Tokenizer;
+}
 
 /** A text generation as every protocol asks for it. Checked by the protocol; the engine checks again what concerns it. */
 export interface GenerationInput {
@@ -78,7 +84,7 @@ export interface GenerationOptions {
 }
 
 /**
- * One text generation over an {@link ServedModel}'s engine: detokenizes, finds stop strings (and then cancels just that sequence),
+ * One text generation over a {@link TextModel}'s engine: detokenizes, finds stop strings (and then cancels just that sequence),
  * counts and times. Callbacks rather than async iterators, since this runs for every token of every stream.
  */
 export class Generation {
@@ -101,7 +107,7 @@ export class Generation {
    * @throws RuntimeError `QUEUE_FULL`, `PROMPT_TOO_LONG`, `REQUEST_INVALID`, `ENGINE_UNAVAILABLE`; TokenizerError STOP_STRING_INVALID
    */
   constructor(
-    model: ServedModel,
+    model: TextModel,
     input: GenerationInput,
     listener: GenerationListener,
     options: GenerationOptions = {},
@@ -234,13 +240,13 @@ export class Generation {
   }
 }
 
-function cancelledByEngine(): ProtocolError {
+function cancelledByEngine(): GenerationError {
   const message = 'the engine ended this request before it was done (it is shutting down); send it again';
-  return new ProtocolError('SERVER_SHUTTING_DOWN', message);
+  return new GenerationError('SERVER_SHUTTING_DOWN', message);
 }
 
-function unexpected(cause: unknown): ProtocolError {
-  return new ProtocolError('REQUEST_FAILED', `the answer could not be put together: ${messageOf(cause)}`, {
+function unexpected(cause: unknown): GenerationError {
+  return new GenerationError('REQUEST_FAILED', `the answer could not be put together: ${messageOf(cause)}`, {
     cause,
   });
 }

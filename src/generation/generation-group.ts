@@ -6,8 +6,8 @@ import {
   type GenerationInput,
   type GenerationOptions,
   type GenerationUsage,
+  type TextModel,
 } from './generation.ts';
-import type { ServedModel } from './served-model.ts';
 
 /** What a protocol does with the parts of one answer. A choice is one sequence of one prompt: prompt × sequences + sequence. */
 export interface Answer {
@@ -29,7 +29,7 @@ export class GenerationGroup {
 
   /** Submits all or none. @throws what {@link Generation} throws */
   constructor(
-    model: ServedModel,
+    model: TextModel,
     inputs: readonly GenerationInput[],
     answer: Answer,
     options: GenerationOptions = {},
@@ -63,12 +63,7 @@ export class GenerationGroup {
     return sum;
   }
 
-  #submit(
-    model: ServedModel,
-    input: GenerationInput,
-    prompt: number,
-    options: GenerationOptions,
-  ): Generation {
+  #submit(model: TextModel, input: GenerationInput, prompt: number, options: GenerationOptions): Generation {
     const answer = this.#answer;
     const firstChoice = prompt * input.sequences;
     const listener = {

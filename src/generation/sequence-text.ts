@@ -13,6 +13,8 @@ export interface GenerationDelta {
   tokens: readonly number[];
   /** One for each of `tokens`, where asked for. */
   logprobs?: readonly TokenLogprobs[];
+  /** Tokens of the sequence so far; a stop id counts. */
+  tokenCount: number;
   finish?: Extract<FinishReason, 'stop' | 'length'>;
   /** What stopped it: the string, or an id that the request named itself. Absent for the model's own end of text (as in vLLM). */
   stopReason?: string | number;
@@ -53,10 +55,16 @@ export class SequenceText {
 
   /** Turns an event (not of an error or a cancellation) into a delta; `finished` is true after the last. */
   accept(event: SequenceEvent): GenerationDelta {
+    const delta = this.#deltaOf(event);
+    delta.tokenCount = this.tokenCount;
+    return delta;
+  }
+
+  #deltaOf(event: SequenceEvent): GenerationDelta {
     const { tokens, logprobs } = event;
     const ended = event.finish === 'stop' || event.finish === 'length';
     const textCount = event.finish === 'stop' ? tokens.length - 1 : tokens.length;
-    const delta: GenerationDelta = { sequence: this.#sequence, text: '', tokens, logprobs };
+    const delta: GenerationDelta = { sequence: this.#sequence, text: '', tokens, tokenCount: 0, logprobs };
     for (let i = 0; i < textCount; i++) {
       this.tokenCount++;
       const stopped = this.#append(delta, this.#decoder.push(tokens[i] as number));
