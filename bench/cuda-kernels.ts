@@ -132,11 +132,11 @@ if (runs('gemv')) {
       return at;
     });
     const line: string[] = [];
-    for (const [WARPS, UNROLL, perSm] of [[8, 4, 2], [8, 4, 3], [8, 8, 1], [8, 8, 2], [4, 4, 4], [4, 8, 4], [16, 4, 1], [16, 2, 2], [8, 2, 4]] as const) {
+    for (const [WARPS, UNROLL, perSm, MIN_BLOCKS] of [[8, 4, 2, 3], [8, 4, 3, 3], [8, 4, 2, 4], [8, 4, 3, 4], [8, 4, 4, 4], [8, 2, 3, 4], [16, 2, 2, 2], [16, 2, 1, 2], [16, 4, 1, 2], [4, 4, 4, 8], [4, 4, 6, 8], [4, 8, 4, 6]] as const) {
       try {
-        const prepared = weights.map((w) => gemvLaunch({ WARPS, UNROLL }, perSm, w, x, y, norm, 1, inputs, outputs));
+        const prepared = weights.map((w) => gemvLaunch({ WARPS, UNROLL, MIN_BLOCKS }, perSm, w, x, y, norm, 1, inputs, outputs));
         const ms = time(() => prepared.forEach((p) => launch(driver, p)));
-        line.push(`w${WARPS}u${UNROLL}x${perSm} ${((copies * outputs * inputs * 2) / ms / 1e9).toFixed(2)}`);
+        line.push(`w${WARPS}u${UNROLL}x${perSm}m${MIN_BLOCKS} ${((copies * outputs * inputs * 2) / ms / 1e9).toFixed(2)}`);
       } catch (thrown) {
         line.push(`w${WARPS}u${UNROLL}x${perSm} failed ${String(thrown).slice(0, 80)}`);
       }
@@ -203,7 +203,7 @@ if (runs('decode')) {
   const heads = 32;
   const kvHeads = 8;
   const blockElements = 2 * kvHeads * 32 * 128;
-  for (const [batch, context, splits, splitMin] of [[3, 77, 1, 1024], [3, 333, 8, 64], [1, 350, 8, 64], [1, 350, 12, 32], [256, 260, 1, 4096], [256, 1030, 1, 4096], [64, 1030, 4, 256]] as const) {
+  for (const [batch, context, splits, splitMin] of [[3, 77, 1, 1024], [3, 333, 8, 64], [1, 350, 1, 512], [1, 350, 3, 128], [1, 4000, 8, 512], [256, 260, 1, 4096], [256, 1030, 1, 4096], [64, 1030, 4, 256]] as const) {
     const own = new MemoryPool(driver);
     const perSequence = Math.ceil(context / 32);
     const caches = batch < 8 ? 1 : batch * context > 200000 ? 2 : 4;
@@ -222,7 +222,7 @@ if (runs('decode')) {
     const partial = own.take(batch * heads * splits * 130 * 4);
     const arrivals = upload(new Int32Array(batch * kvHeads));
     const line: string[] = [];
-    for (const [WARPS, STAGES] of [[4, 3], [4, 4], [4, 2], [2, 4], [2, 6], [8, 2]] as const) {
+    for (const [WARPS, STAGES] of [[4, 3], [4, 2], [2, 4], [8, 2], [8, 3]] as const) {
       const prepared = kvs.map((kv) => decodeLaunch({ WARPS, STAGES }, { q, out, kv, items, blocks, partial, arrivals, batch, splitMin, splits }));
       const ms = time(() => prepared.forEach((p) => launch(driver, p))) / caches;
       let check = '';

@@ -1,11 +1,11 @@
 import { assert, definite } from '../../base/errors.ts';
 import type { Graph } from '../../graph/graph.ts';
 import { type FusedGraph, fuse } from '../ggml/fusion.ts';
-import type { DevicePointer } from './driver.ts';
+import type { CapturedGraph } from './capture.ts';
+import { type DevicePointer, handleFrom } from './driver.ts';
 import { Gemms, gemmWorkspaceBytes } from './gemm.ts';
 import type { Gpu } from './gpu.ts';
 import { int, LaunchArena } from './launch.ts';
-import { prefillRows } from './lower-attention.ts';
 import type { Bucket, Constants, LoweringState, ModelParts } from './lowering.ts';
 import { MemoryPool } from './memory-pool.ts';
 import { Program } from './program.ts';
@@ -62,7 +62,7 @@ export class Executor {
     pool: MemoryPool,
     weights: GpuWeights,
     activation: Storage16,
-    cache: { kvLayer: (layer: number) => DevicePointer; blockPositions: number },
+    cache: Pick<ModelParts, 'kvLayer' | 'blockPositions'>,
     record: RecordGraph,
     options: ExecutorOptions,
   ) {
@@ -80,7 +80,11 @@ export class Executor {
       weights,
       activation,
       launches: new LaunchArena(),
-      ...cache,
+      kvLayer: cache.kvLayer,
+      // Known only once the KV cache is made, after the plans that size the arena.
+      get blockPositions() {
+        return cache.blockPositions;
+      },
       constants: uploadedConstants(gpu, pool),
     };
   }
@@ -123,7 +127,7 @@ export class Executor {
 
   /** The program that a step runs in. */
   readyFor(step: StepColumns): Ready {
-    const bucket = bucketOf(stepNeeds(step, prefillRows));
+    const bucket = bucketOf(stepNeeds(step));
     const key = keyOf(bucket);
     const known = this.#programs.get(key);
     if (known) {
@@ -147,6 +151,37 @@ export class Executor {
   /** The graph of a bucket as the lowering sees it; also says which weights the model has. */
   fused(rows: number, outputRows: number): FusedGraph {
     return fuse(this.#record(rows, outputRows), canStack);
+  }
+
+  /**
+   * Milliseconds of each kind of operation in the program that ran last: what a captured step takes with it less without it.
+   * @param runs of each, of which the median counts
+   */
+  profile({ program }: Ready, runs: number): Map<string, number> {
+    const whole = this.#timed(program.captureWithout(''), runs);
+    const times = new Map([['whole step', whole]]);
+    for (const name of new Set(program.operationNames))
+      times.set(name, whole - this.#timed(program.captureWithout(name), runs));
+    return times;
+  }
+
+  #timed(graph: CapturedGraph, runs: number): number {
+    const { driver, stream } = this.parts.gpu;
+    const start = handleFrom((out) => driver.cuEventCreate(out, 0));
+    const end = handleFrom((out) => driver.cuEventCreate(out, 0));
+    const ms = new Float32Array(1);
+    const times = Array.from({ length: runs }, () => {
+      driver.cuEventRecord(start, stream);
+      graph.launch(stream);
+      driver.cuEventRecord(end, stream);
+      driver.cuEventSynchronize(end);
+      driver.cuEventElapsedTime_v2(ms, start, end);
+      return ms[0] ?? Number.NaN;
+    });
+    graph.close();
+    driver.cuEventDestroy_v2(start);
+    driver.cuEventDestroy_v2(end);
+    return times.sort((a, b) => a - b)[runs >> 1] ?? Number.NaN;
   }
 
   #plan(bucket: Bucket): Ready {

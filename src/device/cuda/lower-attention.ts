@@ -10,12 +10,17 @@ type RopeNode = Extract<GraphNode, { op: 'rope' }>;
 
 const ropeThreads = 256;
 const ropeDimensionsMax = 512;
-const decodeWarps = 4;
+/** Warps of a block: few sequences want each answered fast, many want many blocks. */
+const decodeWarpsFew = 8;
+const decodeWarpsMany = 4;
+const decodeItemsFew = 8;
 const decodeStages = 2;
 /** Positions that one block of split attention takes at least. */
-const splitPositionsMin = 64;
+const splitPositionsMin = 512;
 const splitsMax = 32;
 const headTile = 8;
+/** Positions of one turn of the decode kernel, which lie in one KV block. */
+const decodeTile = 16;
 /** Rows of one prefill item. */
 export const prefillRows = 128;
 const prefillTile = 64;
@@ -145,7 +150,8 @@ export function lowerAttention(state: LoweringState, node: GraphNode): void {
     state.parts.activation !== 'f32' &&
     headDimension === valueHeadDimension &&
     (headDimension === 64 || headDimension === 128) &&
-    turned.stride % 8 === 0;
+    turned.stride % 8 === 0 &&
+    state.parts.blockPositions % decodeTile === 0;
   if (!isFast) {
     pushAny(state, node, turned, out, kv);
     return;
@@ -163,9 +169,10 @@ function pushDecode(state: LoweringState, node: AttentionNode, q: View, out: Vie
   const { heads, kvHeads, headDimension, scale, window, softcap } = node.attributes;
   const items = state.bucket.decodeItems;
   const groups = kvHeads * Math.ceil(heads / kvHeads / headTile);
+  const decodeWarps = items <= decodeItemsFew ? decodeWarpsFew : decodeWarpsMany;
   const splits = splitsOf(items, groups, state.parts.gpu.facts.multiprocessors);
   const partial = state.fresh(items * heads * splits, headDimension + 2, 'f32');
-  const ring = decodeWarps * decodeStages * 2 * 16 * headDimension * 2;
+  const ring = decodeWarps * decodeStages * 2 * decodeTile * headDimension * 2;
   const merge = decodeWarps * headTile * (headDimension + 2) * 4;
   const step = (address: number) => fixedView(address, 1, 1, 'f32');
   state.pushKernel({

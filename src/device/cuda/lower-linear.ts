@@ -134,6 +134,7 @@ function pushGemv(state: LoweringState, node: LinearNode, x: View, y: View, arou
   state.pushKernel({
     file: 'gemv',
     name: 'gemv',
+    label: `gemv ${weight.rows} × ${weight.width}`,
     defines: {
       WARPS: gemvWarps,
       UNROLL: isGated ? gemvUnroll / 2 : gemvUnroll,
@@ -181,7 +182,7 @@ function pushGemm(state: LoweringState, node: LinearNode, x: View, y: View, arou
     hasBias: bias !== undefined && y.type === activation,
   };
   state.push({
-    name: 'gemm',
+    name: `gemm ${weight.rows} × ${weight.width}`,
     touches: [x, y],
     prepare: (address) => {
       const operands = {

@@ -174,7 +174,7 @@ export class LoweringState {
     const { gpu, launches, activation } = this.parts;
     const defines = { ACTIVATION: activationCodes[activation], ...kernel.defines };
     this.push({
-      name: kernel.name,
+      name: kernel.label ?? kernel.name,
       touches: kernel.touches,
       prepare: (address) => {
         const handle = gpu.modules.kernel(kernel.file, kernel.name, defines, kernel.sharedBytes ?? 0);
@@ -218,6 +218,8 @@ export class LoweringState {
 export interface KernelRequest {
   readonly file: string;
   readonly name: string;
+  /** For profiles, where the kernel's name says too little. */
+  readonly label?: string;
   readonly defines?: Defines;
   readonly grid: KernelLaunch['grid'];
   readonly threads: number;

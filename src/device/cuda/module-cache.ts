@@ -18,6 +18,9 @@ export function moduleCacheFolder(environment: Readonly<Record<string, string | 
   return join(base, 'nereid', 'cuda-kernels');
 }
 
+/** Dynamic shared memory that a kernel gets without asking. */
+const sharedBytesFree = 48 * 1024;
+
 /** What a kernel file is compiled with. */
 export type Defines = Readonly<Record<string, string | number>>;
 
@@ -38,7 +41,7 @@ export class ModuleCache {
   readonly #compiler: () => KernelCompiler;
   readonly #architecture: string;
   readonly #folder: string;
-  readonly #kernels = new Map<string, Handle>();
+  readonly #kernels = new Map<string, { handle: Handle; sharedBytes: number }>();
   readonly #modules: Handle[] = [];
 
   /** @param compiler asked for only when a kernel is not in the cache */
@@ -52,15 +55,19 @@ export class ModuleCache {
   /** The kernel `name` of `<file>.cu`, allowed `sharedBytes` of dynamic shared memory. */
   kernel(file: string, name: string, defines: Defines = {}, sharedBytes = 0): Handle {
     const key = `${file} ${name} ${JSON.stringify(defines)}`;
-    const known = this.#kernels.get(key);
-    if (known !== undefined) return known;
+    const known = this.#kernels.get(key) ?? { handle: this.#load(file, name, defines), sharedBytes: sharedBytesFree };
+    this.#kernels.set(key, known);
+    if (sharedBytes > known.sharedBytes) {
+      this.#driver.cuFuncSetAttribute(known.handle, functionAttributes.dynamicSharedBytesMax, sharedBytes);
+      known.sharedBytes = sharedBytes;
+    }
+    return known.handle;
+  }
+
+  #load(file: string, name: string, defines: Defines): Handle {
     const module = handleFrom((out) => this.#driver.cuModuleLoadData(out, this.#image(file, defines)));
     this.#modules.push(module);
-    const kernel = handleFrom((out) => this.#driver.cuModuleGetFunction(out, module, name));
-    if (sharedBytes > 48 * 1024)
-      this.#driver.cuFuncSetAttribute(kernel, functionAttributes.dynamicSharedBytesMax, sharedBytes);
-    this.#kernels.set(key, kernel);
-    return kernel;
+    return handleFrom((out) => this.#driver.cuModuleGetFunction(out, module, name));
   }
 
   #image(file: string, defines: Defines): Uint8Array {

@@ -1,4 +1,5 @@
 import type { DevicePointer } from './driver.ts';
+import { prefillRows } from './lower-attention.ts';
 import type { Bucket, StepAddresses } from './lowering.ts';
 
 /** One step's rows and sequences, as plain columns: what a {@link StepLayout} is filled from. */
@@ -74,7 +75,7 @@ export class StepLayout {
    * Writes a step, padding what the bucket has more of: padded rows read token 0, write into `sinkPlace`, and belong to no item.
    * @returns the words written
    */
-  write(words: Int32Array, step: StepColumns, blockPositions: number, sinkPlace: number, pieceRows: number): number {
+  write(words: Int32Array, step: StepColumns, blockPositions: number, sinkPlace: number): number {
     const { rows, outputRows } = this.bucket;
     const count = step.tokens.length;
     words.set(step.tokens, this.tokens);
@@ -85,12 +86,12 @@ export class StepLayout {
     words.fill(-1, this.tables + count, this.tables + rows);
     words.set(step.outputRows, this.outputRows);
     words.fill(0, this.outputRows + step.outputRows.length, this.outputRows + outputRows);
-    this.#writeItems(words, step, blockPositions, pieceRows);
+    this.#writeItems(words, step, blockPositions);
     words.set(step.blocks, this.blocks);
     return this.blocks + step.blocks.length;
   }
 
-  #writeItems(words: Int32Array, step: StepColumns, blockPositions: number, pieceRows: number): void {
+  #writeItems(words: Int32Array, step: StepColumns, blockPositions: number): void {
     let row = 0;
     let decode = this.decodeItems;
     let prefill = this.prefillItems;
@@ -112,9 +113,9 @@ export class StepLayout {
         words[decode + 3] = 0;
         decode += itemWords;
       } else {
-        for (let k = 0; k < rows; k += pieceRows) {
+        for (let k = 0; k < rows; k += prefillRows) {
           words[prefill] = row + k;
-          words[prefill + 1] = Math.min(pieceRows, rows - k);
+          words[prefill + 1] = Math.min(prefillRows, rows - k);
           words[prefill + 2] = first + k;
           words[prefill + 3] = table;
           prefill += itemWords;
@@ -128,13 +129,13 @@ export class StepLayout {
 }
 
 /** What a step needs of a bucket. */
-export function stepNeeds(step: StepColumns, pieceRows: number): Bucket {
+export function stepNeeds(step: StepColumns): Bucket {
   let decodeItems = 0;
   let prefillItems = 0;
   for (let segment = 0; segment < step.segments; segment++) {
     const rows = step.segmentRows[segment] as number;
     if (rows === 1) decodeItems++;
-    else prefillItems += Math.ceil(rows / pieceRows);
+    else prefillItems += Math.ceil(rows / prefillRows);
   }
   return { rows: step.tokens.length, outputRows: step.outputRows.length, decodeItems, prefillItems };
 }

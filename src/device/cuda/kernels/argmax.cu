@@ -1,5 +1,5 @@
-// The likeliest token of each row of logits: the lowest id of several that are equally likely, −1 where the row holds NaN or nothing
-// finite. One block a row.
+// The likeliest token of each row of logits: the lowest id of several that are equally likely, −2 where the largest is not finite (every
+// token is banned, or the model made infinity or nothing but NaN). One block a row.
 #include "common.cuh"
 
 struct Parameters {
@@ -20,18 +20,13 @@ __device__ __forceinline__ void better(float& value, int& token, float otherValu
 extern "C" __global__ void __launch_bounds__(threads) argmax(const __grid_constant__ Parameters p) {
   __shared__ float values[32];
   __shared__ int tokens[32];
-  __shared__ int broken;
   waitForPrevious();
   letNextStart();
   const float* logits = p.logits + (size_t)blockIdx.x * p.width;
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
-  if (threadIdx.x == 0) broken = 0;
-  __syncthreads();
   float value = minusInfinity;
   int token = 0x7fffffff;
-  bool invalid = false;
   auto look = [&](float logit, int i) {
-    invalid |= !(logit < __uint_as_float(0x7f800000u));
     if (logit > value) value = logit, token = i;
   };
   if (p.width % 4 == 0) {
@@ -45,7 +40,6 @@ extern "C" __global__ void __launch_bounds__(threads) argmax(const __grid_consta
   } else {
     for (int i = threadIdx.x; i < p.width; i += threads) look(logits[i], i);
   }
-  if (invalid) broken = 1;
 #pragma unroll
   for (int offset = 16; offset > 0; offset >>= 1)
     better(value, token, __shfl_xor_sync(0xffffffffu, value, offset), __shfl_xor_sync(0xffffffffu, token, offset));
@@ -57,5 +51,5 @@ extern "C" __global__ void __launch_bounds__(threads) argmax(const __grid_consta
 #pragma unroll
   for (int offset = 16; offset > 0; offset >>= 1)
     better(value, token, __shfl_xor_sync(0xffffffffu, value, offset), __shfl_xor_sync(0xffffffffu, token, offset));
-  if (lane == 0) p.tokens[blockIdx.x] = broken || token == 0x7fffffff ? -1 : token;
+  if (lane == 0) p.tokens[blockIdx.x] = isfinite(value) ? token : -2;
 }

@@ -49,7 +49,7 @@ struct Parameters {
 extern "C" __global__ void __launch_bounds__(WARPS * 32) attentionDecode(const __grid_constant__ Parameters p) {
   extern __shared__ __align__(16) unsigned char memory[];
   __shared__ u32 arrived;
-  waitForPrevious();
+  // Everything up to the wait was written by earlier steps or by the step's upload: the table, and all keys and values but the newest.
   letNextStart();
   const Item item = p.items[blockIdx.y];
   const int end = item.kvLength;
@@ -102,8 +102,12 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32) attentionDecode(const _
     }
     commitCopies();
   };
+  // Whether this warp's first turns hold the position that the kernel before this one writes.
+  const bool isNewest = tileFirst + warp + (STAGES - 2) * WARPS >= tiles - 1;
+  if (isNewest) waitForPrevious();
 #pragma unroll
   for (int turn = 0; turn < STAGES - 1; turn++) fetch(turn);
+  if (!isNewest) waitForPrevious();
 
   u32 q[steps][2];
   {
@@ -236,18 +240,23 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32) attentionDecode(const _
   __syncthreads();
   if (arrived != splits - 1) return;
   __threadfence();
+  // Each split's share first, so that the values' loads depend on nothing.
+  float* shares = parts;
+  const float* slots = p.partial + (size_t)(blockIdx.y * p.heads + headFirst) * p.splitsMax * (HEAD + 2);
+  for (int h = warp; h < headCount; h += WARPS) {
+    const float* slot = slots + (size_t)(h * p.splitsMax + lane) * (HEAD + 2);
+    const float own = lane < splits ? __ldcg(slot + HEAD) : minusInfinity;
+    const float weight = exp2f(own - warpMax(own));
+    const float sum = warpSum(lane < splits ? weight * __ldcg(slot + HEAD + 1) : 0.0f);
+    shares[h * 32 + lane] = weight / sum;
+  }
+  __syncthreads();
   for (int e = threadIdx.x; e < headCount * HEAD; e += WARPS * 32) {
     const int h = e / HEAD, d = e % HEAD;
-    const float* slots = p.partial + (size_t)(blockIdx.y * p.heads + headFirst + h) * p.splitsMax * (HEAD + 2);
-    float largest = minusInfinity;
-    for (int k = 0; k < splits; k++) largest = fmaxf(largest, __ldcg(slots + k * (HEAD + 2) + HEAD));
-    float sum = 0, value = 0;
-    for (int k = 0; k < splits; k++) {
-      const float* slot = slots + k * (HEAD + 2);
-      const float weight = exp2f(__ldcg(slot + HEAD) - largest);
-      sum += weight * __ldcg(slot + HEAD + 1);
-      value += weight * __ldcg(slot + d);
-    }
-    p.out[(size_t)item.row * p.outStride + (size_t)(headFirst + h) * HEAD + d] = fromFloat<T>(value / sum);
+    const float* slot = slots + (size_t)h * p.splitsMax * (HEAD + 2) + d;
+    float value = 0;
+#pragma unroll 8
+    for (int k = 0; k < splits; k++) value += shares[h * 32 + k] * __ldcg(slot + (size_t)k * (HEAD + 2));
+    p.out[(size_t)item.row * p.outStride + (size_t)(headFirst + h) * HEAD + d] = fromFloat<T>(value);
   }
 }

@@ -14,7 +14,7 @@ extern "C" __global__ void embedding(const __grid_constant__ Parameters p) {
   waitForPrevious();
   letNextStart();
   int id = p.ids[blockIdx.x];
-  if (id < 0) id = p.sampled ? p.sampled[-1 - id] : 0;
+  if (id < 0) id = p.sampled ? max(0, p.sampled[-1 - id]) : 0;
   const T* from = p.table + (size_t)id * p.tableStride;
   T* to = p.out + (size_t)blockIdx.x * p.outStride;
   if (p.width % lanesOf16 == 0 && p.tableStride % lanesOf16 == 0 && p.outStride % lanesOf16 == 0) {

@@ -14,6 +14,10 @@
 #ifndef UNROLL
 #define UNROLL 4
 #endif
+// Blocks that fit a multiprocessor together, with registers to match: those of the kernel behind this one too.
+#ifndef MIN_BLOCKS
+#define MIN_BLOCKS 3
+#endif
 #ifndef NORM
 #define NORM 0
 #endif
@@ -39,7 +43,7 @@ struct Parameters {
 // Elements that a warp takes of a row in one turn: 4 lanes of 8.
 constexpr int turnElements = 32;
 
-extern "C" __global__ void __launch_bounds__(WARPS * 32) gemv(const __grid_constant__ Parameters p) {
+extern "C" __global__ void __launch_bounds__(WARPS * 32, MIN_BLOCKS) gemv(const __grid_constant__ Parameters p) {
   extern __shared__ __align__(16) unsigned char memory[];
   // x, each row padded by 16 bytes so that the 8 rows of a fragment load lie in different banks.
   T* xs = reinterpret_cast<T*>(memory);
@@ -70,6 +74,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32) gemv(const __grid_const
   int tile = blockIdx.x;
 #pragma unroll
   for (int u = 0; u < UNROLL; u++) fetch(u, tile, 0);
+  letNextStart();
   waitForPrevious();
 
 #if !NORM
@@ -140,7 +145,6 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32) gemv(const __grid_const
         fetch(u, nextTile, nextAt);
       }
     }
-    if (tile + gridDim.x >= tiles) letNextStart();
 #pragma unroll
     for (int m = 0; m < matrices; m++)
 #pragma unroll
