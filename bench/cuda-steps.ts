@@ -102,13 +102,21 @@ async function prefillBench(count: number, context: number, perStep: number): Pr
 await decode(1, 350);
 await decode(1, 350);
 await profile(1, 350);
+await decode(2, 350);
+await decode(4, 350);
 await decode(8, 350);
 await decode(64, 260);
 await decode(256, 236);
 await profile(256, 260);
 await decode(256, 1006);
+await profile(256, 1030);
 await prefillBench(16, 2048, 1);
-await prefillBench(16, 2048, 2);
 await prefillBench(16, 2048, 4);
+{
+  const table = sequences(2, 2048);
+  const parts = table.map((blocks) => ({ tokens: Array.from({ length: 2048 }, (_, k) => k), position: 0, blocks: blocks.slice(0, 64), wants: true }));
+  await step(model, parts);
+  console.log(`profile prefill 2 × 2048: ${[...model.profile(batchOf(parts))].map(([name, ms]) => `${name} ${ms.toFixed(3)}`).join('; ')}`);
+}
 model.close();
 device.close();

@@ -154,15 +154,12 @@ export class Executor {
   }
 
   /**
-   * Milliseconds of each kind of operation in the program that ran last: what a captured step takes with it less without it.
+   * Milliseconds of each kind of operation of a program, by itself.
    * @param runs of each, of which the median counts
    */
   profile({ program }: Ready, runs: number): Map<string, number> {
-    const whole = this.#timed(program.captureWithout(''), runs);
-    const times = new Map([['whole step', whole]]);
-    for (const name of new Set(program.operationNames))
-      times.set(name, whole - this.#timed(program.captureWithout(name), runs));
-    return times;
+    const names = [...new Set(program.operationNames)];
+    return new Map(names.map((name) => [name, this.#timed(program.captureOnly(name), runs)]));
   }
 
   #timed(graph: CapturedGraph, runs: number): number {

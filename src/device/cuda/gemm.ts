@@ -14,7 +14,7 @@ import { type DevicePointer, type Handle, handleFrom } from './driver.ts';
 import type { Gpu } from './gpu.ts';
 
 /** Algorithms that are timed for a shape before one is kept, and how often each runs. */
-const candidatesMax = 8;
+const candidatesMax = 24;
 const timedRuns = 6;
 
 /** cuBLASLt's scratch memory; NVIDIA's own advice for Hopper is 32 MiB. */

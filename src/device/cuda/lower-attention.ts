@@ -1,6 +1,6 @@
 import { assert } from '../../base/errors.ts';
 import type { GraphNode } from '../../graph/graph.ts';
-import { float, int, pointer } from './launch.ts';
+import { type Argument, float, int, pointer } from './launch.ts';
 import { type LoweringState, unsupported } from './lowering.ts';
 import { ropeFrequencies, ropeMagnitude } from './rope-table.ts';
 import { fixedView, type View } from './views.ts';
@@ -15,12 +15,15 @@ const decodeWarpsFew = 8;
 const decodeWarpsMany = 4;
 const decodeItemsFew = 8;
 const decodeStages = 2;
+/** From so many (sequence, key head) pairs a multiprocessor on, blocks take equal runs of all tiles; and blocks that one holds at once. */
+const balancedUnits = 2;
+const balancedBlocks = 3;
 /** Positions that one block of split attention takes at least. */
 const splitPositionsMin = 512;
 const splitsMax = 32;
 const headTile = 8;
 /** Positions of one turn of the decode kernel, which lie in one KV block. */
-const decodeTile = 16;
+export const decodeTile = 16;
 /** Rows of one prefill item. */
 export const prefillRows = 128;
 const prefillTile = 64;
@@ -116,6 +119,83 @@ function pushRope(state: LoweringState, { q, qOut, heads, dimension, rope, cache
   });
 }
 
+/** The attention whose turned q, k and v are exactly one product's columns. */
+export interface CacheTarget {
+  attention: AttentionNode;
+  rope: RopeNode;
+  kv: View;
+  frequencies: View;
+  positions: View;
+  places: View;
+  blockPositions: number;
+}
+
+/** Attentions whose q has turned and whose k and v are in the cache before they are lowered. */
+const filled = new WeakMap<LoweringState, Set<number>>();
+
+/** Follows a value through views that change nothing. */
+function throughReshapes(state: LoweringState, node: GraphNode): GraphNode {
+  return node.op === 'reshape' ? throughReshapes(state, state.input(node, 0)) : node;
+}
+
+/**
+ * The attention that a stacked q/k/v product feeds, if the product may do what lies between: columns in the order q, k, v, all read by
+ * nothing else, rope over neighbouring pairs.
+ */
+export function cacheTarget(state: LoweringState, product: GraphNode): CacheTarget | undefined {
+  const attention = state.fused.graph.nodes.find(
+    (node): node is AttentionNode =>
+      node.op === 'attention' && node.id > product.id && isColumns(state, state.input(node, 2), product),
+  );
+  if (!attention) return undefined;
+  const { layer, heads, kvHeads, headDimension, valueHeadDimension } = attention.attributes;
+  const rope = joinedRope(state, attention);
+  const width = (heads + 2 * kvHeads) * headDimension;
+  if (rope?.attributes.mode !== 'interleaved' || headDimension !== valueHeadDimension || headDimension % 2 !== 0)
+    return undefined;
+  if (product.shape[1] !== width || rope.shape[1] !== heads + kvHeads) return undefined;
+  const isWhole =
+    isColumns(state, state.input(rope, 0), product, 0) &&
+    isColumns(state, state.input(attention, 2), product, (heads + kvHeads) * headDimension) &&
+    state.readersOf(product).every(({ node }) => node.op === 'slice' && state.readersOf(node).length <= 1);
+  if (!isWhole) return undefined;
+  const known = filled.get(state) ?? new Set();
+  filled.set(state, known.add(attention.id));
+  const rows = product.shape[0] ?? 1;
+  return {
+    attention,
+    rope,
+    kv: fixedView(state.parts.kvLayer(layer), 1, 1, state.parts.activation),
+    frequencies: frequencies(state, rope),
+    positions: fixedView(state.step.positions, 1, rows, 'f32'),
+    places: fixedView(state.step.kvPlaces, 1, rows, 'f32'),
+    blockPositions: state.parts.blockPositions,
+  };
+}
+
+function isColumns(state: LoweringState, node: GraphNode, product: GraphNode, start?: number): boolean {
+  const slice = throughReshapes(state, node);
+  if (slice.op !== 'slice' || slice.attributes.axis !== 1 || state.input(slice, 0) !== product) return false;
+  return start === undefined || slice.attributes.start === start;
+}
+
+/** The members of `gemv.cu`'s Parameters that ROPE adds. */
+export function ropeArguments(target: CacheTarget, at: (view: View) => Argument): Argument[] {
+  const { heads, kvHeads, headDimension } = target.attention.attributes;
+  return [
+    float(ropeMagnitude(target.rope.attributes)),
+    at(target.kv),
+    at(target.frequencies),
+    at(target.positions),
+    at(target.places),
+    int(heads),
+    int(kvHeads),
+    int(headDimension),
+    int(target.blockPositions),
+    int(target.rope.attributes.dimensions),
+  ];
+}
+
 /** A rope by itself; one that feeds an attention is done with the cache's writing instead. */
 export function lowerRope(state: LoweringState, node: GraphNode): void {
   assert(node.op === 'rope', 'a rope');
@@ -135,9 +215,10 @@ export function lowerAttention(state: LoweringState, node: GraphNode): void {
   const { layer, heads, kvHeads, headDimension, valueHeadDimension } = node.attributes;
   const q = state.viewOf(node, 0);
   const kv = fixedView(state.parts.kvLayer(layer), 1, 1, state.parts.activation);
+  const isFilled = filled.get(state)?.has(node.id) ?? false;
   const rope = joinedRope(state, node);
-  const turned = rope ? state.fresh(q.rows, heads * headDimension) : q;
-  pushRope(state, {
+  const turned = rope && !isFilled ? state.fresh(q.rows, heads * headDimension) : q;
+  if (!isFilled) pushRope(state, {
     q,
     qOut: turned,
     heads: rope ? heads : 0,
@@ -168,18 +249,23 @@ export function splitsOf(sequences: number, blocksPerSequence: number, multiproc
 function pushDecode(state: LoweringState, node: AttentionNode, q: View, out: View, kv: View): void {
   const { heads, kvHeads, headDimension, scale, window, softcap } = node.attributes;
   const items = state.bucket.decodeItems;
+  const { multiprocessors } = state.parts.gpu.facts;
   const groups = kvHeads * Math.ceil(heads / kvHeads / headTile);
+  const isBalanced = items * groups >= multiprocessors * balancedUnits && window === undefined;
   const decodeWarps = items <= decodeItemsFew ? decodeWarpsFew : decodeWarpsMany;
-  const splits = splitsOf(items, groups, state.parts.gpu.facts.multiprocessors);
-  const partial = state.fresh(items * heads * splits, headDimension + 2, 'f32');
+  const splits = splitsOf(items, groups, multiprocessors);
+  const blocks = multiprocessors * balancedBlocks;
+  const partial = isBalanced
+    ? state.fresh(blocks * 2 * headTile, headDimension + 2, 'f32')
+    : state.fresh(items * heads * splits, headDimension + 2, 'f32');
   const ring = decodeWarps * decodeStages * 2 * decodeTile * headDimension * 2;
   const merge = decodeWarps * headTile * (headDimension + 2) * 4;
   const step = (address: number) => fixedView(address, 1, 1, 'f32');
   state.pushKernel({
     file: 'attention-decode',
     name: 'attentionDecode',
-    defines: { HEAD: headDimension, WARPS: decodeWarps, STAGES: decodeStages, BLOCK: state.parts.blockPositions },
-    grid: [groups, items, splits],
+    defines: { HEAD: headDimension, WARPS: decodeWarps, STAGES: decodeStages, BLOCK: state.parts.blockPositions, BALANCED: isBalanced ? 1 : 0 },
+    grid: isBalanced ? [blocks, 1, 1] : [groups, items, splits],
     threads: decodeWarps * 32,
     sharedBytes: Math.max(ring, merge),
     touches: [q, out, partial],
@@ -198,6 +284,7 @@ function pushDecode(state: LoweringState, node: AttentionNode, q: View, out: Vie
       int(window ?? 0),
       int(splitPositionsMin),
       int(splits),
+      int(items),
       float(scale),
       float(softcap ?? 0),
     ],

@@ -1,16 +1,34 @@
 import { assert, definite } from '../../base/errors.ts';
 import type { GraphNode } from '../../graph/graph.ts';
 import { float, int, pointer } from './launch.ts';
+import { type CacheTarget, cacheTarget, ropeArguments } from './lower-attention.ts';
 import type { LoweringState } from './lowering.ts';
 import type { View } from './views.ts';
 
 type LinearNode = Extract<GraphNode, { op: 'linear' }>;
 
 /** Rows up to which a product streams the weight through `gemv.cu`. */
-export const gemvRowsMax = 8;
-const gemvWarps = 8;
-const gemvUnroll = 4;
-const gemvBlocksPerMultiprocessor = 3;
+export const gemvRowsMax = 4;
+
+/** How `gemv.cu` is compiled and launched for a shape. */
+interface GemvVariant {
+  warps: number;
+  unroll: number;
+  blocksPerMultiprocessor: number;
+  minBlocks: number;
+}
+
+/** Best for many rows of up to 8,192 elements (bench/cuda-kernels.ts, docs/gpu-log.md). */
+const wideVariant: GemvVariant = { warps: 8, unroll: 4, blocksPerMultiprocessor: 3, minBlocks: 3 };
+/** Best for long rows, and for fewer tiles than the GPU takes at once. */
+const longVariant: GemvVariant = { warps: 16, unroll: 2, blocksPerMultiprocessor: 2, minBlocks: 2 };
+const longInputs = 8192;
+const gemvWarpsMax = 16;
+
+function variantOf(outputs: number, inputs: number, multiprocessors: number): GemvVariant {
+  const tiles = Math.ceil(outputs / 16);
+  return inputs > longInputs || tiles <= 2 * multiprocessors ? longVariant : wideVariant;
+}
 
 /** What else one product's operation does. */
 interface Around {
@@ -19,6 +37,8 @@ interface Around {
   /** The RMSNorm of the input, done on the way in. */
   norm?: { weight: View; epsilon: number };
   isGated: boolean;
+  /** The result is q, k and v: they turn, and k and v go into the cache. */
+  cache?: CacheTarget;
 }
 
 /** RMSNorms that their readers do themselves. */
@@ -37,8 +57,8 @@ export function deferNorm(state: LoweringState, node: Extract<GraphNode, { op: '
   return true;
 }
 
-function gemvSharedBytes(rows: number, inputs: number, isGated: boolean): number {
-  return rows * (inputs + 8) * 2 + (isGated ? 2 : 1) * gemvWarps * 128 * 4;
+function gemvSharedBytes(rows: number, inputs: number, isGated: boolean, warps: number): number {
+  return rows * (inputs + 8) * 2 + (isGated ? 2 : 1) * warps * 128 * 4;
 }
 
 /** Whether a product is small enough for the streaming kernel. */
@@ -46,7 +66,7 @@ function streams(state: LoweringState, node: LinearNode): boolean {
   const [rows = 0] = node.shape;
   const inputs = definite(state.input(node, 1).shape[1], 'inputs');
   if (state.parts.activation === 'f32' || rows > gemvRowsMax || inputs % 8 !== 0) return false;
-  return gemvSharedBytes(rows, inputs, true) <= state.parts.gpu.facts.sharedBytesMax - 1024;
+  return gemvSharedBytes(rows, inputs, true, gemvWarpsMax) <= state.parts.gpu.facts.sharedBytesMax - 1024;
 }
 
 /** The add whose other operand this product may be added to where that lies. */
@@ -113,6 +133,8 @@ export function lowerLinear(state: LoweringState, node: GraphNode): void {
     y = state.fresh(rows, width, isLogits ? 'f32' : state.parts.activation);
     state.setView(node, y);
   }
+  const cache = streamed && !gated && !into ? cacheTarget(state, node) : undefined;
+  if (cache) around.cache = cache;
   if (streamed) pushGemv(state, node, x, y, around);
   else pushGemm(state, node, x, y, around);
 }
@@ -129,22 +151,26 @@ function pushGemv(state: LoweringState, node: LinearNode, x: View, y: View, arou
   const { norm, residual, isGated } = around;
   const outputs = isGated ? weight.rows / 2 : weight.rows;
   const tiles = Math.ceil(outputs / 16);
-  const blocks = state.parts.gpu.facts.multiprocessors * gemvBlocksPerMultiprocessor;
+  const { multiprocessors } = state.parts.gpu.facts;
+  const { warps, unroll, blocksPerMultiprocessor, minBlocks } = variantOf(outputs, weight.width, multiprocessors);
+  const { cache } = around;
   const touches = [x, y, ...(residual ? [residual] : [])];
   state.pushKernel({
     file: 'gemv',
     name: 'gemv',
     label: `gemv ${weight.rows} × ${weight.width}`,
     defines: {
-      WARPS: gemvWarps,
-      UNROLL: isGated ? gemvUnroll / 2 : gemvUnroll,
+      WARPS: warps,
+      UNROLL: isGated ? unroll / 2 : unroll,
+      MIN_BLOCKS: minBlocks,
+      ROPE: cache ? 1 : 0,
       NORM: norm ? 1 : 0,
       GATED: isGated ? 1 : 0,
       OUT_FLOAT: y.type === 'f32' ? 1 : 0,
     },
-    grid: [Math.min(tiles, blocks), 1, 1],
-    threads: gemvWarps * 32,
-    sharedBytes: gemvSharedBytes(x.rows, weight.width, isGated),
+    grid: [Math.min(tiles, multiprocessors * blocksPerMultiprocessor), 1, 1],
+    threads: warps * 32,
+    sharedBytes: gemvSharedBytes(x.rows, weight.width, isGated, warps),
     touches,
     parameters: (at) => [
       at(weight),
@@ -160,6 +186,7 @@ function pushGemv(state: LoweringState, node: LinearNode, x: View, y: View, arou
       int(residual?.stride ?? 0),
       int(y.stride),
       float(norm?.epsilon ?? 0),
+      ...(cache ? ropeArguments(cache, at) : []),
     ],
   });
 }

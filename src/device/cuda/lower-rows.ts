@@ -25,6 +25,8 @@ const functions: Readonly<Record<string, number>> = {
   'geglu quick': 13,
 };
 
+/** Blocks along a grid's second dimension. */
+const gridRowsMax = 65535;
 const normThreadsMax = 512;
 const normElementsPerThread = 8;
 
@@ -100,7 +102,7 @@ function lowerElementwise(state: LoweringState, node: GraphNode): void {
     file: 'elementwise',
     name: 'elementwise',
     defines: { OP: definite(functions[key], `function ${key}`), ...(b?.isFloat && { B_FLOAT: 1 }) },
-    grid: gridOver(Math.ceil((a.rows * a.width) / 8)),
+    grid: [Math.ceil(width / 8 / 256), Math.min(gridRowsMax, a.rows * split), 1],
     threads: 256,
     touches: [a, out, ...(b ? [b.view] : [])],
     parameters: (at) => [

@@ -93,13 +93,13 @@ export class Program {
     else for (const operation of queue) operation();
   }
 
-  /** The step without some of its operations, captured: what a profile compares with. */
-  captureWithout(name: string): CapturedGraph {
+  /** All of the step's operations of one name, captured: what a profile times. */
+  captureOnly(name: string): CapturedGraph {
     const queue = definite(this.#queue, 'a placed program');
     const { gpu } = this.#parts;
     return new CapturedGraph(gpu.driver, gpu.stream, () => {
       this.#state.operations.forEach((operation, index) => {
-        if (operation.name !== name) queue[index]?.();
+        if (operation.name === name) queue[index]?.();
       });
     });
   }

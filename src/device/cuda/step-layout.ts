@@ -1,5 +1,5 @@
 import type { DevicePointer } from './driver.ts';
-import { prefillRows } from './lower-attention.ts';
+import { decodeTile, prefillRows } from './lower-attention.ts';
 import type { Bucket, StepAddresses } from './lowering.ts';
 
 /** One step's rows and sequences, as plain columns: what a {@link StepLayout} is filled from. */
@@ -93,6 +93,7 @@ export class StepLayout {
 
   #writeItems(words: Int32Array, step: StepColumns, blockPositions: number): void {
     let row = 0;
+    let tilesBefore = 0;
     let decode = this.decodeItems;
     let prefill = this.prefillItems;
     for (let segment = 0; segment < step.segments; segment++) {
@@ -110,7 +111,8 @@ export class StepLayout {
         words[decode] = row;
         words[decode + 1] = kvLength;
         words[decode + 2] = table;
-        words[decode + 3] = 0;
+        words[decode + 3] = tilesBefore;
+        tilesBefore += Math.ceil(kvLength / decodeTile);
         decode += itemWords;
       } else {
         for (let k = 0; k < rows; k += prefillRows) {
@@ -123,7 +125,10 @@ export class StepLayout {
       }
       row += rows;
     }
-    words.fill(0, decode, this.prefillCount);
+    for (; decode < this.prefillCount; decode += itemWords) {
+      words.fill(0, decode, decode + itemWords);
+      words[decode + 3] = tilesBefore;
+    }
     words[this.prefillCount] = (prefill - this.prefillItems) / itemWords;
   }
 }

@@ -21,15 +21,22 @@
 #define BLOCK 32
 #endif
 
+// With many sequences the grid is as large as the GPU holds at once, and every block takes an equal run of all sequences' tiles: no last
+// wave of blocks that leaves most of the GPU idle. (Windows do not go with it.)
+#ifndef BALANCED
+#define BALANCED 0
+#endif
+
 constexpr int tile = 16;
 constexpr int columns = 8;
 constexpr int chunks = HEAD / 8;        // 16-byte pieces of a row
 constexpr int steps = HEAD / 16;
 constexpr int tileElements = tile * HEAD;
 
-// One sequence of the step: which row asks, how long its KV is, where its block table starts. A length of 0 is padding.
+// One sequence of the step: which row asks, how long its KV is, where its block table starts, and how many tiles the items before it
+// have. A length of 0 is padding.
 struct Item {
-  int row, kvLength, blockStart, unused;
+  int row, kvLength, blockStart, tilesBefore;
 };
 
 struct Parameters {
@@ -38,11 +45,11 @@ struct Parameters {
   const T* kv;            // this layer: [block][keys, values][kvHeads][BLOCK][HEAD]
   const Item* items;
   const int* blocks;
-  float* partial;         // [item][head][split][HEAD + 2]
-  u32* arrivals;          // [item][kvHead group], zero between launches
+  float* partial;         // [item][head][split][HEAD + 2]; BALANCED: [block][2][8][HEAD + 2]
+  u32* arrivals;          // [item][kvHead group] (BALANCED: [block]), zero between launches
   int qStride, outStride;
   int heads, kvHeads, window;
-  int splitPositionsMin, splitsMax;
+  int splitPositionsMin, splitsMax, itemCount;
   float scale, softcap;   // softcap 0 is none
 };
 
@@ -51,6 +58,45 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32) attentionDecode(const _
   __shared__ u32 arrived;
   // Everything up to the wait was written by earlier steps or by the step's upload: the table, and all keys and values but the newest.
   letNextStart();
+  const int group = p.heads / p.kvHeads;
+  const int headTiles = (group + columns - 1) / columns;
+  const int groups = p.kvHeads * headTiles;
+#if BALANCED
+  __shared__ int found;
+  const Item last = p.items[p.itemCount - 1];
+  const int all = (last.tilesBefore + (last.kvLength + tile - 1) / tile) * groups;
+  const int share = max(4 * WARPS, (all + (int)gridDim.x - 1) / (int)gridDim.x);
+  int at = blockIdx.x * share;
+  const int stop = min(all, at + share);
+  if (at >= stop) {
+    waitForPrevious();
+    return;
+  }
+  for (int i = threadIdx.x; i < p.itemCount; i += WARPS * 32) {
+    const Item item = p.items[i];
+    const int from = item.tilesBefore * groups;
+    if (from <= at && at < from + (item.kvLength + tile - 1) / tile * groups) found = i;
+  }
+  __syncthreads();
+  int itemIndex = found;
+  bool waited = false;
+  while (at < stop) {
+    const Item item = p.items[itemIndex];
+    const int end = item.kvLength, first = 0, begin = 0;
+    const int tiles = (end + tile - 1) / tile;
+    const int inItem = at - item.tilesBefore * groups;
+    const int unit = inItem / tiles;
+    const int unitStart = at - inItem % tiles, unitEnd = unitStart + tiles;
+    const int tileFirst = at - unitStart, tileLast = min(tiles, stop - unitStart);
+    const int blockFirst = unitStart / share;
+    const int splits = (unitEnd - 1) / share - blockFirst + 1;
+    const int split = blockIdx.x - blockFirst;
+    at = unitStart + tileLast;
+    if (unit == groups - 1 && tileLast == tiles) itemIndex++;
+    auto slotOf = [&](int k) { return p.partial + (size_t)((blockFirst + k) * 2 + (k == 0)) * columns * (HEAD + 2); };
+    constexpr int headSlots = 1;
+    u32* counter = p.arrivals + blockFirst;
+#else
   const Item item = p.items[blockIdx.y];
   const int end = item.kvLength;
   const int first = p.window > 0 ? max(0, end - p.window) : 0;
@@ -63,13 +109,19 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32) attentionDecode(const _
   const int tiles = (length + tile - 1) / tile;
   const int tileFirst = (int)((long long)tiles * split / splits);
   const int tileLast = (int)((long long)tiles * (split + 1) / splits);
-
+  const int unit = blockIdx.x;
+  bool waited = false;
+  auto slotOf = [&](int k) {
+    return p.partial + ((size_t)(blockIdx.y * p.heads + (unit / headTiles) * group + unit % headTiles * columns) * p.splitsMax + k) * (HEAD + 2);
+  };
+  const int headSlots = p.splitsMax;
+  u32* counter = p.arrivals + blockIdx.y * gridDim.x + blockIdx.x;
+  {
+#endif
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
   const int row = lane >> 2, part = lane & 3;
-  const int group = p.heads / p.kvHeads;
-  const int headTiles = (group + columns - 1) / columns;
-  const int kvHead = blockIdx.x / headTiles;
-  const int headFirst = kvHead * group + blockIdx.x % headTiles * columns;
+  const int kvHead = unit / headTiles;
+  const int headFirst = kvHead * group + unit % headTiles * columns;
   const int headCount = min(columns, (kvHead + 1) * group - headFirst);
 
   T* ring = reinterpret_cast<T*>(memory) + warp * STAGES * 2 * tileElements;
@@ -104,10 +156,11 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32) attentionDecode(const _
   };
   // Whether this warp's first turns hold the position that the kernel before this one writes.
   const bool isNewest = tileFirst + warp + (STAGES - 2) * WARPS >= tiles - 1;
-  if (isNewest) waitForPrevious();
+  if (isNewest && !waited) waitForPrevious();
 #pragma unroll
   for (int turn = 0; turn < STAGES - 1; turn++) fetch(turn);
-  if (!isNewest) waitForPrevious();
+  if (!isNewest && !waited) waitForPrevious();
+  waited = true;
 
   u32 q[steps][2];
   {
@@ -219,7 +272,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32) attentionDecode(const _
     if (splits == 1) {
       p.out[(size_t)item.row * p.outStride + (size_t)(headFirst + h) * HEAD + d] = fromFloat<T>(value / sum);
     } else {
-      float* slot = p.partial + ((size_t)(blockIdx.y * p.heads + headFirst + h) * p.splitsMax + split) * (HEAD + 2);
+      float* slot = slotOf(split) + (size_t)h * headSlots * (HEAD + 2);
       slot[d] = value;
       if (d == 0) {
         slot[HEAD] = largest;
@@ -227,36 +280,36 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32) attentionDecode(const _
       }
     }
   }
-  if (splits == 1) return;
-
-  // The last block of an item to arrive joins the splits.
-  __threadfence();
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    u32* counter = p.arrivals + blockIdx.y * gridDim.x + blockIdx.x;
-    arrived = atomicAdd(counter, 1);
-    if (arrived == splits - 1) *counter = 0;
+  // The last block of a sequence's heads to arrive joins the splits.
+  if (splits > 1) {
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0) {
+      arrived = atomicAdd(counter, 1);
+      if (arrived == splits - 1) *counter = 0;
+    }
+    __syncthreads();
+    if (arrived == splits - 1) {
+      __threadfence();
+      for (int h = 0; h < headCount; h++) {
+        const size_t offset = (size_t)h * headSlots * (HEAD + 2);
+        float largest = minusInfinity;
+        for (int k = 0; k < splits; k++) largest = fmaxf(largest, __ldcg(slotOf(k) + offset + HEAD));
+        for (int d = threadIdx.x; d < HEAD; d += WARPS * 32) {
+          float sum = 0, value = 0;
+#pragma unroll 4
+          for (int k = 0; k < splits; k++) {
+            const float* slot = slotOf(k) + offset;
+            const float weight = exp2f(__ldcg(slot + HEAD) - largest);
+            sum += weight * __ldcg(slot + HEAD + 1);
+            value += weight * __ldcg(slot + d);
+          }
+          p.out[(size_t)item.row * p.outStride + (size_t)(headFirst + h) * HEAD + d] = fromFloat<T>(value / sum);
+        }
+      }
+    }
   }
+  // The next sequence's copies overwrite what was read here.
   __syncthreads();
-  if (arrived != splits - 1) return;
-  __threadfence();
-  // Each split's share first, so that the values' loads depend on nothing.
-  float* shares = parts;
-  const float* slots = p.partial + (size_t)(blockIdx.y * p.heads + headFirst) * p.splitsMax * (HEAD + 2);
-  for (int h = warp; h < headCount; h += WARPS) {
-    const float* slot = slots + (size_t)(h * p.splitsMax + lane) * (HEAD + 2);
-    const float own = lane < splits ? __ldcg(slot + HEAD) : minusInfinity;
-    const float weight = exp2f(own - warpMax(own));
-    const float sum = warpSum(lane < splits ? weight * __ldcg(slot + HEAD + 1) : 0.0f);
-    shares[h * 32 + lane] = weight / sum;
-  }
-  __syncthreads();
-  for (int e = threadIdx.x; e < headCount * HEAD; e += WARPS * 32) {
-    const int h = e / HEAD, d = e % HEAD;
-    const float* slot = slots + (size_t)h * p.splitsMax * (HEAD + 2) + d;
-    float value = 0;
-#pragma unroll 8
-    for (int k = 0; k < splits; k++) value += shares[h * 32 + k] * __ldcg(slot + (size_t)k * (HEAD + 2));
-    p.out[(size_t)item.row * p.outStride + (size_t)(headFirst + h) * HEAD + d] = fromFloat<T>(value);
   }
 }

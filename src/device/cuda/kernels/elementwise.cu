@@ -65,11 +65,10 @@ extern "C" __global__ void elementwise(const __grid_constant__ Parameters p) {
   const bool vectors = p.width % lanesOf16 == 0 && p.aStride % lanesOf16 == 0 && p.bStride % lanesOf16 == 0 && p.outStride % lanesOf16 == 0;
 #endif
   if (vectors) {
-    const int across = p.width / lanesOf16;
-    const u64 count = (u64)p.rows * across;
-    for (u64 i = (u64)blockIdx.x * blockDim.x + threadIdx.x; i < count; i += (u64)gridDim.x * blockDim.x) {
-      const u64 row = i / across;
-      const int column = (int)(i % across) * lanesOf16;
+    // A block takes vectors of one row (grid: vectors / 256, rows), so that nothing is divided.
+    const int column = (blockIdx.x * blockDim.x + threadIdx.x) * lanesOf16;
+    if (column >= p.width) return;
+    for (size_t row = blockIdx.y; row < p.rows; row += gridDim.y) {
       Vector a = *reinterpret_cast<const Vector*>(p.a + row * p.aStride + column), b = a;
       if (p.b) b = *reinterpret_cast<const Vector*>(reinterpret_cast<const T*>(p.b) + row * p.bStride + column);
 #pragma unroll
@@ -80,7 +79,8 @@ extern "C" __global__ void elementwise(const __grid_constant__ Parameters p) {
     return;
   }
   const u64 count = (u64)p.rows * p.width;
-  for (u64 i = (u64)blockIdx.x * blockDim.x + threadIdx.x; i < count; i += (u64)gridDim.x * blockDim.x) {
+  const u64 block = (u64)blockIdx.y * gridDim.x + blockIdx.x, blocks = (u64)gridDim.x * gridDim.y;
+  for (u64 i = block * blockDim.x + threadIdx.x; i < count; i += blocks * blockDim.x) {
     const u64 row = i / p.width;
     const int column = (int)(i % p.width);
     const float b = bs ? toFloat(bs[row * p.bStride + column]) : 0.0f;

@@ -6,6 +6,7 @@
 //
 // NORM: x is RMS-normed on the way in (one block holds all rows of x in shared memory anyway).
 // GATED: weight holds gate rows then up rows; the result is silu(gate) · up.
+// ROPE: weight holds q, k and v rows; q and k turn (neighbouring elements are pairs), q goes to y, k and v into the paged KV cache.
 #include "common.cuh"
 
 #ifndef WARPS
@@ -24,6 +25,9 @@
 #ifndef GATED
 #define GATED 0
 #endif
+#ifndef ROPE
+#define ROPE 0
+#endif
 #ifndef OUT_FLOAT
 #define OUT_FLOAT 0
 #endif
@@ -38,6 +42,14 @@ struct Parameters {
   int batch, in, out;
   int xStride, residualStride, yStride;
   float epsilon;
+#if ROPE
+  float magnitude;
+  T* kv;                    // this layer: [block][keys, values][kvHeads][blockPositions][headDimension]
+  const float* frequencies; // [dimensions / 2]
+  const int* positions;     // [batch]
+  const int* kvPlace;       // [batch] block · blockPositions + offset
+  int heads, kvHeads, headDimension, blockPositions, dimensions;
+#endif
 };
 
 // Elements that a warp takes of a row in one turn: 4 lanes of 8.
@@ -160,6 +172,30 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, MIN_BLOCKS) gemv(const 
       for (int m = 0; m < matrices; m++)
 #pragma unroll
         for (int other = 0; other < WARPS; other++) sum[m] += partial[(m * WARPS + other) * 128 + e];
+#if ROPE
+      // Pairs are neighbouring rows of the weight, four lanes apart; whole warps are here.
+      {
+        const bool inside = b < p.batch && o < p.out;
+        float value = sum[0];
+        if (p.bias && inside) value += toFloat(p.bias[o]);
+        const float other = __shfl_xor_sync(0xffffffffu, value, 4);
+        const int head = o / p.headDimension, d = o % p.headDimension;
+        if (inside) {
+          if (head < p.heads + p.kvHeads && d < p.dimensions) {
+            float sine, cosine;
+            sincosf((float)p.positions[b] * p.frequencies[d / 2], &sine, &cosine);
+            value = (d & 1 ? other * sine + value * cosine : value * cosine - other * sine) * p.magnitude;
+          }
+          if (head < p.heads) {
+            reinterpret_cast<T*>(p.y)[(size_t)b * p.yStride + o] = fromFloat<T>(value);
+          } else {
+            const int place = p.kvPlace[b];
+            const size_t row = (size_t)(place / p.blockPositions) * 2 * p.kvHeads + head - p.heads;
+            p.kv[(row * p.blockPositions + place % p.blockPositions) * p.headDimension + d] = fromFloat<T>(value);
+          }
+        }
+      }
+#else
       if (b < p.batch && o < p.out) {
         float value = sum[0];
         if (p.bias) value += toFloat(p.bias[o]);
@@ -175,6 +211,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, MIN_BLOCKS) gemv(const 
         reinterpret_cast<T*>(p.y)[(size_t)b * p.yStride + o] = fromFloat<T>(value);
 #endif
       }
+#endif
     }
     __syncthreads();
   }
