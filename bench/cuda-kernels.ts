@@ -132,13 +132,16 @@ if (runs('gemv')) {
       return at;
     });
     const line: string[] = [];
-    for (const [WARPS, UNROLL, perSm, MIN_BLOCKS] of [[8, 4, 2, 3], [8, 4, 3, 3], [8, 4, 2, 4], [8, 4, 3, 4], [8, 4, 4, 4], [8, 2, 3, 4], [16, 2, 2, 2], [16, 2, 1, 2], [16, 4, 1, 2], [4, 4, 4, 8], [4, 4, 6, 8], [4, 8, 4, 6]] as const) {
-      try {
-        const prepared = weights.map((w) => gemvLaunch({ WARPS, UNROLL, MIN_BLOCKS }, perSm, w, x, y, norm, 1, inputs, outputs));
+    const gated = name === 'gate+up';
+    const variants = gated
+      ? ([[8, 2, 3, 3], [8, 4, 2, 2], [8, 4, 1, 2], [16, 2, 1, 1], [16, 2, 2, 2], [16, 1, 2, 2], [8, 3, 2, 2], [4, 4, 4, 4], [4, 2, 6, 6]] as const)
+      : ([[8, 4, 3, 3], [8, 4, 2, 4], [16, 2, 2, 2], [16, 2, 1, 2], [16, 4, 1, 1], [8, 8, 2, 2], [16, 1, 2, 2], [8, 2, 4, 4]] as const);
+    for (const [WARPS, UNROLL, perSm, MIN_BLOCKS] of variants) {
+      for (const NORM of inputs === 4096 && name !== 'o' ? [0, 1] : [0]) {
+        const variant = { WARPS, UNROLL, MIN_BLOCKS, NORM, GATED: gated ? 1 : 0 };
+        const prepared = weights.map((w) => gemvLaunch(variant, perSm, w, x, y, norm, 1, inputs, gated ? outputs / 2 : outputs));
         const ms = time(() => prepared.forEach((p) => launch(driver, p)));
-        line.push(`w${WARPS}u${UNROLL}x${perSm}m${MIN_BLOCKS} ${((copies * outputs * inputs * 2) / ms / 1e9).toFixed(2)}`);
-      } catch (thrown) {
-        line.push(`w${WARPS}u${UNROLL}x${perSm} failed ${String(thrown).slice(0, 80)}`);
+        line.push(`w${WARPS}u${UNROLL}x${perSm}m${MIN_BLOCKS}${NORM ? 'n' : ''} ${((copies * outputs * inputs * 2) / ms / 1e9).toFixed(2)}`);
       }
     }
     console.log(`gemv ${name}: TB/s  ${line.join('  ')}`);
@@ -191,19 +194,19 @@ function attentionReference(q: Float32Array, kv: (position: number, head: number
   return out;
 }
 
-function decodeLaunch(variant: Record<string, number>, o: { q: number; out: number; kv: number; items: number; blocks: number; partial: number; arrivals: number; batch: number; splitMin: number; splits: number }) {
-  const { WARPS = 4, STAGES = 3 } = variant;
+function decodeLaunch(variant: Record<string, number>, perSm: number, o: { q: number; out: number; kv: number; items: number; blocks: number; partial: number; arrivals: number; batch: number; splitMin: number; splits: number }) {
+  const { WARPS = 4, STAGES = 3, BALANCED = 0 } = variant;
   const shared = Math.max(WARPS * STAGES * 8192, (WARPS * 8 * 130) * 4);
   const kernel = gpu.modules.kernel('attention-decode', 'attentionDecode', variant, shared);
-  const p = [pointer(o.q), pointer(o.out), pointer(o.kv), pointer(o.items), pointer(o.blocks), pointer(o.partial), pointer(o.arrivals), int(4096), int(4096), int(32), int(8), int(0), int(o.splitMin), int(o.splits), float(1 / Math.sqrt(128)), float(0)];
-  return prepare(kernel, [8, o.batch, o.splits], WARPS * 32, shared, p);
+  const p = [pointer(o.q), pointer(o.out), pointer(o.kv), pointer(o.items), pointer(o.blocks), pointer(o.partial), pointer(o.arrivals), int(4096), int(4096), int(32), int(8), int(0), int(o.splitMin), int(o.splits), int(o.batch), float(1 / Math.sqrt(128)), float(0)];
+  return prepare(kernel, BALANCED ? [132 * perSm, 1, 1] : [8, o.batch, o.splits], WARPS * 32, shared, p);
 }
 
 if (runs('decode')) {
   const heads = 32;
   const kvHeads = 8;
   const blockElements = 2 * kvHeads * 32 * 128;
-  for (const [batch, context, splits, splitMin] of [[3, 77, 1, 1024], [3, 333, 8, 64], [1, 350, 1, 512], [1, 350, 3, 128], [1, 4000, 8, 512], [256, 260, 1, 4096], [256, 1030, 1, 4096], [64, 1030, 4, 256]] as const) {
+  for (const [batch, context, splits, splitMin] of [[3, 77, 1, 1024], [3, 333, 8, 64], [1, 350, 1, 512], [1, 4000, 8, 512], [256, 260, 1, 4096], [256, 1030, 1, 4096], [64, 1030, 4, 256]] as const) {
     const own = new MemoryPool(driver);
     const perSequence = Math.ceil(context / 32);
     const caches = batch < 8 ? 1 : batch * context > 200000 ? 2 : 4;
@@ -218,23 +221,24 @@ if (runs('decode')) {
     const table = Int32Array.from({ length: batch * perSequence }, (_, k) => (k * 7919) % (batch * perSequence));
     const unique = new Set(table).size === table.length ? table : Int32Array.from(table, (_, k) => k);
     const blocks = upload(unique);
-    const items = upload(Int32Array.from({ length: batch * 4 }, (_, k) => [k >> 2, context, (k >> 2) * perSequence, 0][k & 3] as number));
-    const partial = own.take(batch * heads * splits * 130 * 4);
-    const arrivals = upload(new Int32Array(batch * kvHeads));
+    const items = upload(Int32Array.from({ length: batch * 4 }, (_, k) => [k >> 2, context, (k >> 2) * perSequence, (k >> 2) * Math.ceil(context / 16)][k & 3] as number));
+    const partial = own.take(Math.max(batch * heads * splits, 132 * 8 * 16) * 130 * 4);
+    const arrivals = upload(new Int32Array(batch * kvHeads + 132 * 8));
     const line: string[] = [];
-    for (const [WARPS, STAGES] of [[4, 3], [4, 2], [2, 4], [8, 2], [8, 3]] as const) {
-      const prepared = kvs.map((kv) => decodeLaunch({ WARPS, STAGES }, { q, out, kv, items, blocks, partial, arrivals, batch, splitMin, splits }));
+    for (const [WARPS, STAGES, BALANCED, perSm] of [[4, 2, 0, 0], [4, 3, 0, 0], [2, 3, 0, 0], [2, 4, 0, 0], [8, 2, 0, 0], [4, 2, 1, 3], [4, 3, 1, 2], [2, 2, 1, 6], [2, 3, 1, 4], [2, 4, 1, 3], [1, 4, 1, 6], [1, 3, 1, 8]] as const) {
+      if (batch * context < 2000 && BALANCED && batch !== 3) continue;
+      const prepared = kvs.map((kv) => decodeLaunch({ WARPS, STAGES, BALANCED }, perSm, { q, out, kv, items, blocks, partial, arrivals, batch, splitMin, splits }));
       const ms = time(() => prepared.forEach((p) => launch(driver, p))) / caches;
       let check = '';
       if (batch === 3) {
         const hq = download(q, batch * 4096);
         const hkv = download(kvs[0] as number, batch * perSequence * blockElements);
         const expected = Array.from({ length: batch }, (_, b) => attentionReference(hq, (position, head, which, d) => hkv[(unique[b * perSequence + (position >> 5)] as number) * blockElements + which * kvHeads * 4096 + head * 4096 + (position & 31) * 128 + d] as number, heads, kvHeads, context - 1, b)).flat();
-        const own1 = kvs.slice(0, 1).map((kv) => decodeLaunch({ WARPS, STAGES }, { q, out, kv, items, blocks, partial, arrivals, batch, splitMin, splits }));
+        const own1 = kvs.slice(0, 1).map((kv) => decodeLaunch({ WARPS, STAGES, BALANCED }, perSm, { q, out, kv, items, blocks, partial, arrivals, batch, splitMin, splits }));
         own1.forEach((p) => launch(driver, p));
         check = ` error ${relativeError(download(out, batch * 4096), expected).toExponential(1)}`;
       }
-      line.push(`w${WARPS}s${STAGES} ${(ms * 1000).toFixed(1)} µs ${((batch * context * kvHeads * 512) / ms / 1e9).toFixed(2)} TB/s${check}`);
+      line.push(`w${WARPS}s${STAGES}${BALANCED ? `b${perSm}` : ''} ${(ms * 1000).toFixed(1)} µs ${((batch * context * kvHeads * 512) / ms / 1e9).toFixed(2)} TB/s${check}`);
     }
     console.log(`decode ${batch} × ${context}, splits ${splits}: ${line.join('  ')}`);
     own.close();

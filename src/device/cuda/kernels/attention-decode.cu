@@ -179,6 +179,8 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32) attentionDecode(const _
   for (int turn = 0; turn < turns; turn++) {
     waitForCopies<STAGES - 2>();
     __syncwarp();
+    // Into the place of the tile before this one, which all lanes have done with.
+    fetch(turn + STAGES - 1);
     const u32 keyTile = ringAddress + (turn % STAGES) * 2 * tileElements * sizeof(T);
     const u32 valueTile = keyTile + tileElements * sizeof(T);
     float s[4] = {};
@@ -230,8 +232,6 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32) attentionDecode(const _
       loadMatrix4Transposed(a, valueTile + (r * chunks + (column ^ (r & 7))) * 16);
       mma(o[m], a, p0, p1);
     }
-    __syncwarp();
-    fetch(turn + STAGES - 1);
   }
   waitForCopies<0>();
 #pragma unroll
