@@ -22,12 +22,14 @@ async function nereidServer(setup: ServerSetup): Promise<FastifyInstance> {
     kvBytesMax: 1024 ** 3,
     prefixReuse: true,
   });
-  const text = await openModelText(tokenizerFolder);
+  const answers = { trustRequestChatTemplate: false };
+  const text = await openModelText(tokenizerFolder, answers);
   const frontEnd = createFrontEnd({
     models: [{ name: 'bench', aliases: [], text, clients: [supervisor.client] }],
     logger: pino({ level: 'info' }, pino.destination({ dest: '/dev/null', sync: false })),
     apiKeys: [],
     requestTimeoutSeconds: 0,
+    answers,
     notReadyReason: () => undefined,
   });
   return frontEnd.http;

@@ -73,7 +73,7 @@ test('stages hold their layers only; the first looks tokens up, the last multipl
   assert.ok(
     second?.has('output.weight') && second.has('output_norm.weight') && !second.has('token_embd.weight'),
   );
-  const layersOf = (tensors: ReadonlyMap<string, unknown>) =>
+  const layersOf = (tensors: ReadonlyMap<string, unknown> = new Map()) =>
     new Set([...tensors.keys()].flatMap((name) => /^blk\.(\d+)\./.exec(name)?.[1] ?? []));
   const common = [...layersOf(first)].filter((layer) => layersOf(second).has(layer));
   assert.deepEqual(common, []);

@@ -26,6 +26,21 @@ export const commands: Record<string, CommandRow> = {
     usage: '[model] [options]',
     load: () => import('./build.ts'),
   },
+  load: {
+    summary: 'send load to a server and report latencies and throughput',
+    usage: '[options]',
+    load: () => import('./load.ts'),
+  },
+  bench: {
+    summary: 'benchmarks as the field runs them: serving',
+    usage: '<serving> [options]',
+    load: () => import('./bench.ts'),
+  },
+  trace: {
+    summary: 'turn what the tracer recorded into CSV, a Perfetto file or a summary',
+    usage: '<to-csv|to-perfetto|summary> <trace>',
+    load: () => import('./trace.ts'),
+  },
   models: {
     summary: 'list the catalogue of models and where they come from',
     usage: '[options]',

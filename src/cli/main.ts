@@ -73,6 +73,7 @@ function placeholder(name: string, row: CommandRow): Command {
 
 /** Errors as one `nereid: …` line, thrown instead of exiting, with the nearest known name and where to look. */
 function settle(command: Command): Command {
+  command.commands.forEach(settle);
   return command
     .exitOverride()
     .showSuggestionAfterError(true)
@@ -89,7 +90,7 @@ function settle(command: Command): Command {
 }
 
 function helpTopic(command: Command): string {
-  return command.parent ? `${command.name()} ` : '';
+  return command.parent ? `${helpTopic(command.parent)}${command.name()} ` : '';
 }
 
 function exitCodeOf(thrown: unknown): number {

@@ -1,10 +1,20 @@
 import { Command, Option } from 'commander';
 import { devices } from '../device/registry.ts';
 import { requestTimeoutMs } from '../protocol/limits.ts';
+import { reasoningFormats } from '../protocol/reasoning/registry.ts';
+import { toolFormats } from '../protocol/tool-parsers/registry.ts';
 import { capacityPolicyNames } from '../runtime/plan/capacity.ts';
-import type { ServeOptions } from './serving/options.ts';
+import type { AnswerOptions, ServeOptions } from './serving/options.ts';
 import { serve } from './serving/serve.ts';
-import { integerOption, keyValueOption, listOption, numberOption, portOption, sizeOption } from './values.ts';
+import {
+  integerOption,
+  keyValueOption,
+  listOption,
+  nameOption,
+  numberOption,
+  portOption,
+  sizeOption,
+} from './values.ts';
 
 const examples = `
 Examples:
@@ -40,6 +50,8 @@ export function createCommand(): Command {
 }
 
 function addNetworkOptions(command: Command): void {
+  const toolParser = `how the model writes calls to tools: ${toolFormats.names.join(', ')}, none (default: as its chat template shows)`;
+  const reasoningParser = `how it sets reasoning apart: ${reasoningFormats.names.join(', ')}, none (default: as its chat template shows)`;
   command
     .option('--host <address>', 'address to listen on', '127.0.0.1')
     .option('--http-port <n>', 'OpenAI protocol, health and metrics; 0 picks a free port', portOption, 8000)
@@ -47,6 +59,13 @@ function addNetworkOptions(command: Command): void {
     .option('--metrics-port <n>', '/metrics on a port of its own as well; off unless given', portOption)
     .option('--front-ends <n>', 'front-end processes that share the HTTP port', integerOption(1, 64), 1)
     .option('--api-key <key>', 'ask for this bearer token; repeatable', listOption, [])
+    .option('--tool-call-parser <name>', toolParser, nameOption('tool-call parser', toolFormats.names))
+    .option(
+      '--reasoning-parser <name>',
+      reasoningParser,
+      nameOption('reasoning parser', reasoningFormats.names),
+    )
+    .option('--trust-request-chat-template', 'take a chat_template from requests', false)
     .option('--served-model-name <name>', 'what the model is called in requests (one model only)');
 }
 
@@ -93,9 +112,11 @@ function addOperationOptions(command: Command): Command {
 
 function toOptions(models: string[], flags: Record<string, unknown>): ServeOptions {
   const { deviceOption, apiKey, kvCacheSize, stepTimeout, requestTimeout, selfTest, ...same } = flags;
+  const { toolCallParser, reasoningParser, trustRequestChatTemplate } = flags as unknown as AnswerOptions;
   return {
     ...(same as unknown as ServeOptions),
     models,
+    answers: { toolCallParser, reasoningParser, trustRequestChatTemplate },
     deviceOptions: deviceOption as Record<string, string>,
     apiKeys: apiKey as string[],
     kvCacheBytes: kvCacheSize as number | undefined,

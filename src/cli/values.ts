@@ -38,6 +38,14 @@ export function keyValueOption(text: string, before: Record<string, string> = {}
   throw new InvalidArgumentError('It takes name=value.');
 }
 
+/** One of some names, or `none`, for commander's option parsers. @param kind what they name */
+export function nameOption(kind: string, names: readonly string[]): (text: string) => string {
+  return (text) => {
+    if (text === 'none' || names.includes(text)) return text;
+    throw new InvalidArgumentError(`No ${kind} is called so; known: ${names.join(', ')}, none.`);
+  };
+}
+
 /** Gathers a repeatable option into a list, for commander's option parsers. */
 export function listOption(text: string, before: string[] = []): string[] {
   return [...before, text];

@@ -1,30 +1,134 @@
-import type { Server, ServerResponse } from 'node:http';
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
+import type { ByteBudget, ByteHolder } from './byte-budget.ts';
+import { probeHalfClosed } from './half-closed.ts';
 
-/** The open sockets of an HTTP server with the responses under way on each. */
+/** Bounds of {@link Connections}. */
+export interface ConnectionsOptions {
+  socketsMax: number;
+  socketsPerAddressMax: number;
+  pipelinedRequestsMax: number;
+  /** What all connections' unread answers may take. */
+  answers: ByteBudget;
+}
+
+/** A client's socket and the responses under way on it. */
+export class Connection implements ByteHolder {
+  /** The one that HTTP is spoken over: after a TLS handshake not the one that was accepted. */
+  socket: Socket;
+  readonly address: string;
+  /** Responses that are not closed. */
+  readonly responses = new Set<ServerResponse>();
+  /** How many of them have their whole request here. */
+  askedCount = 0;
+  /** Bytes of large answers that are handed to the socket piece by piece. */
+  pendingBytes = 0;
+  readonly #answers: ByteBudget;
+
+  constructor(socket: Socket, answers: ByteBudget) {
+    this.socket = socket;
+    this.address = socket.remoteAddress ?? '';
+    this.#answers = answers;
+  }
+
+  get heldBytes(): number {
+    let bytes = this.pendingBytes + this.socket.writableLength;
+    // A pipelined response that is not yet its turn keeps what it has to say itself.
+    for (const response of this.responses) if (!response.socket) bytes += response.writableLength;
+    return bytes;
+  }
+
+  get movedBytes(): number {
+    return this.socket.bytesWritten - this.socket.writableLength;
+  }
+
+  /** To be called after writing: counts what the client has not read. */
+  account(): void {
+    this.#answers.update(this);
+  }
+
+  cut(): void {
+    this.socket.destroy();
+  }
+}
+
+const connectionOfSocket = new WeakMap<Socket, Connection>();
+
+/** The connection that a request or response came over; undefined where there is none (fastify's `inject`). */
+export function connectionOf(socket: Socket | null): Connection | undefined {
+  return socket ? connectionOfSocket.get(socket) : undefined;
+}
+
+interface Address {
+  count: number;
+  /** Connections that owe us (the rest of) a request, the longest waiting first. */
+  waiting: Set<Connection>;
+}
+
+/**
+ * The open connections of an HTTP server. When there are too many, one that has no whole request makes room, the longest waiting of
+ * the address with the most: who holds sockets and asks nothing only gets in its own way.
+ */
 export class Connections {
-  readonly #responses = new Map<Socket, Set<ServerResponse>>();
+  readonly #options: ConnectionsOptions;
+  readonly #connections = new Set<Connection>();
+  readonly #addresses = new Map<string, Address>();
+  /** Accepted, but TLS is not agreed yet: by remote port and address, which no other open connection has. */
+  readonly #inHandshake = new Map<string, Connection>();
   #closing = false;
 
-  watch(server: Server): void {
-    server.on('connection', (socket: Socket) => {
-      this.#responses.set(socket, new Set());
-      socket.on('close', () => this.#responses.delete(socket));
+  constructor(options: ConnectionsOptions) {
+    this.#options = options;
+  }
+
+  /** @param secure whether the server speaks TLS */
+  watch(server: Server, secure: boolean): void {
+    // A client that says "no more from me" may still listen; see half-closed.ts for the ones that left.
+    (server as Server & { httpAllowHalfOpen: boolean }).httpAllowHalfOpen = true;
+    server.on('connection', (socket: Socket) => this.#open(socket, secure));
+    server.on('secureConnection', (socket: Socket) => {
+      const connection = this.#inHandshake.get(peerOf(socket));
+      if (!connection) return;
+      connection.socket = socket;
+      connectionOfSocket.set(socket, connection);
+      socket.once('close', () => this.#closed(connection));
+      probeHalfClosed(connection);
     });
   }
 
-  begin(socket: Socket, response: ServerResponse): void {
-    const responses = this.#responses.get(socket);
-    responses?.add(response);
+  get size(): number {
+    return this.#connections.size;
+  }
+
+  /** A request's headers are here. @returns false when too many of this connection wait for their answers */
+  begin(request: IncomingMessage, response: ServerResponse): boolean {
+    const connection = connectionOf(request.socket);
+    if (!connection) return true;
+    const isRoom = connection.responses.size < this.#options.pipelinedRequestsMax;
+    connection.responses.add(response);
+    let asked = false;
+    const onAsked = (): void => {
+      asked = true;
+      connection.askedCount++;
+      this.#placeOf(connection)?.waiting.delete(connection);
+    };
+    if (hasBody(request)) request.once('end', onAsked);
+    else onAsked();
     response.once('close', () => {
-      responses?.delete(response);
-      if (this.#closing && responses?.size === 0) socket.destroy();
+      request.off('end', onAsked);
+      connection.responses.delete(response);
+      if (asked) connection.askedCount--;
+      if (this.#closing && connection.responses.size === 0) connection.socket.destroy();
+      else if (connection.askedCount === 0 && this.#connections.has(connection)) {
+        this.#placeOf(connection)?.waiting.add(connection);
+      }
     });
+    return isRoom;
   }
 
   /** Whether part of a response is on the wire, so that nothing else may be said there. */
   isResponding(socket: Socket): boolean {
-    for (const response of this.#responses.get(socket) ?? []) if (response.headersSent) return true;
+    for (const response of connectionOf(socket)?.responses ?? []) if (response.headersSent) return true;
     return false;
   }
 
@@ -34,6 +138,77 @@ export class Connections {
    */
   closeWhenIdle(): void {
     this.#closing = true;
-    for (const [socket, responses] of this.#responses) if (responses.size === 0) socket.destroy();
+    for (const { responses, socket } of this.#connections) if (responses.size === 0) socket.destroy();
   }
+
+  #open(socket: Socket, secure: boolean): void {
+    const connection = new Connection(socket, this.#options.answers);
+    if (!this.#makeRoom(connection.address)) {
+      socket.destroy();
+      return;
+    }
+    this.#connections.add(connection);
+    const place = this.#addresses.get(connection.address) ?? { count: 0, waiting: new Set() };
+    this.#addresses.set(connection.address, place);
+    place.count++;
+    place.waiting.add(connection);
+    connectionOfSocket.set(socket, connection);
+    const peer = peerOf(socket);
+    if (secure) this.#inHandshake.set(peer, connection);
+    else probeHalfClosed(connection);
+    socket.once('close', () => {
+      this.#inHandshake.delete(peer);
+      this.#closed(connection);
+    });
+  }
+
+  #closed(connection: Connection): void {
+    if (!this.#connections.delete(connection)) return;
+    const place = this.#placeOf(connection);
+    place?.waiting.delete(connection);
+    if (place && --place.count === 0) this.#addresses.delete(connection.address);
+    this.#options.answers.remove(connection);
+    // Node tells only the response whose turn it is that the socket is gone; the others would run on for nobody.
+    for (const response of [...connection.responses]) {
+      if (response.socket) continue;
+      response.destroy();
+      response.emit('close');
+    }
+  }
+
+  #placeOf(connection: Connection): Address | undefined {
+    return this.#addresses.get(connection.address);
+  }
+
+  /** @returns false when every connection that could make room has a whole request */
+  #makeRoom(address: string): boolean {
+    const { socketsMax, socketsPerAddressMax } = this.#options;
+    const own = this.#addresses.get(address);
+    if (own && own.count >= socketsPerAddressMax) return this.#evict(own);
+    if (this.#connections.size < socketsMax) return true;
+    const byCount = [...this.#addresses.values()].filter(({ waiting }) => waiting.size > 0);
+    return this.#evict(
+      byCount.reduce<Address | undefined>(
+        (most, one) => (one.count > (most?.count ?? 0) ? one : most),
+        undefined,
+      ),
+    );
+  }
+
+  #evict(place: Address | undefined): boolean {
+    const [oldest] = place?.waiting ?? [];
+    if (!oldest) return false;
+    oldest.socket.destroy();
+    // Its 'close' comes later; the place is free now.
+    this.#closed(oldest);
+    return true;
+  }
+}
+
+function peerOf(socket: Socket): string {
+  return `${socket.remotePort} ${socket.remoteAddress}`;
+}
+
+function hasBody({ headers }: IncomingMessage): boolean {
+  return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0;
 }

@@ -18,6 +18,8 @@ const rows = {
   HEADERS_TOO_LARGE: ['invalid', 431],
   REQUEST_TIMEOUT: ['unavailable', 504],
   REQUEST_TOO_SLOW: ['invalid', 408],
+  PIPELINE_FULL: ['exhausted', 429],
+  ANSWERS_FULL: ['exhausted', 503],
   CLIENT_CLOSED: ['cancelled', 499],
   READER_TOO_SLOW: ['cancelled', 499],
   GENERATION_CONFIG_INVALID: ['invalid', 500],

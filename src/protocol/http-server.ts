@@ -9,6 +9,7 @@ import { type Clock, systemClock } from '../base/clock.ts';
 import { messageOf, NereidError } from '../base/errors.ts';
 import { bodyBytesMax } from '../base/limits.ts';
 import { bodyTooLarge, decodeBody } from './body-encoding.ts';
+import { ByteBudget } from './byte-budget.ts';
 import { Connections } from './connections.ts';
 import { httpStatusOf, ProtocolError, type ProtocolErrorCode } from './errors.ts';
 import { parseJsonBody } from './json-body.ts';
@@ -16,7 +17,10 @@ import * as limits from './limits.ts';
 import type { ServerMetrics } from './metrics.ts';
 import { requestIdHeader, requestIds } from './request-id.ts';
 import { loggedError, logRequest, type RequestLogger } from './request-log.ts';
+import { addResponseHeaders, type ResponseHeaderOptions, securityHeaders } from './response-headers.ts';
 import { type TlsMaterial, tlsVersionMin } from './tls.ts';
+import { Uploads } from './uploads.ts';
+import { sendLargeAnswersInPieces } from './whole-answer.ts';
 
 export type { RequestLogger } from './request-log.ts';
 
@@ -32,12 +36,18 @@ export interface HttpLimits {
   bodyBytesMax?: number;
   headerBytesMax?: number;
   socketsMax?: number;
+  socketsPerAddressMax?: number;
+  pipelinedRequestsMax?: number;
   headersTimeoutMs?: number;
   bodyTimeoutMs?: number;
   keepAliveTimeoutMs?: number;
   /** Arrival to last byte; 0 is none. Protocols apply it. */
   requestTimeoutMs?: number;
   streamBufferBytesMax?: number;
+  unreadAnswerBytesMax?: number;
+  answerStallTimeoutMs?: number;
+  uploadBytesMax?: number;
+  uploadStallTimeoutMs?: number;
 }
 
 /** What a protocol gives {@link createHttpServer}. */
@@ -48,6 +58,10 @@ export interface HttpServerOptions {
   clock?: Clock;
   /** Absent: plain HTTP. */
   tls?: TlsMaterial;
+  /** Web origins that may read answers; see `response-headers.ts`. */
+  corsOrigins?: readonly string[];
+  /** Bounds what answers may wait with; to be shared by all servers of a process. Default: one of its own, by `limits`. */
+  answers?: ByteBudget;
   /** How errors are worded where no protocol of the path has its own way (see {@link wordErrors}). */
   errorResponse(error: unknown): HttpErrorResponse;
   /** How errors are worded that reach no route (malformed paths), by the path's prefix, as `/v2`. Default: `errorResponse`. */
@@ -63,6 +77,8 @@ export interface Exchange {
   arrivedNs: number;
   /** Fields that protocols add to the request's log line: model, token counts, finish reason. */
   log: Record<string, unknown>;
+  /** What answers of all requests wait with; an answer that is gathered before it is sent counts itself here. */
+  answers: ByteBudget;
 }
 
 declare module 'fastify' {
@@ -75,34 +91,25 @@ const checkingIntervalMsMax = 5_000;
 
 /** A fastify instance with what every HTTP front end shares: limits, JSON bodies, error mapping, one log line a request, counts. */
 export function createHttpServer(options: HttpServerOptions): FastifyInstance {
-  const { clock = systemClock } = options;
-  const connections = new Connections();
-  const bodyTimeoutMs = options.limits?.bodyTimeoutMs ?? limits.bodyTimeoutMs;
-  const headersTimeoutMs = Math.min(
-    options.limits?.headersTimeoutMs ?? limits.headersTimeoutMs,
-    bodyTimeoutMs,
-  );
-  const server = {
-    maxHeaderSize: options.limits?.headerBytesMax ?? limits.headerBytesMax,
-    headersTimeout: headersTimeoutMs,
-    // Node looks for late ones only so often; its default would make a short timeout half a minute.
-    connectionsCheckingInterval: Math.min(headersTimeoutMs, bodyTimeoutMs, checkingIntervalMsMax),
-  };
+  const { clock = systemClock, limits: asked = {} } = options;
+  const answers = options.answers ?? answerBudget(asked, clock);
+  const connections = new Connections({
+    socketsMax: asked.socketsMax ?? limits.socketsMax,
+    socketsPerAddressMax: asked.socketsPerAddressMax ?? limits.socketsPerAddressMax,
+    pipelinedRequestsMax: asked.pipelinedRequestsMax ?? limits.pipelinedRequestsMax,
+    answers,
+  });
   const app = Fastify({
     logger: false,
-    bodyLimit: options.limits?.bodyBytesMax ?? bodyBytesMax,
-    keepAliveTimeout: options.limits?.keepAliveTimeoutMs ?? limits.keepAliveTimeoutMs,
+    bodyLimit: asked.bodyBytesMax ?? bodyBytesMax,
+    keepAliveTimeout: asked.keepAliveTimeoutMs ?? limits.keepAliveTimeoutMs,
     // While closing, what still arrives on open connections is refused by the engines' clients, in the protocol's own words.
     return503OnClosing: false,
-    requestTimeout: bodyTimeoutMs,
+    requestTimeout: asked.bodyTimeoutMs ?? limits.bodyTimeoutMs,
     genReqId: requestIds(),
     // Base URLs are written with and without one; `//` comes of joining the two.
     routerOptions: { maxParamLength: 1024, ignoreTrailingSlash: true, ignoreDuplicateSlashes: true },
-    ...(options.tls
-      ? {
-          https: { ...server, ...options.tls, minVersion: tlsVersionMin, handshakeTimeout: headersTimeoutMs },
-        }
-      : { http: server }),
+    ...nodeServer(options),
     clientErrorHandler: (error, socket) => answerClientError(error, socket as Socket, connections, options),
     frameworkErrors: (error, request, reply) => {
       const known = frameworkError(error, bodyLimitOf(app));
@@ -110,15 +117,16 @@ export function createHttpServer(options: HttpServerOptions): FastifyInstance {
       void (reply as unknown as FastifyReply).code(status).headers(headers).send(body);
     },
   });
-  connections.watch(app.server);
+  connections.watch(app.server, options.tls !== undefined);
   app.addHook('preClose', (done) => {
     connections.closeWhenIdle();
     done();
   });
-  app.server.maxConnections = options.limits?.socketsMax ?? limits.socketsMax;
   parseJsonBodies(app);
-  app.decorateRequest('exchange');
-  followRequests(app, connections, clock, options);
+  followRequests(app, { connections, answers, clock }, options);
+  addResponseHeaders(app, headerOptions(options));
+  watchUploads(app, asked);
+  sendLargeAnswersInPieces(app);
   wordErrors(app, options.errorResponse, options.logger);
   return app;
 }
@@ -126,15 +134,15 @@ export function createHttpServer(options: HttpServerOptions): FastifyInstance {
 /** Times and names each request; when its response is over, counts and logs it. */
 function followRequests(
   app: FastifyInstance,
-  connections: Connections,
-  clock: Clock,
+  { connections, answers, clock }: { connections: Connections; answers: ByteBudget; clock: Clock },
   { metrics, logger }: HttpServerOptions,
 ): void {
+  app.decorateRequest('exchange');
   app.addHook('onRequest', (request, reply, done) => {
-    request.exchange = { arrivedNs: clock.nowNs(), log: {} };
+    request.exchange = { arrivedNs: clock.nowNs(), log: {}, answers };
     // On the raw response: streams are written past fastify.
     reply.raw.setHeader(requestIdHeader, request.id);
-    connections.begin(request.raw.socket, reply.raw);
+    const isRoom = connections.begin(request.raw, reply.raw);
     reply.raw.once('close', () => {
       const status = reply.raw.writableFinished || reply.raw.headersSent ? reply.raw.statusCode : 499;
       const route = request.routeOptions.url ?? 'unknown';
@@ -144,8 +152,51 @@ function followRequests(
       // Protocols listen for the same event, and add what they know of the request.
       process.nextTick(() => logRequest(logger, request, route, status, durationNs));
     });
-    done();
+    done(isRoom ? undefined : pipelineFull());
   });
+}
+
+/** The bound on what answers may wait with, for {@link HttpServerOptions.answers}. */
+export function answerBudget(asked: HttpLimits = {}, clock: Clock = systemClock): ByteBudget {
+  return new ByteBudget({
+    bytesMax: asked.unreadAnswerBytesMax ?? limits.unreadAnswerBytesMax,
+    stallTimeoutMs: asked.answerStallTimeoutMs ?? limits.answerStallTimeoutMs,
+    clock,
+  });
+}
+
+/** The options of Node's own HTTP or HTTPS server. */
+function nodeServer({ limits: asked = {}, tls }: HttpServerOptions): object {
+  const bodyTimeoutMs = asked.bodyTimeoutMs ?? limits.bodyTimeoutMs;
+  const headersTimeout = Math.min(asked.headersTimeoutMs ?? limits.headersTimeoutMs, bodyTimeoutMs);
+  const server = {
+    maxHeaderSize: asked.headerBytesMax ?? limits.headerBytesMax,
+    headersTimeout,
+    // Node looks for late ones only so often; its default would make a short timeout half a minute.
+    connectionsCheckingInterval: Math.min(headersTimeout, bodyTimeoutMs, checkingIntervalMsMax),
+  };
+  if (!tls) return { http: server };
+  return { https: { ...server, ...tls, minVersion: tlsVersionMin, handshakeTimeout: headersTimeout } };
+}
+
+function watchUploads(app: FastifyInstance, asked: HttpLimits): void {
+  const uploads = new Uploads({
+    bytesMax: asked.uploadBytesMax ?? limits.uploadBytesMax,
+    stallTimeoutMs: asked.uploadStallTimeoutMs ?? limits.uploadStallTimeoutMs,
+  });
+  app.addHook('preParsing', (request, _reply, payload, done) => {
+    uploads.watch(request.raw);
+    done(null, payload);
+  });
+}
+
+function headerOptions({ tls, corsOrigins }: HttpServerOptions): ResponseHeaderOptions {
+  return { secure: tls !== undefined, corsOrigins };
+}
+
+function pipelineFull(): ProtocolError {
+  const problem = 'too many requests of this connection wait for their answers (pipelinedRequestsMax)';
+  return new ProtocolError('PIPELINE_FULL', `${problem}; wait for some, or open another connection`);
 }
 
 /** Makes the routes of an app or plugin take JSON bodies and nothing else. */
@@ -154,7 +205,7 @@ export function parseJsonBodies(app: FastifyInstance): void {
   app.addContentTypeParser('application/json', { parseAs: 'buffer' }, plainBody(app, parseJsonBody));
 }
 
-/** Makes the routes of an app or plugin take any body, whatever its content type says. */
+/** Makes the routes of an app or plugin take any body as it came, whatever its content type and encoding say: those are the routes' own. */
 export function takeRawBodies(app: FastifyInstance): void {
   app.removeAllContentTypeParsers();
   // Some clients name no type, or one that cannot be parsed: neither may matter.
@@ -162,11 +213,7 @@ export function takeRawBodies(app: FastifyInstance): void {
     request.headers['content-type'] = 'application/octet-stream';
     done();
   });
-  app.addContentTypeParser(
-    '*',
-    { parseAs: 'buffer' },
-    plainBody(app, (bytes) => bytes),
-  );
+  app.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body, done) => done(null, body));
 }
 
 /** A body parser over bytes of which the `Content-Encoding` is undone. */
@@ -268,7 +315,10 @@ function answerClientError(
   const { headers, body } = options.errorResponse(problem);
   const text = JSON.stringify(body);
   const status = httpStatusOf(problem);
-  const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
+  const all = { ...securityHeaders(headerOptions(options)), ...headers };
+  const lines = Object.entries(all).map(([name, value]) => `${name}: ${value}\r\n`);
+  // A client that ignores this would hold the socket for ever.
+  setTimeout(() => socket.destroy(), limits.lingerMs).unref();
   socket.end(
     `HTTP/1.1 ${status} Error\r\ncontent-type: application/json; charset=utf-8\r\nconnection: close\r\n` +
       `${lines.join('')}content-length: ${Buffer.byteLength(text)}\r\n\r\n${text}`,

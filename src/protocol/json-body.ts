@@ -1,25 +1,25 @@
 import { messageOf } from '../base/errors.ts';
 import { ProtocolError } from './errors.ts';
-import { jsonDepthMax, jsonNodesMax } from './limits.ts';
+import { jsonDepthMax, jsonFieldsMax, jsonNodesMax, jsonValuesMax } from './limits.ts';
 
 const decoder = new TextDecoder('utf-8', { fatal: true });
 
 /**
  * Parses a JSON body.
- * @throws ProtocolError BODY_INVALID for an empty one, invalid UTF-8, broken JSON, nesting over {@link jsonDepthMax} or strings,
- *   arrays and objects over {@link jsonNodesMax}
+ * @throws ProtocolError BODY_INVALID for an empty one, invalid UTF-8, broken JSON, nesting over {@link jsonDepthMax}, strings, arrays
+ *   and objects over {@link jsonNodesMax}, fields over {@link jsonFieldsMax} or values over {@link jsonValuesMax}
  */
 export function parseJsonBody(bytes: Buffer): unknown {
   if (bytes.length === 0) {
     throw new ProtocolError('BODY_INVALID', 'the request body is empty; send a JSON object');
   }
+  checkStructure(bytes);
   let text: string;
   try {
     text = decoder.decode(bytes);
   } catch (cause) {
     throw new ProtocolError('BODY_INVALID', 'the request body is not valid UTF-8', { cause });
   }
-  checkStructure(text);
   try {
     return JSON.parse(text);
   } catch (cause) {
@@ -28,19 +28,33 @@ export function parseJsonBody(bytes: Buffer): unknown {
   }
 }
 
+const quote = 0x22;
+const comma = 0x2c;
+const colon = 0x3a;
+const backslash = 0x5c;
+const openBracket = 0x5b;
+const closeBracket = 0x5d;
+const openBrace = 0x7b;
+const closeBrace = 0x7d;
+
 /**
- * Bounds nesting (templates and serializers recurse) and the number of values before anything is allocated for them: a body of
- * `[[],[],…` takes thirty times its size once parsed.
+ * Bounds nesting (templates and serializers recurse) and the number of values and fields before anything is allocated for them: a body of
+ * `[[],[],…` takes thirty times its size once parsed, and a hundred thousand fields of one object take seconds. In the bytes as they
+ * came, so that what is refused costs next to nothing.
  */
-function checkStructure(text: string): void {
+function checkStructure(bytes: Buffer): void {
   let depth = 0;
   let nodes = 0;
-  for (let i = 0; i < text.length; i++) {
-    const unit = text.charCodeAt(i);
-    if (unit === 0x22) {
+  let fields = 0;
+  let values = 0;
+  for (let i = 0; i < bytes.length; i++) {
+    const byte = bytes[i];
+    if (byte === quote) {
       nodes++;
-      i = stringEnd(text, i);
-    } else if (unit === 0x5b || unit === 0x7b) {
+      i = stringEnd(bytes, i);
+    } else if (byte === comma) values++;
+    else if (byte === colon) fields++;
+    else if (byte === openBracket || byte === openBrace) {
       nodes++;
       depth++;
       if (depth > jsonDepthMax) {
@@ -49,28 +63,29 @@ function checkStructure(text: string): void {
           `the JSON body nests deeper than ${jsonDepthMax} levels; flatten it`,
         );
       }
-    } else if (unit === 0x5d || unit === 0x7d) depth--;
-    if (nodes > jsonNodesMax) throw tooManyNodes();
+    } else if (byte === closeBracket || byte === closeBrace) depth--;
+    if (nodes > jsonNodesMax) throw tooMany(jsonNodesMax, 'values');
+    if (fields > jsonFieldsMax) throw tooMany(jsonFieldsMax, 'fields');
+    if (values > jsonValuesMax) throw tooMany(jsonValuesMax, 'values');
   }
 }
 
-/** Index of the quote that ends the string which begins at `start`; the text's end if there is none. */
-function stringEnd(text: string, start: number): number {
+/** Index of the quote that ends the string which begins at `start`; the body's end if there is none. */
+function stringEnd(bytes: Buffer, start: number): number {
   for (let from = start + 1; ; ) {
-    const quote = text.indexOf('"', from);
-    if (quote < 0) return text.length;
+    const end = bytes.indexOf(quote, from);
+    if (end < 0) return bytes.length;
     let backslashes = 0;
-    while (text.charCodeAt(quote - 1 - backslashes) === 0x5c && quote - 1 - backslashes > start)
-      backslashes++;
-    if (backslashes % 2 === 0) return quote;
-    from = quote + 1;
+    while (bytes[end - 1 - backslashes] === backslash && end - 1 - backslashes > start) backslashes++;
+    if (backslashes % 2 === 0) return end;
+    from = end + 1;
   }
 }
 
-function tooManyNodes(): ProtocolError {
+function tooMany(count: number, what: 'values' | 'fields'): ProtocolError {
   return new ProtocolError(
     'BODY_INVALID',
-    `the JSON body has over ${jsonNodesMax} values; send less in one request`,
+    `the JSON body has over ${count} ${what}; send less in one request`,
   );
 }
 
@@ -84,7 +99,7 @@ export function boundNodes(body: unknown, tokenFields: readonly string[]): void 
   let nodes = 0;
   const open: object[] = [];
   const visit = (value: unknown): void => {
-    if (++nodes > jsonNodesMax) throw tooManyNodes();
+    if (++nodes > jsonNodesMax) throw tooMany(jsonNodesMax, 'values');
     if (typeof value === 'object' && value !== null) open.push(value);
   };
   if (Array.isArray(body)) open.push(body);

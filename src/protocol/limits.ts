@@ -1,7 +1,32 @@
 /** The limits that network protocols add to those of `base/limits.ts`. Options of a server may lower or raise most of them. */
 
-/** Open client sockets of one HTTP server; one more is closed at once by Node. */
+/**
+ * Open client sockets of one HTTP server, and of one address. One more makes the one leave that has waited longest without a whole
+ * request.
+ */
 export const socketsMax = 20_000;
+export const socketsPerAddressMax = 10_000;
+
+/** Requests on one connection whose answers are not sent (HTTP/1.1 pipelining); one more is refused. */
+export const pipelinedRequestsMax = 64;
+
+/** How long a client that was hung up on may take to notice, before its socket is destroyed. */
+export const lingerMs = 1_000;
+
+/**
+ * Bytes of answers that clients have not read, over all of a process's connections and protocols: beyond it those are cut off that have
+ * stood still the longest. One that reads nothing for {@link answerStallTimeoutMs} is cut off in any case.
+ */
+export const unreadAnswerBytesMax = 128 * 1024 * 1024;
+export const answerStallTimeoutMs = 30_000;
+
+/** One answer that is not streamed. Larger ones than {@link answerPieceBytes} are handed to the socket in such pieces. */
+export const answerBytesMax = 64 * 1024 * 1024;
+export const answerPieceBytes = 64 * 1024;
+
+/** Bytes of request bodies that are arriving, over all connections; how long one may bring nothing. */
+export const uploadBytesMax = 128 * 1024 * 1024;
+export const uploadStallTimeoutMs = 30_000;
 
 /** Bytes of an HTTP request's line and headers together (more: 431). */
 export const headerBytesMax = 32 * 1024;
@@ -21,13 +46,16 @@ export const promptsPerRequestMax = 512;
 export const choicesPerRequestMax = 1024;
 
 /**
- * Log-probabilities (chosen and top ones, of prompts too) gathered for one answer that is not streamed: about 200 bytes each while it
- * is put into JSON.
+ * Log-probabilities (chosen and top ones, of prompts too) gathered for one answer that is not streamed: about 400 bytes and 1 µs each
+ * while it is put into JSON, in one go.
  */
-export const gatheredLogprobsMax = 1_048_576;
+export const gatheredLogprobsMax = 131_072;
 
-/** Messages and tools of one chat. */
-export const chatMessagesMax = 16_384;
+/** What a gathered token, its text and each of its log-probabilities keep of memory until the answer is sent. */
+export const gatheredBytes = { token: 24, logprob: 48 } as const;
+
+/** Messages (OpenAI's own limit) and tools of one chat. */
+export const chatMessagesMax = 2_048;
 export const chatToolsMax = 512;
 
 /** Nesting of arrays and objects in a JSON body: templates and serializers recurse over what a client sends. */
@@ -35,6 +63,12 @@ export const jsonDepthMax = 100;
 
 /** Values in a JSON body, token ids left out: several times what the longest chats and largest tool lists have. */
 export const jsonNodesMax = 262_144;
+
+/** Fields of all objects in a JSON body together: several times what the largest tool lists have. */
+export const jsonFieldsMax = 32_768;
+
+/** Values in a JSON body, token ids and tensor elements included: parsing a million takes about 50 ms. */
+export const jsonValuesMax = 1_048_576;
 
 /** Characters of short texts (`reasoning_effort`). */
 export const shortTextLengthMax = 1024;

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { AggregatorRegistry } from 'prom-client';
 import { testEngine } from '../../test/openai/test-server.ts';
 import { Generation, type GenerationInput, type GenerationUsage } from '../generation/generation.ts';
@@ -87,3 +88,22 @@ test('counters over several engines do not fall when one of them restarts; gauge
   assert.equal(seriesValue(text, 'vllm:num_requests_running{model_name="test"}'), 0);
   await Promise.all([model.client.close(), second.engine.close()]);
 });
+
+test('an idle event loop has next to no lag: the sampling interval is not in it', async () => {
+  const metrics = new ServerMetrics({ models: [] });
+  const first = await lags(metrics);
+  assert.ok(Math.max(...first.values()) < 1, 'without samples too');
+  await sleep(1_000);
+  const { text } = await metrics.exposition();
+  const mean = Number(/^nodejs_eventloop_lag_mean_seconds (.+)$/m.exec(text)?.[1]);
+  const least = Number(/^nodejs_eventloop_lag_min_seconds (.+)$/m.exec(text)?.[1]);
+  // A busy machine delays timers; the interval alone would make these 0.25.
+  assert.ok(least < 0.2, `least ${least}`);
+  assert.ok(mean >= least);
+});
+
+async function lags(metrics: ServerMetrics): Promise<Map<string, number>> {
+  const { text } = await metrics.exposition();
+  const found = text.matchAll(/^(nodejs_eventloop_lag_\w+_seconds) (.+)$/gm);
+  return new Map([...found].map(([, name, value]) => [name as string, Number(value)]));
+}

@@ -36,6 +36,29 @@ function oneTwoFiveBounds(maximum: number): number[] {
 /** prom-client samples the event loop by a timer; at its default of 10 ms that alone keeps an idle server at half a percent of a core. */
 const eventLoopSampleMs = 250;
 
+/** The event loop's statistics that prom-client takes from Node's histogram, and what of each is the sampling interval itself. */
+const eventLoopStatistics: readonly (readonly [name: string, intervalSeconds: number])[] = [
+  ...['min', 'max', 'mean', 'p50', 'p90', 'p99'].map((name) => [name, eventLoopSampleMs / 1000] as const),
+  ['stddev', 0],
+];
+
+/** A histogram without samples has 2^63 ns as its least, and no mean. */
+const eventLoopLagSecondsMax = 1e6;
+
+/** What Node measures is the time between two samples; the lag is what exceeds the interval. */
+function subtractSampling(registry: Registry): void {
+  for (const [name, intervalSeconds] of eventLoopStatistics) {
+    const gauge = registry.getSingleMetric(`nodejs_eventloop_lag_${name}_seconds`);
+    if (!(gauge instanceof Gauge)) continue;
+    const set = gauge.set.bind(gauge);
+    gauge.set = (labels: object | number, seconds?: number): void => {
+      const measured = typeof labels === 'number' ? labels : (seconds ?? 0);
+      const isSampled = Number.isFinite(measured) && measured < eventLoopLagSecondsMax;
+      set({}, isSampled ? Math.max(0, measured - intervalSeconds) : 0);
+    };
+  }
+}
+
 const modelLabel = 'model_name';
 
 /** A gauge or counter that an engine keeps itself and that is read when Prometheus asks. */
@@ -127,6 +150,7 @@ export class ServerMetrics {
   constructor({ models, processMetrics = true }: ServerMetricsOptions) {
     if (processMetrics) {
       collectDefaultMetrics({ register: this.registry, eventLoopMonitoringPrecision: eventLoopSampleMs });
+      subtractSampling(this.registry);
     }
     for (const reading of readings) this.#addReading(reading, models);
     const contextMax = Math.max(1024, ...models.map((model) => model.client.description.contextLength));

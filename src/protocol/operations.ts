@@ -23,6 +23,12 @@ export function addOperations(app: FastifyInstance, options: OperationsOptions):
       return reply.code(503).header('retry-after', '1').send({ status: 'not ready', reason: notReady });
     });
   }
+  // What AWS SageMaker asks, and vLLM answers.
+  app.route({
+    method: ['GET', 'POST'],
+    url: '/ping',
+    handler: (_request, reply) => reply.code(reason() === undefined ? 200 : 503).send(),
+  });
   app.get('/version', () => ({ version }));
   if (metrics) {
     app.get('/metrics', async (_request, reply) => {

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import type { EngineClient } from '../runtime/client.ts';
 import type { SamplingParameters } from '../runtime/requests/request.ts';
 import type { EncodeOptions, Tokenizer } from '../tokenizer/types.ts';
+import type { AnswerFormats } from './answer-parser.ts';
 import { ProtocolError } from './errors.ts';
 
 /** What a request gets when it does not say: the checkpoint's generation_config.json over the protocol's own defaults. */
@@ -22,6 +23,8 @@ export interface ServedModel {
   readonly defaults: GenerationDefaults;
   /** Jinja source; absent for base models, which then answer no chats. */
   readonly chatTemplate?: string;
+  /** How its answers show calls to tools, and reasoning. */
+  readonly formats: AnswerFormats;
   /** Seconds since the epoch (OpenAI's `created`). */
   readonly createdSeconds: number;
   /** Changes when what the model answers may change (OpenAI's `system_fingerprint`). */
@@ -39,6 +42,8 @@ export interface ServedModelOptions {
   defaults?: GenerationDefaults;
   /** Default: the tokenizer's. */
   chatTemplate?: string;
+  /** Default: answers are text. */
+  formats?: AnswerFormats;
   createdSeconds: number;
   /** Default: a hash of the name and the engine's description. */
   fingerprint?: string;
@@ -58,6 +63,7 @@ export function servedModel(options: ServedModelOptions): ServedModel {
     tokenizer,
     defaults: options.defaults ?? {},
     chatTemplate: options.chatTemplate ?? tokenizer.chatTemplate,
+    formats: options.formats ?? {},
     createdSeconds: options.createdSeconds,
     fingerprint:
       options.fingerprint ?? `fp_${createHash('sha256').update(identity).digest('hex').slice(0, 12)}`,

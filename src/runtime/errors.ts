@@ -10,7 +10,12 @@ const kinds = {
   ENGINE_UNAVAILABLE: 'unavailable',
   SHUTTING_DOWN: 'unavailable',
   ENGINE_FAILED: 'internal',
+  SOCKET_FOLDER_UNUSABLE: 'internal',
   LOGITS_INVALID: 'internal',
+  RANK_LOST: 'unavailable',
+  RANK_REFUSED: 'invalid',
+  RANKS_INCOMPLETE: 'unavailable',
+  RANK_MESSAGE_INVALID: 'internal',
 } as const satisfies Record<string, ErrorKind>;
 
 export type RuntimeErrorCode = keyof typeof kinds;

@@ -83,13 +83,51 @@ describe('sockets', () => {
       first.socket.destroy();
     }));
 
-  test('a client that half-closes gets no more, and its request is cancelled', () =>
+  test('a client that half-closes still gets its answers, whole and streamed', () =>
+    withServer([{ says, stepMs: 2 }], async (_server, port) => {
+      for (const stream of [false, true]) {
+        const client = rawClient(port);
+        client.socket.end(request({ prompt, max_tokens: 10, stream, temperature: 0 }));
+        await eventually(client.closed, 'the connection ends');
+        if (stream) assert.match(client.received(), /data: \[DONE\]/);
+        // `102 Processing` may come first: how the server finds out whether the client is still there.
+        else assert.match(client.received(), /HTTP\/1\.1 200 OK.*"text":"abcdefghij"/s);
+      }
+    }));
+
+  test('a client that ends its connection and leaves has its request cancelled, also before the first token', () =>
     withServer([{ says, stepMs: 2 }], async (server, port) => {
       const client = rawClient(port);
-      client.socket.end(request({ prompt, max_tokens: 2000, stream: true }));
-      await eventually(client.closed, 'the connection ends');
+      client.socket.write(request({ prompt, max_tokens: 2000 }));
+      await eventually(() => server.engine.statistics().runningSequences === 1, 'it runs');
+      // Nothing is unread, so this sends no reset: to the server it looks like a half-close.
+      client.socket.destroy();
       await eventually(() => server.engine.statistics().runningSequences === 0, 'the engine stops');
+      assert.ok(server.engine.statistics().generatedTokens < 1_900);
       await assertAlive(port);
+    }));
+
+  test('pipelined requests die with their connection, also those whose turn has not come', () =>
+    withServer([{ says, stepMs: 2, slots: 1 }], async (server, port) => {
+      const client = rawClient(port);
+      client.socket.write(request({ prompt, max_tokens: 2000 }).repeat(40));
+      await eventually(() => server.engine.statistics().waitingRequests === 39, 'they wait');
+      client.socket.resetAndDestroy();
+      await eventually(() => server.engine.statistics().waitingRequests === 0, 'they left');
+      await eventually(() => server.engine.statistics().runningSequences === 0, 'the engine stops');
+      const { text } = await server.metrics.exposition();
+      assert.match(text, /status="499"\} 40/);
+      await assertAlive(port);
+    }));
+
+  test('more pipelined requests than the limit are refused one by one, the others answered', () =>
+    withServer([{ says, stepMs: 1 }, { limits: { pipelinedRequestsMax: 4 } }], async (_server, port) => {
+      const client = rawClient(port);
+      client.socket.write(request({ prompt, max_tokens: 20, temperature: 0 }).repeat(7));
+      await eventually(() => client.received().split('HTTP/1.1 ').length === 8, 'seven answers');
+      assert.equal(client.received().split('HTTP/1.1 200').length - 1, 4);
+      assert.equal(client.received().split('pipeline_full').length - 1, 3);
+      client.socket.destroy();
     }));
 
   test('a reader that does not read is cut off at its buffer limit; others are not disturbed', () =>
@@ -212,14 +250,39 @@ describe('sockets', () => {
       },
     ));
 
-  test('sockets over the limit are turned away and the rest is served', () =>
-    withServer([{ says }, { limits: { socketsMax: 5 } }], async (_server, port) => {
-      const clients = Array.from({ length: 5 }, () => rawClient(port));
-      await eventually(() => clients.every((client) => !client.socket.connecting), 'connected');
-      const extra = rawClient(port);
-      await eventually(extra.closed, 'turned away');
-      clients[0]?.socket.write(request({ prompt, max_tokens: 3, temperature: 0 }));
-      await eventually(() => clients[0]!.received().includes('"abc"'), 'served');
-      for (const client of clients) client.socket.destroy();
+  test('when sockets run out, the one that asked for nothing the longest makes room', () =>
+    withServer([{ says, stepMs: 1 }, { limits: { socketsMax: 3 } }], async (server, port) => {
+      const busy = rawClient(port);
+      busy.socket.write(request({ prompt, max_tokens: 1500, stream: true }));
+      await eventually(() => server.engine.statistics().runningSequences === 1, 'it runs');
+      const oldest = rawClient(port);
+      oldest.socket.write('POST /v1/completions HTTP/1.1\r\n');
+      await eventually(() => !oldest.socket.connecting, 'connected');
+      const slowBody = rawClient(port);
+      slowBody.socket.write(request({ prompt }).slice(0, -5));
+      await eventually(() => !slowBody.socket.connecting, 'connected');
+      await assertAlive(port);
+      await eventually(oldest.closed, 'turned away');
+      for (let i = 0; i < 5; i++) await assertAlive(port);
+      await eventually(slowBody.closed, 'turned away');
+      assert.equal(busy.closed(), false);
+      busy.socket.destroy();
+    }));
+
+  test('a client that ignores that it was hung up on loses its socket', () =>
+    withServer([{ says }, { limits: { headersTimeoutMs: 50 } }], async (server, port) => {
+      const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true });
+      socket.on('error', () => {});
+      socket.resume();
+      socket.write('POST /v1/completions HTTP/1.1\r\n');
+      const open = () =>
+        new Promise<number>((resolve) => server.app.server.getConnections((_, n) => resolve(n)));
+      let ended = false;
+      socket.on('end', () => {
+        ended = true;
+      });
+      await eventually(() => ended, 'hung up');
+      while ((await open()) > 0) await new Promise((resolve) => setTimeout(resolve, 20));
+      socket.destroy();
     }));
 });

@@ -1,20 +1,35 @@
-/** What the primary tells a front-end process, once. */
+import type { AnswerOptions } from './options.ts';
+
+/** What a front-end process is to be. */
 export interface FrontEndConfiguration {
   models: { name: string; aliases: string[]; tokenizerFolder: string; socketPaths: string[] }[];
   host: string;
   httpPort: number;
   apiKeys: string[];
   requestTimeoutSeconds: number;
+  answers: AnswerOptions;
   logLevel: string;
 }
 
-/** Primary → front end after that: stop taking requests and finish the running ones. */
-export interface DrainMessage {
-  kind: 'drain';
-  timeoutMs: number;
-}
+/** Primary → front end. Other libraries' messages (`node:cluster`'s, prom-client's) come over the same channel: only these kinds count. */
+export type ControlMessage =
+  /** Once, first. */
+  | { kind: 'configure'; configuration: FrontEndConfiguration }
+  /** Answered with `alive`. */
+  | { kind: 'ping' }
+  /** Answered with `metrics` of the same number. */
+  | { kind: 'metrics'; number: number }
+  /** Refuse new requests, still listening, until the running ones are done or the time is over. */
+  | { kind: 'drain'; timeoutMs: number }
+  /** Close and end: no front end has requests any more. */
+  | { kind: 'close' };
 
 /** Front end → primary. */
 export type FrontEndMessage =
   /** It listens for its configuration now: sent any earlier, a message can be lost while modules load. */
-  { kind: 'online' } | { kind: 'listening'; port: number } | { kind: 'failed'; message: string };
+  | { kind: 'online' }
+  | { kind: 'listening'; port: number }
+  | { kind: 'alive' }
+  | { kind: 'metrics'; number: number; metrics: object[] }
+  | { kind: 'drained' }
+  | { kind: 'failed'; message: string };

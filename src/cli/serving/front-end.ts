@@ -1,14 +1,19 @@
 import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
 import { packageVersion } from '../../base/package-version.ts';
+import type { AnswerFormats } from '../../protocol/answer-parser.ts';
 import { generationDefaults } from '../../protocol/generation-defaults.ts';
 import { ServerMetrics } from '../../protocol/metrics.ts';
 import { createOpenAiServer } from '../../protocol/openai/server.ts';
+import { reasoningFormatOf, reasoningFormats } from '../../protocol/reasoning/registry.ts';
+import { RequestGate } from '../../protocol/request-gate.ts';
 import { type GenerationDefaults, type ServedModel, servedModel } from '../../protocol/served-model.ts';
+import { toolFormatOf, toolFormats } from '../../protocol/tool-parsers/registry.ts';
 import type { EngineClient } from '../../runtime/client.ts';
 import { EnginePool } from '../../runtime/routing/pool.ts';
 import { EncodePool, type PooledTokenizer } from '../../tokenizer/encode-pool.ts';
 import { openTokenizer } from '../../tokenizer/open.ts';
+import type { AnswerOptions } from './options.ts';
 
 /** A model as a front end is handed it: its engines, and where its tokenizer lies. */
 export interface FrontEndModel {
@@ -22,13 +27,26 @@ export interface FrontEndModel {
 export interface ModelText {
   tokenizer: PooledTokenizer;
   defaults: GenerationDefaults;
+  formats: AnswerFormats;
 }
 
 /** Opens a model's tokenizer and reads its advice; this needs no engine, so it goes on while one loads. */
-export async function openModelText(tokenizerFolder: string): Promise<ModelText> {
+export async function openModelText(tokenizerFolder: string, options: AnswerOptions): Promise<ModelText> {
+  const tokenizer = await openTokenizer(tokenizerFolder);
   return {
-    tokenizer: await openTokenizer(tokenizerFolder),
+    tokenizer,
     defaults: await generationDefaults(tokenizerFolder),
+    formats: await answerFormats(tokenizer.chatTemplate, options),
+  };
+}
+
+/** What the options say, else what the template shows. @throws UnknownNameError */
+async function answerFormats(template: string | undefined, options: AnswerOptions): Promise<AnswerFormats> {
+  const tools = options.toolCallParser ?? toolFormatOf(template) ?? 'none';
+  const reasoning = options.reasoningParser ?? reasoningFormatOf(template) ?? 'none';
+  return {
+    tools: tools === 'none' ? undefined : (await toolFormats.load(tools)).format,
+    reasoning: reasoning === 'none' ? undefined : (await reasoningFormats.load(reasoning)).format,
   };
 }
 
@@ -38,6 +56,7 @@ export interface FrontEndOptions {
   logger: Logger;
   apiKeys: readonly string[];
   requestTimeoutSeconds: number;
+  answers: AnswerOptions;
   /** Why the server should get no new requests (it is draining), if so. */
   notReadyReason: () => string | undefined;
 }
@@ -47,6 +66,8 @@ export interface FrontEnd {
   http: FastifyInstance;
   models: readonly ServedModel[];
   metrics: ServerMetrics;
+  /** Refuses new requests and waits for the running ones, so long at most; the port stays open. */
+  drain(timeoutMs: number): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -55,16 +76,17 @@ export function createFrontEnd(options: FrontEndOptions): FrontEnd {
   const encoders: EncodePool[] = [];
   const createdSeconds = Math.floor(Date.now() / 1000);
   const models = options.models.map(({ name, aliases, text, clients }) => {
-    const { tokenizer, defaults } = text;
+    const { tokenizer, defaults, formats } = text;
     const encoder = new EncodePool(tokenizer);
     encoders.push(encoder);
     const client = new EnginePool(clients);
     const encode: ServedModel['encode'] = (input, encodeOptions) => encoder.encode(input, encodeOptions);
-    return servedModel({ name, aliases, client, tokenizer, defaults, createdSeconds, encode });
+    return servedModel({ name, aliases, client, tokenizer, defaults, formats, createdSeconds, encode });
   });
   const metrics = new ServerMetrics({ models });
   const { logger, apiKeys, notReadyReason } = options;
   const limits = { requestTimeoutMs: options.requestTimeoutSeconds * 1000 };
+  const gate = new RequestGate();
   const http = createOpenAiServer({
     models,
     metrics,
@@ -73,11 +95,14 @@ export function createFrontEnd(options: FrontEndOptions): FrontEnd {
     limits,
     version: packageVersion(),
     notReadyReason,
+    gate,
+    trustRequestChatTemplate: options.answers.trustRequestChatTemplate,
   });
   return {
     http,
     models,
     metrics,
+    drain: (timeoutMs) => gate.close(timeoutMs),
     close: async () => {
       await http.close();
       await Promise.all(encoders.map((encoder) => encoder.close()));

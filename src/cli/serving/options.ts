@@ -1,5 +1,15 @@
 import { availableParallelism } from 'node:os';
 
+/** How chats are made and answers read. */
+export interface AnswerOptions {
+  /** A name of `toolFormats`; undefined: what the chat template shows; `none`: calls stay text. */
+  toolCallParser?: string;
+  /** A name of `reasoningFormats`; undefined: what the chat template shows; `none`: reasoning stays text. */
+  reasoningParser?: string;
+  /** Whether requests may bring a chat template. */
+  trustRequestChatTemplate: boolean;
+}
+
 /** Everything `nereid serve` was told, checked. */
 export interface ServeOptions {
   models: string[];
@@ -22,6 +32,7 @@ export interface ServeOptions {
   prefixReuse: boolean;
   capacityPolicy: string;
   requestTimeoutSeconds: number;
+  answers: AnswerOptions;
   engines: number;
   frontEnds: number;
   apiKeys: string[];

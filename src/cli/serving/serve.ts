@@ -3,6 +3,7 @@ import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import pino, { type Logger } from 'pino';
 import { definite, messageOf } from '../../base/errors.ts';
+import { threadTracer } from '../../trace/process-tracer.ts';
 import { CliError, exitCodes } from '../errors.ts';
 import { createProgress } from '../progress.ts';
 import { type PreparedModel, prepareModels, type RunningModel, startModels, stopModels } from './engines.ts';
@@ -13,7 +14,11 @@ import { selfTest } from './self-test.ts';
 /** What answers HTTP: one front end in this process, or several in processes of their own. */
 interface HttpSide {
   port: number;
+  /** Whether anybody answers there now. */
+  readonly listening: boolean;
   metricsText: () => Promise<{ text: string; contentType: string }>;
+  /** Refuses new requests, still listening, and waits for the running ones. */
+  drain(timeoutMs: number): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -23,6 +28,7 @@ interface HttpSide {
  */
 export async function serve(options: ServeOptions): Promise<void> {
   checkCombination(options);
+  threadTracer.start('front-end', true);
   const logger = pino(
     { level: options.logLevel, base: undefined },
     pino.destination({ dest: 2, sync: false }),
@@ -32,10 +38,11 @@ export async function serve(options: ServeOptions): Promise<void> {
   const prepared = await prepareModels(options, reporter, stop.starting);
   const starting = startModels(prepared, options, logger);
   // The engines load on other cores meanwhile; a failure of theirs is reported first.
-  const loading = loadTexts(prepared);
+  const loading = loadTexts(prepared, options);
   loading.catch(() => {});
   const models = await starting;
   const closers: (() => Promise<void>)[] = [];
+  let drainTimeoutMs = 0;
   try {
     const isDraining = (): string | undefined => (stop.requested ? 'the server is shutting down' : undefined);
     const http = await listenHttp(options, models, await loading, logger, isDraining);
@@ -47,12 +54,15 @@ export async function serve(options: ServeOptions): Promise<void> {
     }
     await stop.wait();
     logger.info({ drainSeconds: options.drainSeconds }, 'stopping: running requests may finish');
+    const drainStartMs = performance.now();
+    await http.drain(options.drainSeconds * 1000);
+    // What is left of it is for protocols on other ports.
+    drainTimeoutMs = Math.max(0, options.drainSeconds * 1000 - (performance.now() - drainStartMs));
   } finally {
-    // One front end closes when its answers are done, so the engines drain beside it. Several drain by themselves, over
-    // connections of their own: their engines must outlive them.
+    // Several front ends have connections of their own: their engines must outlive them.
     const closing = Promise.all(closers.map((close) => close()));
     if (options.frontEnds > 1) await closing;
-    await Promise.all([stopModels(models, options.drainSeconds * 1000), closing]);
+    await Promise.all([stopModels(models, drainTimeoutMs), closing]);
   }
 }
 
@@ -78,11 +88,11 @@ interface LoadedTexts {
 }
 
 /** The protocols' modules take longer to load than anything else here, so they are not imported at the top. */
-async function loadTexts(models: readonly PreparedModel[]): Promise<LoadedTexts> {
+async function loadTexts(models: readonly PreparedModel[], { answers }: ServeOptions): Promise<LoadedTexts> {
   const { createFrontEnd, openModelText } = await import('./front-end.ts');
   return {
     createFrontEnd,
-    texts: await Promise.all(models.map((model) => openModelText(model.tokenizerFolder))),
+    texts: await Promise.all(models.map((model) => openModelText(model.tokenizerFolder, answers))),
   };
 }
 
@@ -107,10 +117,17 @@ async function listenHttp(
     logger,
     apiKeys: options.apiKeys,
     requestTimeoutSeconds: options.requestTimeoutSeconds,
+    answers: options.answers,
     notReadyReason,
   });
   const port = await listen(frontEnd, options);
-  return { port, metricsText: () => frontEnd.metrics.exposition(), close: () => frontEnd.close() };
+  return {
+    port,
+    listening: true,
+    metricsText: () => frontEnd.metrics.exposition(),
+    drain: (timeoutMs) => frontEnd.drain(timeoutMs),
+    close: () => frontEnd.close(),
+  };
 }
 
 async function listen(frontEnd: FrontEnd, { host, httpPort }: ServeOptions): Promise<number> {
@@ -133,7 +150,8 @@ async function listenExtras(
 ): Promise<void> {
   const { host, grpcPort, metricsPort } = options;
   if (grpcPort !== undefined) {
-    const readiness = (): Record<string, boolean> => readinessOf(models, drainingReason() !== undefined);
+    const readiness = (): Record<string, boolean> =>
+      readinessOf(models, drainingReason() === undefined && http.listening);
     const { startGrpcServer } = await import('../../protocol/grpc-server.ts');
     const grpc = await startGrpcServer({ host, port: grpcPort, readiness }).catch((thrown: unknown) => {
       throw portError(thrown, '--grpc-port', grpcPort);
@@ -167,12 +185,13 @@ function closeServer(server: Server): Promise<void> {
   return new Promise((resolve) => server.close(() => resolve()));
 }
 
-function readinessOf(models: readonly RunningModel[], isDraining: boolean): Record<string, boolean> {
+/** @param takesRequests false while the server drains, or no front end listens */
+function readinessOf(models: readonly RunningModel[], takesRequests: boolean): Record<string, boolean> {
   const statuses: Record<string, boolean> = {};
   for (const { name, supervisors } of models) {
-    statuses[name] = !isDraining && supervisors.some((one) => one.client.ready);
+    statuses[name] = takesRequests && supervisors.some((one) => one.client.ready);
   }
-  return { ...statuses, '': Object.values(statuses).every(Boolean) };
+  return { ...statuses, '': takesRequests && Object.values(statuses).every(Boolean) };
 }
 
 function portError(thrown: unknown, flag: string, port: number): CliError {

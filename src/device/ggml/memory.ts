@@ -6,6 +6,7 @@ import { DeviceError } from '../errors.ts';
 
 const protRead = 1;
 const protReadWrite = 3;
+const mapShared = 1;
 const mapPrivate = 2;
 const mapAnonymous = platform() === 'darwin' ? 0x1000 : 0x20;
 const mapNoReserve = platform() === 'darwin' ? 0x40 : 0x4000;
@@ -96,6 +97,19 @@ export class MemoryMap {
         throw new DeviceError('DEVICE_WEIGHT_INVALID', `${problem}: download or build it again`);
       }
       return new MemoryMap(system().mmap(null, size, protRead, mapPrivate, file, 0), size, path);
+    } finally {
+      closeSync(file);
+    }
+  }
+
+  /** A whole file that several processes write to. It must hold at least `bytes`, for the reason that {@link file} gives. */
+  static shared(path: string, bytes: number): MemoryMap {
+    const file = openSync(path, 'r+');
+    try {
+      const { size } = fstatSync(file);
+      if (size < bytes)
+        throw new DeviceError('DEVICE_FAILED', `${path} holds ${size} bytes instead of ${bytes}`);
+      return new MemoryMap(system().mmap(null, bytes, protReadWrite, mapShared, file, 0), bytes, path);
     } finally {
       closeSync(file);
     }

@@ -1,11 +1,22 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import { type ChatMessage, renderChatFor } from '../../tokenizer/chat-template.ts';
+import type { ChatMessage } from '../../tokenizer/chat-template.ts';
+import { answerReading } from '../answer-parser.ts';
+import { type AnswerPlan, answer } from '../answering.ts';
+import { type ChatPrompt, encodePrompt, plainText, renderPrompt } from '../chat-prompt.ts';
 import { ProtocolError } from '../errors.ts';
 import type { ServedModel } from '../served-model.ts';
-import { type AnswerPlan, answer, type OpenAiContext } from './answering.ts';
-import { checkResponseFormat, generationInput, usageReports } from './parameters.ts';
+import { parseRequest } from '../validation.ts';
+import type { OpenAiContext } from './context.ts';
+import {
+  checkResponseFormat,
+  generationInput,
+  promptLogprobsOf,
+  truncated,
+  usageReports,
+} from './parameters.ts';
+import { answerPlan } from './plan.ts';
 import { refuseUnsupported, unsupported } from './refused-fields.ts';
-import { type ChatCompletionRequest, chatCompletionRequest, parseRequest } from './requests.ts';
+import { type ChatCompletionRequest, chatCompletionRequest } from './requests.ts';
 
 /** POST /v1/chat/completions */
 export async function handleChat(
@@ -16,46 +27,58 @@ export async function handleChat(
   const body = parseRequest(chatCompletionRequest, request.body);
   refuseUnsupported(body, 'chat');
   const model = context.models.resolve(body.model ?? undefined);
-  return answer(context, request, reply, await planChat(context, body, model));
+  const plan = await planChat(context, body, model, (warning) => {
+    request.exchange.log.warning = warning;
+  });
+  return answer(context, request, reply, plan);
 }
 
 async function planChat(
   context: OpenAiContext,
   body: ChatCompletionRequest,
   model: ServedModel,
+  warn: (warning: string) => void,
 ): Promise<AnswerPlan> {
   checkResponseFormat(body.response_format);
   const usageWanted = usageReports(body);
   const logprobs = logprobsOf(body);
-  const promptTokens = await encodeChat(body, model);
+  const promptLogprobs = promptLogprobsOf(body);
+  const prompt = await encodeChat(context, body, model);
+  if (prompt.warning) warn(prompt.warning);
+  const requested = body.max_completion_tokens ?? body.max_tokens ?? undefined;
+  const promptTokens = truncated(prompt.tokens, body.truncate_prompt_tokens, requested, model);
   const limits = {
-    requested: body.max_completion_tokens ?? body.max_tokens ?? undefined,
+    requested,
     parameter: body.max_completion_tokens ? 'max_completion_tokens' : 'max_tokens',
     promptParameter: 'messages',
   };
   const input = generationInput(body, model, promptTokens, limits);
   input.logprobs = logprobs;
+  input.promptLogprobs = promptLogprobs;
+  const reading = answerReading(model.formats, prompt.text, {
+    names: new Set((toolsOf(body) ?? []).map((tool) => tool.function.name)),
+    isParallel: body.parallel_tool_calls ?? true,
+  });
+  if (reading?.keepsSpecialTokens) input.skipSpecialTokens = false;
   const choices = body.n ?? 1;
-  return {
-    kind: 'chat',
-    stream: body.stream ?? false,
-    inputs: [input],
-    settings: {
-      id: `chatcmpl-${context.nextId()}`,
-      createdSeconds: Math.floor(context.clock.wallMs() / 1000),
-      modelName: body.model ?? model.name,
-      model,
-      choicesPerPrompt: choices,
-      sequencesPerPrompt: choices,
-      prompts: [promptTokens],
-      logprobs,
-      returnTokenIds: body.return_token_ids ?? false,
-      ...usageWanted,
-      echo: body.echo ? [lastAssistantText(body)] : undefined,
-      skipSpecialTokens: input.skipSpecialTokens,
-      promptOnly: false,
-    },
-  };
+  return answerPlan('chat', body.stream ?? false, [input], {
+    id: `chatcmpl-${context.nextId()}`,
+    createdSeconds: Math.floor(context.clock.wallMs() / 1000),
+    modelName: body.model ?? model.name,
+    model,
+    choicesPerPrompt: choices,
+    sequencesPerPrompt: choices,
+    prompts: [promptTokens],
+    logprobs,
+    promptLogprobs,
+    reading,
+    includeReasoning: body.include_reasoning ?? true,
+    returnTokenIds: body.return_token_ids ?? false,
+    ...usageWanted,
+    echo: body.echo ? [lastAssistantText(body)] : undefined,
+    skipSpecialTokens: input.skipSpecialTokens,
+    promptOnly: false,
+  });
 }
 
 function logprobsOf(body: ChatCompletionRequest): number | undefined {
@@ -70,28 +93,60 @@ function logprobsOf(body: ChatCompletionRequest): number | undefined {
 /** The fields that a chat's prompt is made of; /tokenize has them too. */
 export type ChatPromptFields = Pick<
   ChatCompletionRequest,
-  'messages' | 'tools' | 'tool_choice' | 'chat_template_kwargs' | 'add_generation_prompt' | 'reasoning_effort'
+  | 'messages'
+  | 'tools'
+  | 'tool_choice'
+  | 'chat_template'
+  | 'chat_template_kwargs'
+  | 'add_generation_prompt'
+  | 'continue_final_message'
+  | 'reasoning_effort'
 >;
 
 /**
  * A chat's prompt through the model's template, as tokens.
  * @throws ProtocolError PARAMETER_INVALID, PARAMETER_UNSUPPORTED; TokenizerError CHAT_TEMPLATE_MISSING, CHAT_TEMPLATE_REJECTED
  */
-export async function encodeChat(fields: ChatPromptFields, model: ServedModel): Promise<Int32Array> {
-  const { tokenizer } = model;
-  const extra: Record<string, unknown> = { ...fields.chat_template_kwargs };
-  if (fields.reasoning_effort) extra.reasoning_effort = fields.reasoning_effort;
-  const text = renderChatFor(tokenizer, model.chatTemplate, {
-    messages: fields.messages.map(templateMessage),
-    tools: toolsOf(fields),
-    addGenerationPrompt: fields.add_generation_prompt ?? true,
-    extra,
-  });
-  // The template wrote the special tokens itself.
-  return model.encode(text, { addSpecialTokens: false });
+export async function encodeChat(
+  context: OpenAiContext,
+  fields: ChatPromptFields,
+  model: ServedModel,
+): Promise<ChatPrompt & { tokens: Int32Array }> {
+  const variables: Record<string, unknown> = { ...fields.chat_template_kwargs };
+  if (fields.reasoning_effort) variables.reasoning_effort = fields.reasoning_effort;
+  const continueFinalMessage = fields.continue_final_message ?? false;
+  if (continueFinalMessage && fields.add_generation_prompt) {
+    const message =
+      'continue_final_message goes on with the last message: it needs add_generation_prompt: false';
+    throw new ProtocolError('PARAMETER_INVALID', message, { parameter: 'continue_final_message' });
+  }
+  const prompt = renderPrompt(
+    {
+      messages: fields.messages.map(templateMessage),
+      tools: toolsOf(fields),
+      addGenerationPrompt: fields.add_generation_prompt ?? !continueFinalMessage,
+      continueFinalMessage,
+      chatTemplate: templateOf(context, fields),
+      variables,
+    },
+    model,
+  );
+  return { ...prompt, tokens: await encodePrompt(prompt.text, model) };
 }
 
-function toolsOf({ tools, tool_choice }: ChatPromptFields): readonly unknown[] | undefined {
+/** @throws ProtocolError PARAMETER_UNSUPPORTED: a template is a program, so the operator has to allow it */
+function templateOf(context: OpenAiContext, { chat_template }: ChatPromptFields): string | undefined {
+  if (chat_template === null || chat_template === undefined) return undefined;
+  if (context.trustRequestChatTemplate) return chat_template;
+  const message =
+    "'chat_template' is not taken from requests by this server; it would be with --trust-request-chat-template";
+  throw unsupported('chat_template', message);
+}
+
+function toolsOf({
+  tools,
+  tool_choice,
+}: ChatPromptFields): (ChatCompletionRequest['tools'] & {}) | undefined {
   if (tool_choice === 'none') return undefined;
   if (tool_choice && tool_choice !== 'auto') {
     const message = "only tool_choice 'none' and 'auto' are supported: a call cannot be forced yet";
@@ -135,10 +190,11 @@ function parsedArguments(text: string, path: string): unknown {
 /** vLLM's `echo`: the answer repeats the assistant message that it goes on with. */
 function lastAssistantText(body: ChatCompletionRequest): string {
   const last = body.messages.at(-1);
-  if (last?.role !== 'assistant' || body.add_generation_prompt !== false) {
-    const message = 'echo repeats a last assistant message; it needs one, and add_generation_prompt: false';
+  const isContinued = body.add_generation_prompt === false || body.continue_final_message === true;
+  if (last?.role !== 'assistant' || !isContinued) {
+    const message =
+      'echo repeats a last assistant message; it needs one, and continue_final_message: true or add_generation_prompt: false';
     throw new ProtocolError('PARAMETER_INVALID', message, { parameter: 'echo' });
   }
-  if (typeof last.content === 'string') return last.content;
-  return (last.content ?? []).map((part) => part.text ?? '').join('');
+  return plainText(last as ChatMessage);
 }

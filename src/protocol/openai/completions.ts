@@ -1,12 +1,22 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { GenerationInput } from '../../generation/generation.ts';
+import { type AnswerPlan, answer } from '../answering.ts';
 import { ProtocolError } from '../errors.ts';
 import { choicesPerRequestMax, promptsPerRequestMax } from '../limits.ts';
 import type { ServedModel } from '../served-model.ts';
-import { type AnswerPlan, answer, type OpenAiContext } from './answering.ts';
-import { checkResponseFormat, checkTokenId, generationInput, usageReports } from './parameters.ts';
+import { parseRequest } from '../validation.ts';
+import type { OpenAiContext } from './context.ts';
+import {
+  checkResponseFormat,
+  checkTokenId,
+  generationInput,
+  promptLogprobsOf,
+  truncated,
+  usageReports,
+} from './parameters.ts';
+import { answerPlan } from './plan.ts';
 import { refuseUnsupported } from './refused-fields.ts';
-import { type CompletionRequest, completionRequest, parseRequest } from './requests.ts';
+import { type CompletionRequest, completionRequest, tokenFields } from './requests.ts';
 
 /** OpenAI's default for completions. */
 const defaultMaxTokens = 16;
@@ -17,7 +27,7 @@ export async function handleCompletion(
   request: FastifyRequest,
   reply: FastifyReply,
 ): Promise<unknown> {
-  const body = parseRequest(completionRequest, request.body);
+  const body = parseRequest(completionRequest, request.body, tokenFields);
   refuseUnsupported(body, 'completion');
   const model = context.models.resolve(body.model ?? undefined);
   return answer(context, request, reply, await planCompletion(context, body, model));
@@ -37,7 +47,8 @@ async function planCompletion(
   checkResponseFormat(body.response_format);
   const usageWanted = usageReports(body);
   const { choices, sequences } = choiceCounts(body);
-  const prompts = await encodePrompts(body, model);
+  const promptLogprobs = promptLogprobsOf(body);
+  const prompts = (await encodePrompts(body, model)).map((prompt) => truncatedPrompt(prompt, body, model));
   if (prompts.length * sequences > choicesPerRequestMax) {
     const message = `${prompts.length} prompts × ${sequences} are over the ${choicesPerRequestMax} completions of one request; split it`;
     throw invalid('prompt', message);
@@ -59,31 +70,43 @@ async function planCompletion(
       sequences,
       // best_of ranks by the chosen tokens' log-probabilities.
       logprobs: logprobs ?? (sequences > choices ? 0 : undefined),
-      promptLogprobs: body.echo ? logprobs : undefined,
+      promptLogprobs: mostOf(body.echo ? logprobs : undefined, promptLogprobs),
     };
   });
-  return {
-    kind: 'completion',
-    stream: body.stream ?? false,
-    inputs,
-    settings: {
-      id: `cmpl-${context.nextId()}`,
-      createdSeconds: Math.floor(context.clock.wallMs() / 1000),
-      modelName: body.model ?? model.name,
-      model,
-      choicesPerPrompt: choices,
-      sequencesPerPrompt: sequences,
-      prompts: prompts.map((prompt) => prompt.tokens),
-      logprobs,
-      returnTokenIds: body.return_token_ids ?? false,
-      ...usageWanted,
-      echo: body.echo
-        ? prompts.map((prompt) => prompt.text ?? model.tokenizer.decode(prompt.tokens, { skipSpecialTokens }))
-        : undefined,
-      skipSpecialTokens,
-      promptOnly,
-    },
-  };
+  return answerPlan('completion', body.stream ?? false, inputs, {
+    id: `cmpl-${context.nextId()}`,
+    createdSeconds: Math.floor(context.clock.wallMs() / 1000),
+    modelName: body.model ?? model.name,
+    model,
+    choicesPerPrompt: choices,
+    sequencesPerPrompt: sequences,
+    prompts: prompts.map((prompt) => prompt.tokens),
+    logprobs,
+    promptLogprobs,
+    returnTokenIds: body.return_token_ids ?? false,
+    ...usageWanted,
+    echo: body.echo
+      ? prompts.map((prompt) => prompt.text ?? model.tokenizer.decode(prompt.tokens, { skipSpecialTokens }))
+      : undefined,
+    skipSpecialTokens,
+    promptOnly,
+  });
+}
+
+/** What is cut off a prompt is not its text any more. */
+function truncatedPrompt(prompt: Prompt, body: CompletionRequest, model: ServedModel): Prompt {
+  const tokens = truncated(
+    prompt.tokens,
+    body.truncate_prompt_tokens,
+    body.max_tokens ?? defaultMaxTokens,
+    model,
+  );
+  return tokens === prompt.tokens ? prompt : { tokens };
+}
+
+function mostOf(...counts: (number | undefined)[]): number | undefined {
+  const given = counts.filter((count) => count !== undefined);
+  return given.length > 0 ? Math.max(...given) : undefined;
 }
 
 function choiceCounts(body: CompletionRequest): { choices: number; sequences: number } {

@@ -1,4 +1,3 @@
-import type { z } from 'zod';
 import { NereidError } from '../../base/errors.ts';
 import { httpStatusOf, ProtocolError } from '../errors.ts';
 import { retryAfterSeconds } from '../limits.ts';
@@ -56,60 +55,4 @@ const messageLengthMax = 1500;
 function oneLine(message: string): string {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what it removes
   return message.slice(0, messageLengthMax).replace(/[\u0000-\u001f\u007f]+/g, ' ');
-}
-
-type Issue = z.core.$ZodIssue;
-
-function isOfOtherType({ code }: Issue): boolean {
-  return code === 'invalid_type' || code === 'invalid_union' || code === 'custom';
-}
-
-/** Inside a union, the alternative that the value came closest to: the one that failed deepest, then with the fewest complaints. */
-function closest(issue: Issue): { issue: Issue; path: PropertyKey[] } {
-  if (issue.code !== 'invalid_union' || issue.errors.length === 0) return { issue, path: issue.path };
-  const candidates = issue.errors
-    .filter((issues) => issues.length > 0)
-    .map((issues) => ({ found: closest(issues[0] as Issue), complaints: issues.length }));
-  const best = candidates.sort(
-    (a, b) =>
-      b.found.path.length - a.found.path.length ||
-      // Of the right type, with another fault.
-      Number(isOfOtherType(a.found.issue)) - Number(isOfOtherType(b.found.issue)) ||
-      a.complaints - b.complaints,
-  )[0];
-  if (!best || (best.found.path.length === 0 && isOfOtherType(best.found.issue)))
-    return { issue, path: issue.path };
-  return { issue: best.found.issue, path: [...issue.path, ...best.found.path] };
-}
-
-/** `messages[0].content` */
-function parameterName(path: readonly PropertyKey[]): string {
-  let name = '';
-  for (const part of path) {
-    if (typeof part === 'number') name += `[${part}]`;
-    else name += name === '' ? String(part) : `.${String(part)}`;
-  }
-  return name.slice(0, 200);
-}
-
-const typesOfParameter: Readonly<Record<string, string>> = {
-  prompt:
-    'a string, an array of strings, an array of token ids or an array of arrays of token ids, none of them empty',
-  stop: 'a string or an array of strings',
-  content: 'a string or an array of content parts',
-};
-
-/** The first complaint of a schema as an error that names the parameter as the client wrote it. */
-export function validationError(error: z.core.$ZodError): ProtocolError {
-  const first = error.issues[0];
-  if (!first) return new ProtocolError('PARAMETER_INVALID', 'the request is invalid');
-  const { issue, path } = closest(first);
-  const parameter = parameterName(path);
-  if (path.length === 0)
-    return new ProtocolError('PARAMETER_INVALID', `the body must be a JSON object (${issue.message})`);
-  const expected = issue.code === 'invalid_union' ? typesOfParameter[String(path.at(-1))] : undefined;
-  const message = `${parameter}: ${expected ? `must be ${expected}` : issue.message}`;
-  const known =
-    'params' in issue && (issue.params as { unsupported?: boolean } | undefined)?.unsupported === true;
-  return new ProtocolError(known ? 'PARAMETER_UNSUPPORTED' : 'PARAMETER_INVALID', message, { parameter });
 }

@@ -45,6 +45,33 @@ export function chatLogprobs(
   });
 }
 
+/** vLLM's entry of one prompt token, by token id. */
+export type PromptTokenLogprobs = Record<
+  string,
+  { logprob: number; rank: number | null; decoded_token: string }
+>;
+
+/** The prompt's own token and the likeliest ones at its place; null for the first token. Its rank is known where it is among those. */
+export function promptTokenLogprobs(
+  tokenizer: Tokenizer,
+  id: number,
+  entry: TokenLogprobs | undefined,
+  topCount: number,
+): PromptTokenLogprobs | null {
+  if (!entry) return null;
+  const text = (token: number) => Buffer.from(tokenizer.tokenBytes(token)).toString('utf8');
+  const found: PromptTokenLogprobs = {};
+  const place = entry.top.tokens.indexOf(id);
+  const rank = place < 0 ? null : place + 1;
+  found[id] = { logprob: finite(chosenLogprob(id, entry)), rank, decoded_token: text(id) };
+  for (let i = 0; i < Math.min(topCount, entry.top.tokens.length); i++) {
+    const token = entry.top.tokens[i] as number;
+    const logprob = finite(entry.top.logprobs[i] as number);
+    found[token] = { logprob, rank: i + 1, decoded_token: text(token) };
+  }
+  return found;
+}
+
 /** OpenAI's legacy completions format: parallel lists. */
 export interface CompletionLogprobs {
   tokens: string[];

@@ -2,24 +2,13 @@ import type { GenerationInput } from '../../generation/generation.ts';
 import type { SamplingParameters } from '../../runtime/requests/request.ts';
 import { ProtocolError } from '../errors.ts';
 import type { ServedModel } from '../served-model.ts';
+import { maxTokensOf, type TokenLimits } from '../token-limit.ts';
 import { unsupported } from './refused-fields.ts';
 import type { GenerationFields } from './requests.ts';
 import type { AnswerSettings } from './responses.ts';
 
 /** OpenAI's default where neither the request nor the checkpoint's generation_config says. */
 const defaultTemperature = 1;
-
-/** What the two generation endpoints add to {@link GenerationFields}. */
-export interface TokenLimits {
-  /** The request's own, if it has one. */
-  requested: number | undefined;
-  /** Which field said so. */
-  parameter: string;
-  /** Which field holds the prompt. */
-  promptParameter: string;
-  /** OpenAI's default: 16 for completions; absent: what the context leaves. */
-  fallback?: number;
-}
 
 /** The request's sampling over the checkpoint's defaults. @throws ProtocolError PARAMETER_INVALID */
 export function samplingOf(fields: GenerationFields, model: ServedModel): SamplingParameters {
@@ -60,32 +49,6 @@ export function checkTokenId(id: number, model: ServedModel, parameter: string):
   if (id < size) return;
   const message = `token id ${id} is outside the vocabulary of '${model.name}' (0 to ${size - 1})`;
   throw new ProtocolError('PARAMETER_INVALID', message, { parameter });
-}
-
-/**
- * Tokens a sequence may make.
- * @throws ProtocolError CONTEXT_LENGTH_EXCEEDED
- */
-function maxTokensOf(limits: TokenLimits, promptLength: number, model: ServedModel): number {
-  const { contextLength } = model.client.description;
-  const room = contextLength - promptLength;
-  const { requested, parameter, promptParameter } = limits;
-  if (room < 1) {
-    const problem = `your ${promptParameter} resulted in ${promptLength} tokens, and the answer needs room too`;
-    throw contextExceeded(contextLength, problem, `shorten the ${promptParameter}`, promptParameter);
-  }
-  if (requested !== undefined && requested > room) {
-    const total = promptLength + requested;
-    const problem = `you requested ${total} tokens (${promptLength} in the ${promptParameter}, ${requested} in the completion)`;
-    throw contextExceeded(contextLength, problem, `ask for a ${parameter} of at most ${room}`, parameter);
-  }
-  return requested ?? Math.min(room, limits.fallback ?? model.defaults.maxTokens ?? room);
-}
-
-/** Begins as OpenAI's own message does: litellm and LangChain know an overflow by that text and by the code in it. */
-function contextExceeded(length: number, problem: string, advice: string, parameter: string): ProtocolError {
-  const message = `This model's maximum context length is ${length} tokens. However, ${problem}; ${advice} (context_length_exceeded)`;
-  return new ProtocolError('CONTEXT_LENGTH_EXCEEDED', message, { parameter });
 }
 
 /**
@@ -146,4 +109,27 @@ export function usageReports(
     includeUsage: fields.stream_options?.include_usage ?? false,
     continuousUsage: fields.stream_options?.continuous_usage_stats ?? false,
   };
+}
+
+/**
+ * vLLM's `truncate_prompt_tokens`: keeps so many tokens of the prompt's end; −1 keeps what the context can hold beside the answer.
+ */
+export function truncated(
+  tokens: Int32Array,
+  keep: number | null | undefined,
+  maxTokens: number | undefined,
+  model: ServedModel,
+): Int32Array {
+  if (keep === null || keep === undefined) return tokens;
+  const room = model.client.description.contextLength - (maxTokens ?? 1);
+  const count = Math.max(1, keep === -1 ? room : keep);
+  return tokens.length > count ? tokens.slice(tokens.length - count) : tokens;
+}
+
+/** @throws ProtocolError PARAMETER_INVALID for a stream, as vLLM has it */
+export function promptLogprobsOf(fields: GenerationFields): number | undefined {
+  if (fields.prompt_logprobs === null || fields.prompt_logprobs === undefined) return undefined;
+  if (!fields.stream) return fields.prompt_logprobs;
+  const message = 'prompt_logprobs are not available with stream: true';
+  throw new ProtocolError('PARAMETER_INVALID', message, { parameter: 'prompt_logprobs' });
 }

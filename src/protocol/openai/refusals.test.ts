@@ -211,7 +211,7 @@ describe('refusals', () => {
   test('limits of counts and lengths', async () => {
     const tool = { type: 'function', function: { name: 'f' } };
     const over: [string, object][] = [
-      ['messages', { messages: Array(16_385).fill(user[0]) }],
+      ['messages', { messages: Array(2_049).fill(user[0]) }],
       ['tools', { messages: user, tools: Array(513).fill(tool) }],
       ['reasoning_effort', { messages: user, reasoning_effort: 'x'.repeat(1025) }],
       ['cache_salt', { messages: user, cache_salt: 'x'.repeat(1025) }],

@@ -6,10 +6,8 @@ import {
   stopStringsMax,
 } from '../../base/limits.ts';
 import { cacheSaltLengthMax, logitBiasMax, stopTokenIdsMax } from '../../runtime/requests/validate.ts';
-import { boundNodes } from '../json-body.ts';
+import { chatTemplateLengthMax } from '../../tokenizer/chat-template.ts';
 import { chatMessagesMax, chatToolsMax, shortTextLengthMax } from '../limits.ts';
-import { complaint } from './complaints.ts';
-import { validationError } from './errors.ts';
 
 /**
  * Request bodies of the OpenAI API with vLLM's extensions. `null` means "not given", as it does there. Fields that neither API has are
@@ -51,6 +49,12 @@ const generationFields = {
   include_stop_str_in_output: z.boolean().nullish(),
   skip_special_tokens: z.boolean().nullish(),
   return_token_ids: z.boolean().nullish(),
+  prompt_logprobs: z.int().min(0).max(logprobsMax).nullish(),
+  truncate_prompt_tokens: z
+    .int()
+    .min(-1)
+    .refine((count) => count !== 0, 'must be -1 or at least 1')
+    .nullish(),
   user: z.string().nullish(),
 };
 
@@ -109,6 +113,10 @@ export const chatCompletionRequest = z.looseObject({
   chat_template_kwargs: z.record(z.string(), z.unknown()).nullish(),
   reasoning_effort: shortText.nullish(),
   echo: z.boolean().nullish(),
+  continue_final_message: z.boolean().nullish(),
+  chat_template: z.string().max(chatTemplateLengthMax).nullish(),
+  parallel_tool_calls: z.boolean().nullish(),
+  include_reasoning: z.boolean().nullish(),
 });
 export type ChatCompletionRequest = z.infer<typeof chatCompletionRequest>;
 
@@ -152,6 +160,8 @@ export const tokenizeRequest = z.looseObject({
   tools: z.array(tool).max(chatToolsMax).nullish(),
   chat_template_kwargs: z.record(z.string(), z.unknown()).nullish(),
   add_generation_prompt: z.boolean().nullish(),
+  continue_final_message: z.boolean().nullish(),
+  chat_template: z.string().max(chatTemplateLengthMax).nullish(),
   add_special_tokens: z.boolean().nullish(),
   return_token_strs: z.boolean().nullish(),
 });
@@ -168,13 +178,5 @@ export type GenerationFields = Pick<
   Exclude<keyof typeof generationFields, 'model' | 'user'>
 >;
 
-/** Fields whose elements {@link boundNodes} does not count. */
-const tokenFields = ['prompt', 'tokens'];
-
-/** A body that fits `schema`. @throws ProtocolError BODY_INVALID, PARAMETER_INVALID, PARAMETER_UNSUPPORTED */
-export function parseRequest<T>(schema: z.ZodType<T>, body: unknown): T {
-  boundNodes(body, tokenFields);
-  const parsed = schema.safeParse(body, { error: complaint });
-  if (!parsed.success) throw validationError(parsed.error);
-  return parsed.data;
-}
+/** Fields that hold token ids. */
+export const tokenFields = ['prompt', 'tokens'];

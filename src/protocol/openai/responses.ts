@@ -1,11 +1,18 @@
 import type { NereidError } from '../../base/errors.ts';
 import type { GenerationDelta, GenerationUsage } from '../../generation/generation.ts';
-import type { Answer } from '../../generation/generation-group.ts';
 import type { RequestStart, TokenLogprobs } from '../../runtime/requests/events.ts';
+import type { AnswerReading } from '../answer-parser.ts';
+import { type WholeParts, wholeParts } from '../answer-parts.ts';
+import type { GatheredAnswer } from '../answering.ts';
 import { ProtocolError } from '../errors.ts';
 import { gatheredLogprobsMax } from '../limits.ts';
 import type { ServedModel } from '../served-model.ts';
-import { type CompletionLogprobs, CompletionLogprobsBuilder, chatLogprobs } from './logprobs.ts';
+import {
+  type CompletionLogprobs,
+  CompletionLogprobsBuilder,
+  chatLogprobs,
+  promptTokenLogprobs,
+} from './logprobs.ts';
 
 /** What all parts of one answer carry, and what the request asked to see. */
 export interface AnswerSettings {
@@ -22,6 +29,12 @@ export interface AnswerSettings {
   prompts: readonly Int32Array[];
   /** Top log-probabilities a token; absent: none at all. */
   logprobs?: number;
+  /** Top log-probabilities of each token of the prompt (vLLM's `prompt_logprobs`); absent: none. */
+  promptLogprobs?: number;
+  /** How reasoning and calls are found in the answers; absent: they are text. */
+  reading?: AnswerReading;
+  /** Whether the client wants to see the reasoning. */
+  includeReasoning?: boolean;
   returnTokenIds: boolean;
   includeUsage: boolean;
   /** vLLM's `continuous_usage_stats`: every event of a stream has the counts so far. */
@@ -77,17 +90,17 @@ class Choice {
 }
 
 /** Gathers an answer that is sent as a whole; {@link body} resolves with it. */
-export class WholeAnswer implements Answer {
+export class WholeAnswer implements GatheredAnswer {
   readonly body: Promise<object>;
   readonly #settings: AnswerSettings;
-  readonly #render: (answer: GatheredAnswer) => object;
+  readonly #render: (answer: FinishedAnswer) => object;
   readonly #choices: Choice[];
   readonly #starts: RequestStart[] = [];
   #logprobCount = 0;
   #resolve: (body: object) => void = () => {};
   #reject: (error: Error) => void = () => {};
 
-  constructor(settings: AnswerSettings, render: (answer: GatheredAnswer) => object) {
+  constructor(settings: AnswerSettings, render: (answer: FinishedAnswer) => object) {
     this.#settings = settings;
     this.#render = render;
     const count = settings.prompts.length * settings.sequencesPerPrompt;
@@ -112,7 +125,8 @@ export class WholeAnswer implements Answer {
 
   /** @throws ProtocolError ANSWER_TOO_LARGE */
   #countLogprobs(tokens: number): void {
-    this.#logprobCount += tokens * (1 + (this.#settings.logprobs ?? 0));
+    this.#logprobCount +=
+      tokens * (1 + Math.max(this.#settings.logprobs ?? 0, this.#settings.promptLogprobs ?? 0));
     if (this.#logprobCount <= gatheredLogprobsMax) return;
     const message = `the answer has over ${gatheredLogprobsMax} log-probabilities; stream it, or ask for fewer tokens or top ones`;
     throw new ProtocolError('ANSWER_TOO_LARGE', message, { parameter: 'logprobs' });
@@ -150,14 +164,14 @@ export class WholeAnswer implements Answer {
 }
 
 /** A finished answer before it is put into words. */
-export interface GatheredAnswer {
+export interface FinishedAnswer {
   settings: AnswerSettings;
   choices: { prompt: number; choice: Choice }[];
   starts: readonly RequestStart[];
   usage: Usage;
 }
 
-function envelope({ settings, usage }: GatheredAnswer, object: string, choices: object[]): object {
+function envelope({ settings, usage }: FinishedAnswer, object: string, choices: object[]): object {
   return {
     id: settings.id,
     object,
@@ -170,16 +184,12 @@ function envelope({ settings, usage }: GatheredAnswer, object: string, choices: 
 }
 
 /** `chat.completion` */
-export function chatCompletion(answer: GatheredAnswer): object {
+export function chatCompletion(answer: FinishedAnswer): object {
   const { settings } = answer;
   const { tokenizer } = settings.model;
   const choices = answer.choices.map(({ prompt, choice }, index) => ({
     index,
-    message: {
-      role: 'assistant',
-      content: (settings.echo?.[prompt] ?? '') + choice.text,
-      refusal: null,
-    },
+    ...chatMessage(settings, prompt, choice),
     logprobs:
       settings.logprobs === undefined
         ? null
@@ -187,16 +197,59 @@ export function chatCompletion(answer: GatheredAnswer): object {
             content: chatLogprobs(tokenizer, choice.tokens, choice.logprobs, settings.logprobs),
             refusal: null,
           },
-    finish_reason: choice.finish,
     stop_reason: choice.stopReason,
     ...(settings.returnTokenIds ? { token_ids: choice.tokens } : {}),
   }));
-  const body = envelope(answer, 'chat.completion', choices);
-  return settings.returnTokenIds ? { ...body, prompt_token_ids: [...(settings.prompts[0] ?? [])] } : body;
+  return {
+    ...envelope(answer, 'chat.completion', choices),
+    ...(settings.returnTokenIds ? { prompt_token_ids: [...(settings.prompts[0] ?? [])] } : {}),
+    ...promptLogprobs(answer, 0),
+  };
+}
+
+/** The message with what was found in its text, and the finish reason that follows from it. */
+function chatMessage(settings: AnswerSettings, prompt: number, choice: Choice): object {
+  const { reading } = settings;
+  const parts = reading
+    ? wholeParts(reading.createParser(), choice.text)
+    : { text: choice.text, reasoning: '', calls: [] };
+  const text = (settings.echo?.[prompt] ?? '') + parts.text;
+  const hasCalls = parts.calls.length > 0;
+  return {
+    message: {
+      role: 'assistant',
+      content: hasCalls && text === '' ? null : text,
+      refusal: null,
+      ...(settings.includeReasoning && parts.reasoning !== '' ? reasoningFields(parts.reasoning) : {}),
+      ...(hasCalls ? { tool_calls: parts.calls.map((call) => toolCall(reading?.callId() ?? '', call)) } : {}),
+    },
+    finish_reason: hasCalls && choice.finish === 'stop' ? 'tool_calls' : choice.finish,
+  };
+}
+
+/** vLLM's field under its present name and under the one that it and DeepSeek had first: clients read either. */
+export function reasoningFields(text: string): object {
+  return { reasoning: text, reasoning_content: text };
+}
+
+function toolCall(id: string, call: WholeParts['calls'][number]): object {
+  return { id, type: 'function', function: call };
+}
+
+/** vLLM's `prompt_logprobs`: by token id, the prompt's own token first; nothing for the first token. */
+function promptLogprobs({ settings, starts }: FinishedAnswer, prompt: number): object {
+  if (settings.promptLogprobs === undefined) return {};
+  const entries = starts[prompt]?.promptLogprobs ?? [];
+  const tokens = settings.prompts[prompt] ?? new Int32Array();
+  const topCount = settings.promptLogprobs;
+  const list = Array.from(tokens, (token, place) =>
+    promptTokenLogprobs(settings.model.tokenizer, token, entries[place], topCount),
+  );
+  return { prompt_logprobs: list };
 }
 
 /** `text_completion` */
-export function textCompletion(answer: GatheredAnswer): object {
+export function textCompletion(answer: FinishedAnswer): object {
   const { settings, starts } = answer;
   const choices = answer.choices.map(({ prompt, choice }, index) => {
     const tokens = settings.promptOnly ? [] : choice.tokens;
@@ -212,6 +265,7 @@ export function textCompletion(answer: GatheredAnswer): object {
       ...(settings.returnTokenIds
         ? { token_ids: tokens, prompt_token_ids: [...(settings.prompts[prompt] ?? [])] }
         : {}),
+      ...promptLogprobs(answer, prompt),
     };
   });
   return envelope(answer, 'text_completion', choices);

@@ -6,12 +6,13 @@ import { createHttpServer, type HttpLimits } from '../http-server.ts';
 import { requestTimeoutMs } from '../limits.ts';
 import type { ServerMetrics } from '../metrics.ts';
 import { addOperations } from '../operations.ts';
+import { RequestGate } from '../request-gate.ts';
 import { idSource } from '../request-id.ts';
 import type { RequestLogger } from '../request-log.ts';
 import { type ServedModel, ServedModels } from '../served-model.ts';
-import type { OpenAiContext } from './answering.ts';
 import { handleChat } from './chat.ts';
 import { handleCompletion } from './completions.ts';
+import type { OpenAiContext } from './context.ts';
 import { errorResponse } from './errors.ts';
 import { handleDetokenize, handleTokenize } from './tokenize.ts';
 
@@ -26,10 +27,14 @@ export interface OpenAiServerOptions {
   limits?: HttpLimits;
   /** Absent or empty: no key is asked for. Health, metrics and version never ask. */
   apiKeys?: readonly string[];
+  /** Takes `chat_template` from requests: a program, bounded, that only makes prompts. Default false. */
+  trustRequestChatTemplate?: boolean;
   /** For GET /version. */
   version: string;
   /** A further reason not to be ready (draining), for /health/ready. */
   notReadyReason?: () => string | undefined;
+  /** Counts the API's requests and turns them away while the server drains. Default: one of its own. */
+  gate?: RequestGate;
   clock?: Clock;
 }
 
@@ -57,11 +62,15 @@ export function addOpenAi(app: FastifyInstance, options: OpenAiServerOptions): v
     metrics,
     clock,
     nextId: idSource(),
+    trustRequestChatTemplate: options.trustRequestChatTemplate ?? false,
     requestTimeoutMs: limits.requestTimeoutMs ?? requestTimeoutMs,
     streamBufferBytesMax: limits.streamBufferBytesMax ?? streamBufferBytesMax,
   };
   addOperations(app, { models, metrics, version: options.version, notReadyReason: options.notReadyReason });
+  const gate = options.gate ?? new RequestGate();
+  app.get('/load', () => ({ server_load: gate.active }));
   void app.register(async (api) => {
+    gate.guard(api);
     if (options.apiKeys && options.apiKeys.length > 0) {
       const keys = new ApiKeys(options.apiKeys);
       // Before the body is read: strangers cost nothing.
@@ -75,7 +84,7 @@ function addApi(api: FastifyInstance, context: OpenAiContext): void {
   const { models } = context;
   api.post('/v1/chat/completions', (request, reply) => handleChat(context, request, reply));
   api.post('/v1/completions', (request, reply) => handleCompletion(context, request, reply));
-  api.post('/tokenize', (request) => handleTokenize(models, request.body));
+  api.post('/tokenize', (request) => handleTokenize(context, request.body));
   api.post('/detokenize', async (request) => handleDetokenize(models, request.body));
   api.get('/v1/models', async () => ({
     object: 'list',

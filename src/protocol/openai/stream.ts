@@ -3,10 +3,13 @@ import type { NereidError } from '../../base/errors.ts';
 import type { GenerationDelta, GenerationUsage } from '../../generation/generation.ts';
 import type { Answer } from '../../generation/generation-group.ts';
 import type { RequestStart } from '../../runtime/requests/events.ts';
+import type { AnswerReading } from '../answer-parser.ts';
+import type { StreamOver } from '../answering.ts';
 import type { EventStream } from '../event-stream.ts';
-import { type LoggedError, loggedError } from '../request-log.ts';
+import { loggedError } from '../request-log.ts';
 import { errorResponse } from './errors.ts';
 import { CompletionLogprobsBuilder, chatLogprobs } from './logprobs.ts';
+import { PartDeltas } from './part-deltas.ts';
 import { type AnswerSettings, type Usage, usageOf } from './responses.ts';
 
 const eventEnd = '\n\n';
@@ -82,11 +85,21 @@ function tokenIds(delta: GenerationDelta, settings: AnswerSettings): string {
   return settings.returnTokenIds ? `,"token_ids":${JSON.stringify(delta.tokens)}` : '';
 }
 
+const notFinished = '"finish_reason":null';
+
 /** `"finish_reason":…` and, at the end, vLLM's stop_reason. */
-function finishOf(delta: GenerationDelta): string {
-  if (!delta.finish) return '"finish_reason":null';
-  return `"finish_reason":"${delta.finish}","stop_reason":${JSON.stringify(delta.stopReason ?? null)}`;
+function finishOf(delta: GenerationDelta, isCall = false): string {
+  if (!delta.finish) return notFinished;
+  return `"finish_reason":"${isCall ? 'tool_calls' : delta.finish}","stop_reason":${JSON.stringify(delta.stopReason ?? null)}`;
 }
+
+/** What an event tells of a step's tokens, as JSON. */
+interface Details {
+  logprobs: string;
+  ids: string;
+}
+
+const noDetails: Details = { logprobs: 'null', ids: '' };
 
 class ChatFrames implements Frames {
   readonly #settings: AnswerSettings;
@@ -94,12 +107,17 @@ class ChatFrames implements Frames {
   readonly #prefixes: string[] = [];
   readonly #suffix: string;
   readonly #plain: boolean;
+  readonly #deltas: (PartDeltas | undefined)[] = [];
 
   constructor(settings: AnswerSettings, parts: FrameParts) {
     this.#settings = settings;
     this.#parts = parts;
     this.#suffix = `},"logprobs":null,"finish_reason":null}${parts.tail}`;
-    this.#plain = settings.logprobs === undefined && !settings.returnTokenIds && !settings.continuousUsage;
+    this.#plain =
+      settings.logprobs === undefined &&
+      !settings.returnTokenIds &&
+      !settings.continuousUsage &&
+      !settings.reading;
     for (let choice = 0; choice < settings.choicesPerPrompt; choice++) {
       this.#prefixes.push(`${parts.head}{"index":${choice},"delta":{"content":`);
     }
@@ -118,20 +136,44 @@ class ChatFrames implements Frames {
     // The way of nearly every token.
     if (this.#plain && !delta.finish)
       return this.#prefixes[choice] + JSON.stringify(delta.text) + this.#suffix;
-    const { logprobs, model } = this.#settings;
+    const { reading } = this.#settings;
+    if (reading) return this.#read(choice, delta, reading);
     // OpenAI's last delta is empty unless text comes with it.
     const content = delta.finish && delta.text === '' ? '{}' : `{"content":${JSON.stringify(delta.text)}}`;
-    const probabilities =
-      logprobs === undefined
-        ? 'null'
-        : JSON.stringify({
-            content: chatLogprobs(model.tokenizer, delta.tokens, delta.logprobs ?? [], logprobs),
-            refusal: null,
-          });
-    const ids = tokenIds(delta, this.#settings);
-    return this.#parts.event(
-      `{"index":${choice},"delta":${content},"logprobs":${probabilities},${finishOf(delta)}${ids}}`,
-    );
+    return this.#frame(choice, content, this.#detailsOf(delta), finishOf(delta));
+  }
+
+  /** An event for each part that the text turned out to hold; the first one has the step's tokens, the last one the end. */
+  #read(choice: number, delta: GenerationDelta, reading: AnswerReading): string {
+    let deltas = this.#deltas[choice];
+    if (!deltas) {
+      deltas = new PartDeltas(reading, this.#settings.includeReasoning ?? true);
+      this.#deltas[choice] = deltas;
+    }
+    const contents = deltas.push(delta.text, delta.finish !== undefined);
+    const details = this.#detailsOf(delta);
+    const hasDetails = this.#settings.logprobs !== undefined || this.#settings.returnTokenIds;
+    if (delta.finish) contents.push('{}');
+    else if (contents.length === 0 && hasDetails && delta.tokens.length > 0) contents.push('{}');
+    const isCall = deltas.hasCalls && delta.finish === 'stop';
+    return contents
+      .map((content, place) => {
+        const isLast = delta.finish !== undefined && place === contents.length - 1;
+        const finish = isLast ? finishOf(delta, isCall) : notFinished;
+        return this.#frame(choice, content, place === 0 ? details : noDetails, finish);
+      })
+      .join('');
+  }
+
+  #detailsOf(delta: GenerationDelta): Details {
+    const { logprobs, model } = this.#settings;
+    if (logprobs === undefined) return { logprobs: 'null', ids: tokenIds(delta, this.#settings) };
+    const content = chatLogprobs(model.tokenizer, delta.tokens, delta.logprobs ?? [], logprobs);
+    return { logprobs: JSON.stringify({ content, refusal: null }), ids: tokenIds(delta, this.#settings) };
+  }
+
+  #frame(choice: number, content: string, { logprobs, ids }: Details, finish: string): string {
+    return this.#parts.event(`{"index":${choice},"delta":${content},"logprobs":${logprobs},${finish}${ids}}`);
   }
 }
 
@@ -182,9 +224,6 @@ class CompletionFrames implements Frames {
     );
   }
 }
-
-/** Called once, with the finish reason, or `error` and which. */
-type StreamOver = (outcome: string, error?: LoggedError) => void;
 
 /**
  * An answer as server-sent events: one event for what one step did to one choice. The head goes out with the engine's first event, so

@@ -1,18 +1,20 @@
 import { ProtocolError } from '../errors.ts';
 import type { ServedModels } from '../served-model.ts';
+import { parseRequest } from '../validation.ts';
 import { encodeChat } from './chat.ts';
+import type { OpenAiContext } from './context.ts';
 import { checkTokenId } from './parameters.ts';
-import { detokenizeRequest, parseRequest, tokenizeRequest } from './requests.ts';
+import { detokenizeRequest, tokenFields, tokenizeRequest } from './requests.ts';
 
 /** POST /tokenize, as vLLM has it: of a text (`prompt`) or of a chat (`messages`). */
-export async function handleTokenize(models: ServedModels, body: unknown): Promise<object> {
-  const { prompt, messages, ...fields } = parseRequest(tokenizeRequest, body);
-  const model = models.resolve(fields.model ?? undefined);
+export async function handleTokenize(context: OpenAiContext, body: unknown): Promise<object> {
+  const { prompt, messages, ...fields } = parseRequest(tokenizeRequest, body, tokenFields);
+  const model = context.models.resolve(fields.model ?? undefined);
   if ((typeof prompt === 'string') === Array.isArray(messages)) {
     throw new ProtocolError('PARAMETER_INVALID', 'send either prompt or messages', { parameter: 'prompt' });
   }
   const tokens = messages
-    ? await encodeChat({ ...fields, messages }, model)
+    ? (await encodeChat(context, { ...fields, messages }, model)).tokens
     : await model.encode(prompt ?? '', { addSpecialTokens: fields.add_special_tokens ?? true });
   const ids = [...tokens];
   return {
@@ -25,7 +27,7 @@ export async function handleTokenize(models: ServedModels, body: unknown): Promi
 
 /** POST /detokenize, as vLLM has it: special tokens are kept. */
 export function handleDetokenize(models: ServedModels, body: unknown): object {
-  const { model: name, tokens } = parseRequest(detokenizeRequest, body);
+  const { model: name, tokens } = parseRequest(detokenizeRequest, body, tokenFields);
   const model = models.resolve(name ?? undefined);
   for (const id of tokens) checkTokenId(id, model, 'tokens');
   return { prompt: model.tokenizer.decode(tokens, { skipSpecialTokens: false }) };

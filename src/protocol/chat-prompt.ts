@@ -1,0 +1,89 @@
+import { type ChatMessage, renderChatFor } from '../tokenizer/chat-template.ts';
+import { ProtocolError } from './errors.ts';
+import type { ServedModel } from './served-model.ts';
+
+/** A chat as every protocol asks for it. */
+export interface ChatPromptInput {
+  messages: readonly ChatMessage[];
+  /** In OpenAI's form; absent: none are offered. */
+  tools?: readonly unknown[];
+  /** Whether to end with the start of an assistant turn. */
+  addGenerationPrompt: boolean;
+  /** Leaves the last message open, so that the answer goes on with it. */
+  continueFinalMessage?: boolean;
+  /** A template instead of the model's own. */
+  chatTemplate?: string;
+  /** Further template variables. */
+  variables?: Readonly<Record<string, unknown>>;
+}
+
+/** A rendered chat. */
+export interface ChatPrompt {
+  text: string;
+  /** What was asked for and cannot be had, for the log. */
+  warning?: string;
+}
+
+/**
+ * A chat through the model's template, as text. Tools that the template has no place for are described in the system message where the
+ * server knows how the model's calls look; else they are left out, with a warning.
+ * @throws ProtocolError PARAMETER_INVALID; TokenizerError CHAT_TEMPLATE_MISSING, CHAT_TEMPLATE_REJECTED
+ */
+export function renderPrompt(input: ChatPromptInput, model: ServedModel): ChatPrompt {
+  const template = input.chatTemplate ?? model.chatTemplate;
+  const tools = input.tools && input.tools.length > 0 ? input.tools : undefined;
+  const isHomeless = tools !== undefined && template !== undefined && !/\btools\b/.test(template);
+  const syntax = isHomeless ? model.formats.tools?.callSyntax : undefined;
+  const messages = tools && syntax ? withToolPrompt(input.messages, tools, syntax) : input.messages;
+  const rendered = renderChatFor(model.tokenizer, template, {
+    messages,
+    tools,
+    addGenerationPrompt: input.addGenerationPrompt,
+    extra: input.variables,
+  });
+  const text = input.continueFinalMessage ? openedAtLastMessage(rendered, messages) : rendered;
+  if (!isHomeless || syntax) return { text };
+  return {
+    text,
+    warning: `the chat template of '${model.name}' takes no tools: they were left out; --tool-call-parser describes them in the prompt`,
+  };
+}
+
+/** Puts the tools' descriptions into the system message. */
+function withToolPrompt(
+  messages: readonly ChatMessage[],
+  tools: readonly unknown[],
+  syntax: string,
+): readonly ChatMessage[] {
+  const list = tools.map((tool) => JSON.stringify(tool)).join('\n');
+  const prompt = `You can call these tools:\n${list}\nTo call one, answer with nothing but ${syntax}.`;
+  const [first, ...others] = messages;
+  if (first?.role !== 'system') return [{ role: 'system', content: prompt }, ...messages];
+  return [{ ...first, content: `${plainText(first)}\n\n${prompt}` }, ...others];
+}
+
+/** A chat through the model's template, as tokens: the template wrote the special ones itself. */
+export function encodePrompt(text: string, model: ServedModel): Promise<Int32Array> {
+  return model.encode(text, { addSpecialTokens: false });
+}
+
+/** Cuts what the template put behind the last message (its end of turn), as transformers' `continue_final_message` does. */
+function openedAtLastMessage(text: string, messages: readonly ChatMessage[]): string {
+  const content = plainText(messages.at(-1));
+  const kept = content.trim();
+  const place = kept === '' ? -1 : text.lastIndexOf(kept);
+  if (place < 0) {
+    const message = 'the last message cannot be continued: it is empty, or the chat template changes it';
+    throw new ProtocolError('PARAMETER_INVALID', message, { parameter: 'messages' });
+  }
+  // A template that keeps the message's spaces keeps those at its end too.
+  const whole = content.trimStart();
+  return text.slice(0, place) + (text.startsWith(whole, place) ? whole : kept);
+}
+
+/** A message's text; '' for none. */
+export function plainText(message: ChatMessage | undefined): string {
+  const content = message?.content ?? '';
+  if (typeof content === 'string') return content;
+  return content.map((part) => part.text ?? '').join('');
+}

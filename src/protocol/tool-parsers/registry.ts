@@ -1,0 +1,37 @@
+import { Registry } from '../../base/registry.ts';
+import type { PartParser } from '../answer-parts.ts';
+
+/** A way in which models write calls to tools. */
+export interface ToolFormat {
+  /** @param toolNames those offered to the model */
+  createParser(toolNames: ReadonlySet<string>): PartParser;
+  /** Whether its markers are special tokens, which the text must then keep. */
+  usesSpecialTokens: boolean;
+  /** What a call looks like, for a prompt that asks a model for it whose template does not know tools. */
+  callSyntax: string;
+  /** Length of calls' ids where a model's template insists on one (Mistral's: 9 letters and digits). */
+  callIdLength?: number;
+}
+
+/** Formats by vLLM's names (`--tool-call-parser`). */
+export const toolFormats = new Registry<{ format: ToolFormat }>('tool-call parser', {
+  hermes: () => import('./hermes.ts'),
+  llama3_json: () => import('./llama3-json.ts'),
+  pythonic: () => import('./pythonic.ts'),
+  mistral: () => import('./mistral.ts'),
+  deepseek_v3: () => import('./deepseek.ts'),
+});
+
+/** What in a chat template tells which format its model was trained on. In this order: later ones also occur in templates of earlier ones. */
+const signs: readonly (readonly [sign: RegExp, name: string])[] = [
+  [/<｜tool▁calls▁begin｜>/, 'deepseek_v3'],
+  [/\[TOOL_CALLS\]/, 'mistral'],
+  [/<tool_call>/, 'hermes'],
+  [/func_name1\(params_name1/, 'pythonic'],
+  [/<\|python_tag\|>|"parameters": dictionary of argument name/, 'llama3_json'],
+];
+
+/** The format that a chat template asks its model for; undefined where it shows none that is known. */
+export function toolFormatOf(chatTemplate: string | undefined): string | undefined {
+  return signs.find(([sign]) => sign.test(chatTemplate ?? ''))?.[1];
+}
