@@ -1,6 +1,8 @@
+import { definite } from '../src/base/errors.ts';
 // Steps of a Llama-3.1-8B-shaped model with random weights on the CUDA device: `node --import tsx bench/cuda-steps.ts`.
-import { CudaModel } from '../src/device/cuda/model.ts';
+
 import { openDevice } from '../src/device/cuda/index.ts';
+import type { CudaModel } from '../src/device/cuda/model.ts';
 import { batchOf, clocks, llama8b, type Part, randomSource, step } from './cuda-model.ts';
 
 const started = performance.now();
@@ -10,7 +12,9 @@ const source = await randomSource({ ...llama8b, contextLength: 4096 }, 'bf16');
 const weights = await device.load(source, { batchTokensMax: 8192, kvDtype: 'f16', threads: 1 });
 const gib = 2 ** 30;
 const { freeBytes } = weights.memory();
-console.log(`weights ${(weights.weightBytes / gib).toFixed(2)} GiB, free ${(freeBytes / gib).toFixed(1)} GiB, loaded in ${(performance.now() - started).toFixed(0)} ms`);
+console.log(
+  `weights ${(weights.weightBytes / gib).toFixed(2)} GiB, free ${(freeBytes / gib).toFixed(1)} GiB, loaded in ${(performance.now() - started).toFixed(0)} ms`,
+);
 const blocks = Math.floor((freeBytes * 0.9) / (weights.kv.bytesPerPosition * 32));
 const model = (await weights.allocateKv({ blocks, blockPositions: 32, hostBlocks: 0 })) as CudaModel;
 
@@ -44,10 +48,10 @@ async function decode(count: number, context: number, steps = 48): Promise<void>
   const gpuMs: number[] = [];
   let hostMs = 0;
   const begin = performance.now();
-  model.launch(batches[0]!);
+  model.launch(definite(batches[0], 'a batch'));
   for (let k = 1; k < steps; k++) {
     const at = performance.now();
-    model.launch(batches[k]!);
+    model.launch(definite(batches[k], 'a batch'));
     hostMs += performance.now() - at;
     await model.collect();
   }
@@ -66,11 +70,18 @@ async function decode(count: number, context: number, steps = 48): Promise<void>
 async function profile(count: number, context: number): Promise<void> {
   const tables = sequences(count, context);
   await prefill(tables, context);
-  const parts = tables.map((table, s) => ({ tokens: [1000 + s], position: context, blocks: table, wants: true }));
+  const parts = tables.map((table, s) => ({
+    tokens: [1000 + s],
+    position: context,
+    blocks: table,
+    wants: true,
+  }));
   await step(model, parts);
   await step(model, parts);
   const times = model.profile(batchOf(parts));
-  console.log(`profile ${count} × ${context}: ${[...times].map(([name, ms]) => `${name} ${ms.toFixed(3)}`).join('; ')}`);
+  console.log(
+    `profile ${count} × ${context}: ${[...times].map(([name, ms]) => `${name} ${ms.toFixed(3)}`).join('; ')}`,
+  );
 }
 
 async function prefillBench(count: number, context: number, perStep: number): Promise<void> {
@@ -89,14 +100,16 @@ async function prefillBench(count: number, context: number, perStep: number): Pr
   for (const batch of batches.slice(0, 2)) await step(model, batch);
   const prepared = batches.map((parts) => batchOf(parts));
   const begin = performance.now();
-  model.launch(prepared[0]!);
+  model.launch(definite(prepared[0], 'a batch'));
   for (const batch of prepared.slice(1)) {
     model.launch(batch);
     await model.collect();
   }
   await model.collect();
   const wall = performance.now() - begin;
-  console.log(`prefill ${count} × ${context}, ${perStep} a step: ${wall.toFixed(1)} ms = ${((count * context * 1000) / wall).toFixed(0)} tok/s; ${clocks()}`);
+  console.log(
+    `prefill ${count} × ${context}, ${perStep} a step: ${wall.toFixed(1)} ms = ${((count * context * 1000) / wall).toFixed(0)} tok/s; ${clocks()}`,
+  );
 }
 
 await decode(1, 350);
@@ -114,9 +127,16 @@ await prefillBench(16, 2048, 1);
 await prefillBench(16, 2048, 4);
 {
   const table = sequences(2, 2048);
-  const parts = table.map((blocks) => ({ tokens: Array.from({ length: 2048 }, (_, k) => k), position: 0, blocks: blocks.slice(0, 64), wants: true }));
+  const parts = table.map((blocks) => ({
+    tokens: Array.from({ length: 2048 }, (_, k) => k),
+    position: 0,
+    blocks: blocks.slice(0, 64),
+    wants: true,
+  }));
   await step(model, parts);
-  console.log(`profile prefill 2 × 2048: ${[...model.profile(batchOf(parts))].map(([name, ms]) => `${name} ${ms.toFixed(3)}`).join('; ')}`);
+  console.log(
+    `profile prefill 2 × 2048: ${[...model.profile(batchOf(parts))].map(([name, ms]) => `${name} ${ms.toFixed(3)}`).join('; ')}`,
+  );
 }
 model.close();
 device.close();

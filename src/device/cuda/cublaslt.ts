@@ -9,34 +9,39 @@ export const cublasLtTable = {
   cublasLtGetVersion: declare<() => number>('', 'size_t'),
   cublasLtCreate: declare<(handle: Out) => number>('p'),
   cublasLtDestroy: declare<(handle: Handle) => number>('p'),
-  cublasLtMatmulDescCreate: declare<(description: Out, compute: number, scale: number) => number>('p int int'),
+  cublasLtMatmulDescCreate:
+    declare<(description: Out, compute: number, scale: number) => number>('p int int'),
   cublasLtMatmulDescDestroy: declare<(description: Handle) => number>('p'),
-  cublasLtMatmulDescSetAttribute: declare<
-    (description: Handle, attribute: number, value: Uint8Array, bytes: number) => number
-  >('p int p size_t'),
-  cublasLtMatrixLayoutCreate: declare<
-    (layout: Out, type: number, rows: number, columns: number, leading: number) => number
-  >('p int u64 u64 int64_t'),
+  cublasLtMatmulDescSetAttribute:
+    declare<(description: Handle, attribute: number, value: Uint8Array, bytes: number) => number>(
+      'p int p size_t',
+    ),
+  cublasLtMatrixLayoutCreate:
+    declare<(layout: Out, type: number, rows: number, columns: number, leading: number) => number>(
+      'p int u64 u64 int64_t',
+    ),
   cublasLtMatrixLayoutDestroy: declare<(layout: Handle) => number>('p'),
   cublasLtMatmulPreferenceCreate: declare<(preference: Out) => number>('p'),
   cublasLtMatmulPreferenceDestroy: declare<(preference: Handle) => number>('p'),
-  cublasLtMatmulPreferenceSetAttribute: declare<
-    (preference: Handle, attribute: number, value: Uint8Array, bytes: number) => number
-  >('p int p size_t'),
-  cublasLtMatmulAlgoGetHeuristic: declare<
-    (
-      handle: Handle,
-      description: Handle,
-      a: Handle,
-      b: Handle,
-      c: Handle,
-      d: Handle,
-      preference: Handle,
-      requested: number,
-      results: Uint8Array,
-      returned: Int32Array,
-    ) => number
-  >('p p p p p p p int p p'),
+  cublasLtMatmulPreferenceSetAttribute:
+    declare<(preference: Handle, attribute: number, value: Uint8Array, bytes: number) => number>(
+      'p int p size_t',
+    ),
+  cublasLtMatmulAlgoGetHeuristic:
+    declare<
+      (
+        handle: Handle,
+        description: Handle,
+        a: Handle,
+        b: Handle,
+        c: Handle,
+        d: Handle,
+        preference: Handle,
+        requested: number,
+        results: Uint8Array,
+        returned: Int32Array,
+      ) => number
+    >('p p p p p p p int p p'),
   cublasLtMatmul: declare<
     (
       handle: Handle,

@@ -19,7 +19,8 @@ export const driverTable = {
   cuDeviceGetCount: declare<(count: Int32Array) => number>('p'),
   cuDeviceGet: declare<(device: Int32Array, ordinal: number) => number>('p int'),
   cuDeviceGetName: declare<(name: Uint8Array, length: number, device: number) => number>('p int int'),
-  cuDeviceGetAttribute: declare<(value: Int32Array, attribute: number, device: number) => number>('p int int'),
+  cuDeviceGetAttribute:
+    declare<(value: Int32Array, attribute: number, device: number) => number>('p int int'),
   cuDeviceTotalMem_v2: declare<(bytes: Out, device: number) => number>('p int'),
   cuDevicePrimaryCtxRetain: declare<(context: Out, device: number) => number>('p int'),
   cuDevicePrimaryCtxRelease_v2: declare<(device: number) => number>('int'),
@@ -29,28 +30,29 @@ export const driverTable = {
   cuMemFree_v2: declare<(pointer: DevicePointer) => number>('u64'),
   cuMemHostAlloc: declare<(pointer: Out, bytes: number, flags: number) => number>('p size_t u32'),
   cuMemFreeHost: declare<(pointer: Handle) => number>('p'),
-  cuMemcpyHtoD_v2: declare<(to: DevicePointer, from: Uint8Array | Handle, bytes: number) => number>('u64 p size_t'),
-  cuMemcpyDtoH_v2: declare<(to: Uint8Array | Handle, from: DevicePointer, bytes: number) => number>('p u64 size_t'),
-  cuMemcpyHtoDAsync_v2: declare<
-    (to: DevicePointer, from: Handle, bytes: number, stream: Handle) => number
-  >('u64 p size_t p'),
-  cuMemcpyDtoHAsync_v2: declare<
-    (to: Handle, from: DevicePointer, bytes: number, stream: Handle) => number
-  >('p u64 size_t p'),
-  cuMemcpyDtoDAsync_v2: declare<
-    (to: DevicePointer, from: DevicePointer, bytes: number, stream: Handle) => number
-  >('u64 u64 size_t p'),
-  cuMemsetD8Async: declare<(to: DevicePointer, value: number, bytes: number, stream: Handle) => number>(
-    'u64 uint8_t size_t p',
-  ),
+  cuMemcpyHtoD_v2:
+    declare<(to: DevicePointer, from: Uint8Array | Handle, bytes: number) => number>('u64 p size_t'),
+  cuMemcpyDtoH_v2:
+    declare<(to: Uint8Array | Handle, from: DevicePointer, bytes: number) => number>('p u64 size_t'),
+  cuMemcpyHtoDAsync_v2:
+    declare<(to: DevicePointer, from: Handle, bytes: number, stream: Handle) => number>('u64 p size_t p'),
+  cuMemcpyDtoHAsync_v2:
+    declare<(to: Handle, from: DevicePointer, bytes: number, stream: Handle) => number>('p u64 size_t p'),
+  cuMemcpyDtoDAsync_v2:
+    declare<(to: DevicePointer, from: DevicePointer, bytes: number, stream: Handle) => number>(
+      'u64 u64 size_t p',
+    ),
+  cuMemsetD8Async:
+    declare<(to: DevicePointer, value: number, bytes: number, stream: Handle) => number>(
+      'u64 uint8_t size_t p',
+    ),
   cuModuleLoadData: declare<(module: Out, image: Uint8Array) => number>('p p'),
   cuModuleUnload: declare<(module: Handle) => number>('p'),
   cuModuleGetFunction: declare<(kernel: Out, module: Handle, name: string) => number>('p p str'),
   cuFuncGetAttribute: declare<(value: Int32Array, attribute: number, kernel: Handle) => number>('p int p'),
   cuFuncSetAttribute: declare<(kernel: Handle, attribute: number, value: number) => number>('p int int'),
-  cuLaunchKernelEx: declare<(config: Handle, kernel: Handle, parameters: Handle, extra: null) => number>(
-    'p p p p',
-  ),
+  cuLaunchKernelEx:
+    declare<(config: Handle, kernel: Handle, parameters: Handle, extra: null) => number>('p p p p'),
   cuStreamCreate: declare<(stream: Out, flags: number) => number>('p u32'),
   cuStreamDestroy_v2: declare<(stream: Handle) => number>('p'),
   cuStreamSynchronize: declare<(stream: Handle) => number>('p'),

@@ -99,7 +99,12 @@ export class Executor {
   /** Makes room for the largest step, so that KV memory can be sized from what is left. */
   reserve(): void {
     const { batchTokensMax, sequencesMax } = this.#options;
-    const decode = bucketOf({ rows: Math.min(sequencesMax, batchTokensMax), outputRows: 1, decodeItems: 1, prefillItems: 0 });
+    const decode = bucketOf({
+      rows: Math.min(sequencesMax, batchTokensMax),
+      outputRows: 1,
+      decodeItems: 1,
+      prefillItems: 0,
+    });
     const prefill = bucketOf({
       rows: batchTokensMax,
       outputRows: Math.min(sequencesMax, batchTokensMax),
@@ -183,7 +188,10 @@ export class Executor {
 
   #plan(bucket: Bucket): Ready {
     const layout = new StepLayout(bucket);
-    assert(layout.blocks + this.#options.tableEntriesMax <= this.inputWordsMax, 'a step that fits its upload');
+    assert(
+      layout.blocks + this.#options.tableEntriesMax <= this.inputWordsMax,
+      'a step that fits its upload',
+    );
     const addresses = layout.addresses(this.#inputs, this.sampled, this.#arrivals);
     const fused = this.fused(bucket.rows, bucket.outputRows);
     const tail = (state: LoweringState, logits: View) => this.#pushArgmax(state, logits);
@@ -236,7 +244,11 @@ function uploadedConstants(gpu: Gpu, pool: MemoryPool): Constants {
       if (found !== undefined) return found;
       const values = make();
       const at = pool.take(values.byteLength);
-      gpu.driver.cuMemcpyHtoD_v2(at, new Uint8Array(values.buffer, values.byteOffset, values.byteLength), values.byteLength);
+      gpu.driver.cuMemcpyHtoD_v2(
+        at,
+        new Uint8Array(values.buffer, values.byteOffset, values.byteLength),
+        values.byteLength,
+      );
       known.set(key, at);
       return at;
     },

@@ -14,7 +14,6 @@ export interface LibrarySpec {
 export const libraries = {
   nvrtc: { files: ['libnvrtc.so.13', 'libnvrtc.so.12'], wheel: 'nvidia-cuda-nvrtc' },
   cublasLt: { files: ['libcublasLt.so.13', 'libcublasLt.so.12'], wheel: 'nvidia-cublas' },
-  nccl: { files: ['libnccl.so.2'], wheel: 'nvidia-nccl-cu13' },
 } as const satisfies Record<string, LibrarySpec>;
 
 /** The driver's own library: part of the driver, never of the toolkit. */
@@ -115,7 +114,10 @@ function missing(what: string, wheel: string): DeviceError {
   const fix =
     `install the CUDA toolkit 13 (or 12.8 and newer), or 'pip install ${wheel}', or name its folder with ` +
     '--device-option library=FOLDER';
-  return new DeviceError('DEVICE_LIBRARY_MISSING', `the cuda device needs ${what}, which is not found: ${fix}`);
+  return new DeviceError(
+    'DEVICE_LIBRARY_MISSING',
+    `the cuda device needs ${what}, which is not found: ${fix}`,
+  );
 }
 
 /** `libnvrtc` opens `libnvrtc-builtins` by name, which the loader knows only once it is loaded: this is the file beside it. */

@@ -48,7 +48,10 @@ export class Gpu {
     const { capability, name } = this.facts;
     if (capability < capabilityMin) {
       const fix = 'use an Ampere, Ada, Hopper or Blackwell GPU, or --device ggml';
-      throw new DeviceError('DEVICE_LIBRARY_MISMATCH', `${name} has compute capability ${capability / 10}: ${fix}`);
+      throw new DeviceError(
+        'DEVICE_LIBRARY_MISMATCH',
+        `${name} has compute capability ${capability / 10}: ${fix}`,
+      );
     }
     this.compiler = new KernelCompiler(places, folders);
     this.cublas = bindCublasLt(findLibrary('cublasLt', places, folders));
@@ -90,7 +93,10 @@ function deviceOf(driver: Driver, ordinal: number): number {
   driver.cuDeviceGetCount(out);
   const [count = 0] = out;
   if (!Number.isInteger(ordinal) || ordinal < 0 || ordinal >= count) {
-    throw new DeviceError('DEVICE_OPTION_INVALID', `there is no GPU ${ordinal}: this machine has ${count}, from 0`);
+    throw new DeviceError(
+      'DEVICE_OPTION_INVALID',
+      `there is no GPU ${ordinal}: this machine has ${count}, from 0`,
+    );
   }
   driver.cuDeviceGet(out, ordinal);
   assert(out[0] !== undefined, 'a device');
@@ -115,7 +121,8 @@ export function readFacts(driver: Driver, ordinal: number): GpuFacts {
     ordinal,
     name: new TextDecoder().decode(name.subarray(0, name.indexOf(0))),
     capability:
-      attribute(deviceAttributes.computeCapabilityMajor) * 10 + attribute(deviceAttributes.computeCapabilityMinor),
+      attribute(deviceAttributes.computeCapabilityMajor) * 10 +
+      attribute(deviceAttributes.computeCapabilityMinor),
     multiprocessors: attribute(deviceAttributes.multiprocessors),
     memoryBytes: Number(bytes[0]),
     l2Bytes: attribute(deviceAttributes.l2Bytes),

@@ -9,7 +9,9 @@ import { elementBytes, type Storage16 } from './views.ts';
 
 /** Bytes that one position takes in each layer. */
 export function layerPositionBytes(spec: KvSpec, type: Storage16): number[] {
-  return spec.layers.map(({ keyElements, valueElements }) => (keyElements + valueElements) * elementBytes(type));
+  return spec.layers.map(
+    ({ keyElements, valueElements }) => (keyElements + valueElements) * elementBytes(type),
+  );
 }
 
 /**
@@ -69,7 +71,8 @@ export class KvPool {
       const onDevice = (block: number) => at + block * blockBytes;
       const onHost = (block: number) =>
         (this.#host?.address ?? 0n) + BigInt(block * this.#hostBlockBytes + hostOffset);
-      if (kind === kvOperation.copy) driver.cuMemcpyDtoDAsync_v2(onDevice(to), onDevice(from), blockBytes, stream);
+      if (kind === kvOperation.copy)
+        driver.cuMemcpyDtoDAsync_v2(onDevice(to), onDevice(from), blockBytes, stream);
       else if (kind === kvOperation.toHost)
         driver.cuMemcpyDtoHAsync_v2(onHost(to), onDevice(from), blockBytes, stream);
       else driver.cuMemcpyHtoDAsync_v2(onDevice(to), onHost(from), blockBytes, stream);

@@ -130,9 +130,6 @@ export interface CacheTarget {
   blockPositions: number;
 }
 
-/** Attentions whose q has turned and whose k and v are in the cache before they are lowered. */
-const filled = new WeakMap<LoweringState, Set<number>>();
-
 /** Follows a value through views that change nothing. */
 function throughReshapes(state: LoweringState, node: GraphNode): GraphNode {
   return node.op === 'reshape' ? throughReshapes(state, state.input(node, 0)) : node;
@@ -151,7 +148,11 @@ export function cacheTarget(state: LoweringState, product: GraphNode): CacheTarg
   const { layer, heads, kvHeads, headDimension, valueHeadDimension } = attention.attributes;
   const rope = joinedRope(state, attention);
   const width = (heads + 2 * kvHeads) * headDimension;
-  if (rope?.attributes.mode !== 'interleaved' || headDimension !== valueHeadDimension || headDimension % 2 !== 0)
+  if (
+    rope?.attributes.mode !== 'interleaved' ||
+    headDimension !== valueHeadDimension ||
+    headDimension % 2 !== 0
+  )
     return undefined;
   if (product.shape[1] !== width || rope.shape[1] !== heads + kvHeads) return undefined;
   const isWhole =
@@ -159,8 +160,7 @@ export function cacheTarget(state: LoweringState, product: GraphNode): CacheTarg
     isColumns(state, state.input(attention, 2), product, (heads + kvHeads) * headDimension) &&
     state.readersOf(product).every(({ node }) => node.op === 'slice' && state.readersOf(node).length <= 1);
   if (!isWhole) return undefined;
-  const known = filled.get(state) ?? new Set();
-  filled.set(state, known.add(attention.id));
+  state.filledAttentions.add(attention.id);
   const rows = product.shape[0] ?? 1;
   return {
     attention,
@@ -215,17 +215,24 @@ export function lowerAttention(state: LoweringState, node: GraphNode): void {
   const { layer, heads, kvHeads, headDimension, valueHeadDimension } = node.attributes;
   const q = state.viewOf(node, 0);
   const kv = fixedView(state.parts.kvLayer(layer), 1, 1, state.parts.activation);
-  const isFilled = filled.get(state)?.has(node.id) ?? false;
+  const isFilled = state.filledAttentions.has(node.id);
   const rope = joinedRope(state, node);
   const turned = rope && !isFilled ? state.fresh(q.rows, heads * headDimension) : q;
-  if (!isFilled) pushRope(state, {
-    q,
-    qOut: turned,
-    heads: rope ? heads : 0,
-    dimension: headDimension,
-    rope,
-    cache: { k: state.viewOf(node, 1), v: state.viewOf(node, 2), kv, kvHeads, valueDimension: valueHeadDimension },
-  });
+  if (!isFilled)
+    pushRope(state, {
+      q,
+      qOut: turned,
+      heads: rope ? heads : 0,
+      dimension: headDimension,
+      rope,
+      cache: {
+        k: state.viewOf(node, 1),
+        v: state.viewOf(node, 2),
+        kv,
+        kvHeads,
+        valueDimension: valueHeadDimension,
+      },
+    });
   const out = state.result(node);
   const isFast =
     state.parts.activation !== 'f32' &&
@@ -264,7 +271,13 @@ function pushDecode(state: LoweringState, node: AttentionNode, q: View, out: Vie
   state.pushKernel({
     file: 'attention-decode',
     name: 'attentionDecode',
-    defines: { HEAD: headDimension, WARPS: decodeWarps, STAGES: decodeStages, BLOCK: state.parts.blockPositions, BALANCED: isBalanced ? 1 : 0 },
+    defines: {
+      HEAD: headDimension,
+      WARPS: decodeWarps,
+      STAGES: decodeStages,
+      BLOCK: state.parts.blockPositions,
+      BALANCED: isBalanced ? 1 : 0,
+    },
     grid: isBalanced ? [blocks, 1, 1] : [groups, items, splits],
     threads: decodeWarps * 32,
     sharedBytes: Math.max(ring, merge),

@@ -20,14 +20,19 @@ interface GemvVariant {
 
 /** Best for many rows of up to 8,192 elements (bench/cuda-kernels.ts, docs/gpu-log.md). */
 const wideVariant: GemvVariant = { warps: 8, unroll: 4, blocksPerMultiprocessor: 3, minBlocks: 3 };
-/** Best for long rows, and for fewer tiles than the GPU takes at once. */
-const longVariant: GemvVariant = { warps: 16, unroll: 2, blocksPerMultiprocessor: 2, minBlocks: 2 };
+/** Best for long rows. */
+const longVariant: GemvVariant = { warps: 8, unroll: 8, blocksPerMultiprocessor: 2, minBlocks: 2 };
+/** Best for fewer tiles than the GPU takes at once. */
+const smallVariant: GemvVariant = { warps: 16, unroll: 2, blocksPerMultiprocessor: 2, minBlocks: 2 };
+/** Best for two matrices at once. */
+const gatedVariant: GemvVariant = { warps: 16, unroll: 2, blocksPerMultiprocessor: 1, minBlocks: 1 };
 const longInputs = 8192;
 const gemvWarpsMax = 16;
 
-function variantOf(outputs: number, inputs: number, multiprocessors: number): GemvVariant {
-  const tiles = Math.ceil(outputs / 16);
-  return inputs > longInputs || tiles <= 2 * multiprocessors ? longVariant : wideVariant;
+function variantOf(outputs: number, inputs: number, isGated: boolean, multiprocessors: number): GemvVariant {
+  if (isGated) return gatedVariant;
+  if (inputs > longInputs) return longVariant;
+  return Math.ceil(outputs / 16) <= 2 * multiprocessors ? smallVariant : wideVariant;
 }
 
 /** What else one product's operation does. */
@@ -41,19 +46,18 @@ interface Around {
   cache?: CacheTarget;
 }
 
-/** RMSNorms that their readers do themselves. */
-const deferredNorms = new WeakMap<LoweringState, Map<number, { x: View; weight: View; epsilon: number }>>();
-
 /** Remembers a norm that every reader can do on the way in. @returns whether it could */
 export function deferNorm(state: LoweringState, node: Extract<GraphNode, { op: 'rmsNorm' }>): boolean {
   const readers = state.readersOf(node);
   if (state.isOutput(node) || node.shape.length !== 2) return false;
-  if (!readers.every(({ node: reader, index }) => reader.op === 'linear' && index === 0 && streams(state, reader)))
+  if (
+    !readers.every(
+      ({ node: reader, index }) => reader.op === 'linear' && index === 0 && streams(state, reader),
+    )
+  )
     return false;
   const weight = state.weightView(state.input(node, 1));
-  const known = deferredNorms.get(state) ?? new Map();
-  known.set(node.id, { x: state.viewOf(node, 0), weight, epsilon: node.attributes.epsilon });
-  deferredNorms.set(state, known);
+  state.deferredNorms.set(node.id, { x: state.viewOf(node, 0), weight, epsilon: node.attributes.epsilon });
   return true;
 }
 
@@ -70,7 +74,10 @@ function streams(state: LoweringState, node: LinearNode): boolean {
 }
 
 /** The add whose other operand this product may be added to where that lies. */
-function accumulation(state: LoweringState, node: LinearNode): { add: GraphNode; residual: View } | undefined {
+function accumulation(
+  state: LoweringState,
+  node: LinearNode,
+): { add: GraphNode; residual: View } | undefined {
   const add = state.onlyReader(node);
   if (add?.op !== 'add' || state.isDone(add)) return undefined;
   const other = state.input(add, add.inputs[0] === node.id ? 1 : 0);
@@ -101,7 +108,8 @@ function gatedReader(state: LoweringState, node: LinearNode): GraphNode | undefi
   if (first?.op !== 'slice' || second?.op !== 'slice') return undefined;
   const half = (node.shape[1] ?? 0) / 2;
   const isGate = first.attributes.axis === 1 && first.attributes.start === 0 && first.attributes.end === half;
-  const isUp = second.attributes.axis === 1 && second.attributes.start === half && second.attributes.end === half * 2;
+  const isUp =
+    second.attributes.axis === 1 && second.attributes.start === half && second.attributes.end === half * 2;
   const gate = state.onlyReader(first);
   if (!isGate || !isUp || gate?.op !== 'swiglu' || gate !== state.onlyReader(second)) return undefined;
   return gate.inputs[0] === first.id && gate.inputs[1] === second.id ? gate : undefined;
@@ -114,7 +122,7 @@ export function lowerLinear(state: LoweringState, node: GraphNode): void {
   const streamed = streams(state, node);
   const gated = streamed ? gatedReader(state, node) : undefined;
   const around: Around = { isGated: gated !== undefined };
-  const norm = deferredNorms.get(state)?.get(node.inputs[0] ?? -1);
+  const norm = state.deferredNorms.get(node.inputs[0] ?? -1);
   if (norm) around.norm = { weight: norm.weight, epsilon: norm.epsilon };
   const x = norm?.x ?? state.viewOf(node, 0);
   let y: View;
@@ -152,7 +160,12 @@ function pushGemv(state: LoweringState, node: LinearNode, x: View, y: View, arou
   const outputs = isGated ? weight.rows / 2 : weight.rows;
   const tiles = Math.ceil(outputs / 16);
   const { multiprocessors } = state.parts.gpu.facts;
-  const { warps, unroll, blocksPerMultiprocessor, minBlocks } = variantOf(outputs, weight.width, multiprocessors);
+  const { warps, unroll, blocksPerMultiprocessor, minBlocks } = variantOf(
+    outputs,
+    weight.width,
+    isGated,
+    multiprocessors,
+  );
   const { cache } = around;
   const touches = [x, y, ...(residual ? [residual] : [])];
   state.pushKernel({
@@ -161,7 +174,7 @@ function pushGemv(state: LoweringState, node: LinearNode, x: View, y: View, arou
     label: `gemv ${weight.rows} × ${weight.width}`,
     defines: {
       WARPS: warps,
-      UNROLL: isGated ? unroll / 2 : unroll,
+      UNROLL: unroll,
       MIN_BLOCKS: minBlocks,
       ROPE: cache ? 1 : 0,
       NORM: norm ? 1 : 0,

@@ -5,7 +5,7 @@ import { elementCount, rowLength } from '../../graph/rules.ts';
 import { float, int, pointer } from './launch.ts';
 import { deferNorm } from './lower-linear.ts';
 import { gridOver, type Lower, type LoweringState, unsupported } from './lowering.ts';
-import { fixedView, isContiguous, type View } from './views.ts';
+import { isContiguous, type View } from './views.ts';
 
 /** OP in `elementwise.cu`. */
 const functions: Readonly<Record<string, number>> = {
@@ -39,7 +39,13 @@ function contiguous(state: LoweringState, view: View): View {
   if (isContiguous(view)) return view;
   const copy = state.fresh(view.rows, view.width, view.type);
   const box = { outer: view.rows, middle: 1, inner: view.width };
-  pushCopy(state, view, copy, { ...box, fromOuter: view.stride, fromMiddle: 0, toOuter: copy.stride, toMiddle: 0 });
+  pushCopy(state, view, copy, {
+    ...box,
+    fromOuter: view.stride,
+    fromMiddle: 0,
+    toOuter: copy.stride,
+    toMiddle: 0,
+  });
   return copy;
 }
 
@@ -83,7 +89,8 @@ function operand(state: LoweringState, node: GraphNode, a: View): { view: View; 
   const view = state.view(other);
   const rows = other.shape[0] ?? 1;
   if (other.shape.join() === state.input(node, 0).shape.join()) return { view, isFloat: false };
-  if (elementCount(other.shape) === a.width && rows !== a.rows) return { view: { ...view, stride: 0 }, isFloat: false };
+  if (elementCount(other.shape) === a.width && rows !== a.rows)
+    return { view: { ...view, stride: 0 }, isFloat: false };
   return unsupported(`${node.op} of shapes [${state.input(node, 0).shape}] and [${other.shape}]`);
 }
 
@@ -203,10 +210,12 @@ function lowerSoftmax(state: LoweringState, node: GraphNode): void {
 function lowerReshape(state: LoweringState, node: GraphNode): void {
   const x = state.viewOf(node, 0);
   const [rows = 1] = node.shape;
-  if (rows === x.rows) return state.setView(node, x);
-  const whole = contiguous(state, x);
-  const width = elementCount(node.shape) / rows;
-  return state.setView(node, { ...whole, rows, width, stride: width });
+  if (rows === x.rows) state.setView(node, x);
+  else {
+    const whole = contiguous(state, x);
+    const width = elementCount(node.shape) / rows;
+    state.setView(node, { ...whole, rows, width, stride: width });
+  }
 }
 
 function lowerSlice(state: LoweringState, node: GraphNode): void {
@@ -214,22 +223,23 @@ function lowerSlice(state: LoweringState, node: GraphNode): void {
   const { axis, start, end } = node.attributes;
   const x = state.viewOf(node, 0);
   const { shape } = state.input(node, 0);
-  if (axis === 0) return state.setView(node, { ...x, offset: x.offset + start * x.stride, rows: end - start });
   const inner = elementCount(shape.slice(axis + 1));
-  if (axis === 1)
-    return state.setView(node, { ...x, offset: x.offset + start * inner, width: (end - start) * inner });
-  const out = state.result(node);
-  const size = shape[axis] ?? 1;
-  const middle = x.width / (size * inner);
-  const box = { outer: x.rows, middle, inner: (end - start) * inner };
-  const from = { ...x, offset: x.offset + start * inner };
-  return pushCopy(state, from, out, {
-    ...box,
-    fromOuter: x.stride,
-    fromMiddle: size * inner,
-    toOuter: out.stride,
-    toMiddle: (end - start) * inner,
-  });
+  if (axis === 0) state.setView(node, { ...x, offset: x.offset + start * x.stride, rows: end - start });
+  else if (axis === 1)
+    state.setView(node, { ...x, offset: x.offset + start * inner, width: (end - start) * inner });
+  else {
+    const out = state.result(node);
+    const size = shape[axis] ?? 1;
+    pushCopy(state, { ...x, offset: x.offset + start * inner }, out, {
+      outer: x.rows,
+      middle: x.width / (size * inner),
+      inner: (end - start) * inner,
+      fromOuter: x.stride,
+      fromMiddle: size * inner,
+      toOuter: out.stride,
+      toMiddle: (end - start) * inner,
+    });
+  }
 }
 
 function lowerConcat(state: LoweringState, node: GraphNode): void {
@@ -295,6 +305,3 @@ export function asFloat32(state: LoweringState, view: View): View {
   });
   return out;
 }
-
-/** A view of one of the step's arrays, for arguments that are no rows. */
-export const stepView = (address: number): View => fixedView(address, 1, 1, 'f32');

@@ -3,7 +3,7 @@ import type { GraphNode } from '../../graph/graph.ts';
 import { elementCount } from '../../graph/rules.ts';
 import { DeviceError } from '../errors.ts';
 import type { FusedGraph } from '../ggml/fusion.ts';
-import type { DevicePointer, Handle } from './driver.ts';
+import type { DevicePointer } from './driver.ts';
 import type { Gemms } from './gemm.ts';
 import type { Gpu } from './gpu.ts';
 import { type Argument, type KernelLaunch, type LaunchArena, launch, pointer } from './launch.ts';
@@ -79,6 +79,10 @@ export class LoweringState {
   readonly step: StepAddresses;
   readonly operations: Operation[] = [];
   readonly regions: Region[] = [];
+  /** RMSNorms that their readers do on the way in, by node. */
+  readonly deferredNorms = new Map<number, { x: View; weight: View; epsilon: number }>();
+  /** Attentions whose q has turned, and whose k and v are in the cache, before they are lowered. */
+  readonly filledAttentions = new Set<number>();
   readonly #views = new Map<number, View>();
   readonly #readers: readonly Reads[];
   readonly #done = new Set<number>();
@@ -236,9 +240,6 @@ export type Lower = (state: LoweringState, node: GraphNode) => void;
 export function unsupported(what: string): never {
   throw new DeviceError('DEVICE_OP_UNSUPPORTED', `the cuda device lacks ${what}: use --device ggml`);
 }
-
-/** Handles of a stream, for operations that queue work themselves. */
-export type Stream = Handle;
 
 /** Blocks of 256 threads over so many units of work, within a grid that fills the GPU a few times. */
 export function gridOver(units: number): KernelLaunch['grid'] {

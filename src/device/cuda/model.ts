@@ -111,7 +111,15 @@ export class CudaLoadedWeights implements LoadedWeights {
     this.#blockPositions = size.blockPositions;
     this.#cache = new KvPool(this.#gpu, this.#source.kv, this.#activation, size);
     const facts = { ...size, bytesPerPosition: this.kv.bytesPerPosition };
-    return new CudaModel(this.#gpu, this.#source, this.#options, this.#executor, this.#cache, facts, this.weightBytes);
+    return new CudaModel(
+      this.#gpu,
+      this.#source,
+      this.#options,
+      this.#executor,
+      this.#cache,
+      facts,
+      this.weightBytes,
+    );
   }
 
   close(): void {
@@ -252,7 +260,8 @@ export class CudaModel implements DeviceModel {
     const startedNs = systemClock.nowNs();
     this.#gpu.driver.cuEventSynchronize(entry.done);
     const tokens = entry.tokens.words.subarray(0, outputs);
-    for (let row = 0; row < outputs; row++) if (!((wants[row] as number) & want.token)) tokens[row] = hostChooses;
+    for (let row = 0; row < outputs; row++)
+      if (!((wants[row] as number) & want.token)) tokens[row] = hostChooses;
     const computeNs = systemClock.nowNs() - startedNs;
     if (logitRows === 0 || !entry.logits) return { output: { tokens }, computeNs };
     const values = entry.logits.floats.subarray(0, logitRows * this.#source.vocabularySize);

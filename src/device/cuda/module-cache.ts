@@ -55,7 +55,10 @@ export class ModuleCache {
   /** The kernel `name` of `<file>.cu`, allowed `sharedBytes` of dynamic shared memory. */
   kernel(file: string, name: string, defines: Defines = {}, sharedBytes = 0): Handle {
     const key = `${file} ${name} ${JSON.stringify(defines)}`;
-    const known = this.#kernels.get(key) ?? { handle: this.#load(file, name, defines), sharedBytes: sharedBytesFree };
+    const known = this.#kernels.get(key) ?? {
+      handle: this.#load(file, name, defines),
+      sharedBytes: sharedBytesFree,
+    };
     this.#kernels.set(key, known);
     if (sharedBytes > known.sharedBytes) {
       this.#driver.cuFuncSetAttribute(known.handle, functionAttributes.dynamicSharedBytesMax, sharedBytes);

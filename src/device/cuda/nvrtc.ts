@@ -1,6 +1,12 @@
 import { DeviceError } from '../errors.ts';
 import { type Bound, bindTable, declare, type LoadedLibrary, load } from './ffi.ts';
-import { builtinsBeside, findHeaders, findLibrary, libraryFolders, type SearchPlaces } from './find-libraries.ts';
+import {
+  builtinsBeside,
+  findHeaders,
+  findLibrary,
+  libraryFolders,
+  type SearchPlaces,
+} from './find-libraries.ts';
 
 type Program = bigint;
 
@@ -8,9 +14,17 @@ type Program = bigint;
 export const nvrtcTable = {
   nvrtcVersion: declare<(major: Int32Array, minor: Int32Array) => number>('p p'),
   nvrtcGetErrorString: declare<(status: number) => string>('int', 'str'),
-  nvrtcCreateProgram: declare<
-    (program: BigUint64Array, source: string, name: string, headers: number, texts: null, names: null) => number
-  >('p str str int p p'),
+  nvrtcCreateProgram:
+    declare<
+      (
+        program: BigUint64Array,
+        source: string,
+        name: string,
+        headers: number,
+        texts: null,
+        names: null,
+      ) => number
+    >('p str str int p p'),
   nvrtcCompileProgram: declare<(program: Program, count: number, options: string[]) => number>('p int str*'),
   nvrtcGetProgramLogSize: declare<(program: Program, bytes: BigUint64Array) => number>('p p'),
   nvrtcGetProgramLog: declare<(program: Program, log: Uint8Array) => number>('p p'),
@@ -103,6 +117,9 @@ export class KernelCompiler {
 
   #check(status: number, name: string): void {
     if (status === 0) return;
-    throw new DeviceError('DEVICE_FAILED', `${name}: NVRTC failed: ${this.#nvrtc.nvrtcGetErrorString(status)}`);
+    throw new DeviceError(
+      'DEVICE_FAILED',
+      `${name}: NVRTC failed: ${this.#nvrtc.nvrtcGetErrorString(status)}`,
+    );
   }
 }

@@ -7,7 +7,15 @@ import type { DevicePointer } from './driver.ts';
 import { lowerAttention, lowerRope } from './lower-attention.ts';
 import { lowerLinear } from './lower-linear.ts';
 import { asFloat32, rowOps } from './lower-rows.ts';
-import { type Bucket, type Lower, LoweringState, type ModelParts, resolver, type StepAddresses, unsupported } from './lowering.ts';
+import {
+  type Bucket,
+  type Lower,
+  LoweringState,
+  type ModelParts,
+  resolver,
+  type StepAddresses,
+  unsupported,
+} from './lowering.ts';
 import { addressOf, placeRegions, type View } from './views.ts';
 
 /** One rank: nothing to exchange. */

@@ -164,5 +164,10 @@ export function bucketOf(needs: Bucket): Bucket {
     return { rows, outputRows: needs.outputRows === 0 ? 0 : rows, decodeItems: rows, prefillItems: 0 };
   }
   const outputRows = needs.outputRows === 0 ? 0 : Math.min(rows, roundRows(needs.outputRows));
-  return { rows, outputRows, decodeItems: roundItems(needs.decodeItems), prefillItems: roundItems(needs.prefillItems) };
+  return {
+    rows,
+    outputRows,
+    decodeItems: roundItems(needs.decodeItems),
+    prefillItems: roundItems(needs.prefillItems),
+  };
 }

@@ -158,7 +158,8 @@ export class GpuWeights {
 
   #stagingView(): Uint8Array {
     const { driver } = this.#gpu;
-    if (this.#staging === 0n) this.#staging = handleFrom((out) => driver.cuMemHostAlloc(out, stagingBytes, 0));
+    if (this.#staging === 0n)
+      this.#staging = handleFrom((out) => driver.cuMemHostAlloc(out, stagingBytes, 0));
     return new Uint8Array(koffi.view(this.#staging, stagingBytes));
   }
 }
