@@ -36,6 +36,11 @@ export const commands: Record<string, CommandRow> = {
     usage: '<serving> [options]',
     load: () => import('./bench.ts'),
   },
+  trace: {
+    summary: 'turn what the tracer recorded into CSV, a Perfetto file or a summary',
+    usage: '<to-csv|to-perfetto|summary> <trace>',
+    load: () => import('./trace.ts'),
+  },
   models: {
     summary: 'list the catalogue of models and where they come from',
     usage: '[options]',

@@ -1,6 +1,7 @@
 import { promptBytesMax } from '../base/limits.ts';
 import { silentReporter } from '../builder/reporter.ts';
 import { Engine, type GenerateOptions, type GenerationStream } from '../engine.ts';
+import { threadTracer } from '../trace/process-tracer.ts';
 import { CliError } from './errors.ts';
 import type { GenerateFlags } from './generate.ts';
 import { createProgress } from './progress.ts';
@@ -8,6 +9,7 @@ import { createProgress } from './progress.ts';
 /** Does what `nereid generate` was told: the library's {@link Engine} in this process, one request, its text on stdout. */
 export async function runGenerate(model: string, flags: GenerateFlags, signal: AbortSignal): Promise<void> {
   const reporter = flags.quiet ? silentReporter : createProgress();
+  threadTracer.start('generate', true);
   const prompt = flags.prompt ?? (await readStandardInput());
   const { device, threads, contextLength, kvDtype } = flags;
   const engine = await Engine.open(model, {

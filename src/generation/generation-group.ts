@@ -52,6 +52,11 @@ export class GenerationGroup {
     for (const generation of this.#generations) generation.cancel();
   }
 
+  /** The engine's id of the first one, for the tracer; −1 if there is none. */
+  get requestId(): number {
+    return this.#generations[0]?.requestId ?? -1;
+  }
+
   /** Token counts so far, added up. */
   get usage(): GenerationUsage {
     const sum: GenerationUsage = { promptTokens: 0, cachedTokens: 0, completionTokens: 0 };

@@ -4,6 +4,8 @@ import type { EngineClient, RequestHandle } from '../runtime/client.ts';
 import type { RequestStart, SequenceEvent } from '../runtime/requests/events.ts';
 import type { SamplingParameters } from '../runtime/requests/request.ts';
 import type { Tokenizer } from '../tokenizer/types.ts';
+import { phases } from '../trace/phases.ts';
+import { threadTracer } from '../trace/process-tracer.ts';
 import { engineError, GenerationError } from './errors.ts';
 import { type GenerationDelta, SequenceText } from './sequence-text.ts';
 
@@ -153,6 +155,11 @@ export class Generation {
     this.#handle.cancel();
   }
 
+  /** The engine's id of it, for the tracer. */
+  get requestId(): number {
+    return this.#handle.id;
+  }
+
   /** Token counts so far. */
   get usage(): GenerationUsage {
     let completionTokens = 0;
@@ -186,7 +193,9 @@ export class Generation {
       return;
     }
     if (event.tokens.length > 0) this.#time(event.sequence);
+    threadTracer.begin(phases.detokenize, event.requestId);
     const delta = sequence.accept(event);
+    threadTracer.end(phases.detokenize, event.requestId);
     if (!sequence.finished) {
       this.#listener.delta(delta);
       return;

@@ -122,6 +122,7 @@ function answerStreaming(
   let group: GenerationGroup | undefined;
   try {
     group = submit(context, request, plan, streamed);
+    stream.requestId = group.requestId;
   } catch (error) {
     // Not hijacked yet: fastify answers.
     stream.abandon();

@@ -1,6 +1,8 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { Socket } from 'node:net';
 import { streamBufferBytesMax } from '../base/limits.ts';
+import { phases } from '../trace/phases.ts';
+import { threadTracer } from '../trace/process-tracer.ts';
 import { connectionOf } from './connections.ts';
 
 /**
@@ -41,6 +43,8 @@ export class EventStream {
   /** The socket to write chunks to by ourselves; undefined where only Node may frame (HTTP/1.0, a pipelined response not yet its turn). */
   #socket: Socket | undefined;
   readonly #chunked: boolean;
+  /** The engine's id of the request that it answers, for the tracer; −1 until it is known. */
+  requestId = -1;
   #pending = '';
   #queued = false;
   #over = false;
@@ -56,10 +60,10 @@ export class EventStream {
     if (request.socket.destroyed) queueMicrotask(this.#onClose);
   }
 
-  /** Sends status 200 and the headers of an event stream. */
-  open(headers: Record<string, string> = {}): void {
+  /** Sends the status and the headers of an event stream. */
+  open(headers: Record<string, string> = {}, status = 200): void {
     if (this.#over) return;
-    this.#response.writeHead(200, {
+    this.#response.writeHead(status, {
       'content-type': 'text/event-stream; charset=utf-8',
       'cache-control': 'no-cache',
       // nginx and others must not gather what is meant to arrive token by token.
@@ -115,16 +119,15 @@ export class EventStream {
     const frames = this.#pending;
     this.#pending = '';
     const socket = this.#socket;
-    if (socket) {
-      // `writable` is false once the client has half-closed: Node ends the socket then.
-      if (!socket.writable) {
-        this.#abort('client-closed');
-        return;
-      }
-      socket.write(`${Buffer.byteLength(frames).toString(16)}\r\n${frames}\r\n`);
-    } else {
-      this.#response.write(frames);
+    // `writable` is false once the client has half-closed: Node ends the socket then.
+    if (socket && !socket.writable) {
+      this.#abort('client-closed');
+      return;
     }
+    threadTracer.begin(phases.sendResponse, this.requestId);
+    if (socket) socket.write(`${Buffer.byteLength(frames).toString(16)}\r\n${frames}\r\n`);
+    else this.#response.write(frames);
+    threadTracer.end(phases.sendResponse, this.requestId);
     const unread = socket ? socket.writableLength : this.#response.writableLength;
     if (unread > this.#bufferBytesMax) this.#abort('reader-too-slow');
     else if (unread > 0) connectionOf(this.#response.req.socket)?.account();

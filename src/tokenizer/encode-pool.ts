@@ -1,7 +1,8 @@
 import type { Worker } from 'node:worker_threads';
-
 import { definite, messageOf } from '../base/errors.ts';
 import { startWorker } from '../base/worker.ts';
+import { phases } from '../trace/phases.ts';
+import { threadTracer } from '../trace/process-tracer.ts';
 import { TokenizerError, type TokenizerErrorCode } from './errors.ts';
 import type { TokenizerFiles } from './json-tokenizer.ts';
 import type { EncodeOptions, Tokenizer } from './types.ts';
@@ -70,7 +71,7 @@ export class EncodePool {
    * @throws TokenizerError ENCODE_QUEUE_FULL, ENCODE_WORKER_FAILED, and what `encode` throws
    */
   async encode(text: string, options?: EncodeOptions): Promise<Int32Array> {
-    if (text.length <= this.#limits.inlineTextLengthMax) return this.#tokenizer.encode(text, options);
+    if (text.length <= this.#limits.inlineTextLengthMax) return this.#encodeHere(text, options);
     if (this.#closed) throw closedError();
     const { queueLengthMax, queueTextLengthMax } = this.#limits;
     // A single text always fits an empty queue: the tokenizer has its own limit for one.
@@ -84,6 +85,13 @@ export class EncodePool {
       this.#queuedTextLength += text.length;
       this.#dispatch();
     });
+  }
+
+  #encodeHere(text: string, options: EncodeOptions | undefined): Int32Array {
+    threadTracer.begin(phases.tokenize);
+    const ids = this.#tokenizer.encode(text, options);
+    threadTracer.end(phases.tokenize);
+    return ids;
   }
 
   #dispatch(): void {

@@ -1,0 +1,61 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import type { TraceSummary } from '../../src/trace/summary.ts';
+import { runCli } from '../support/run-cli.ts';
+import { startServe } from '../support/serve.ts';
+
+test('a served request is traced through front end and engine', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'nereid-serve-trace-'));
+  const path = join(folder, 'trace.bin');
+  const flags = ['--device', 'null', '--device-option', 'step-ms=1', '--log-level', 'error'];
+  const server = await startServe('trace-test', flags, { BRITON_TRACER_OUT: path });
+  try {
+    const load = await runCli([
+      'load',
+      '--url',
+      server.url,
+      '-n',
+      '6',
+      '--warmup',
+      '0',
+      '--output-tokens',
+      '5',
+      '--ignore-eos',
+    ]);
+    assert.equal(load.code, 0, load.stderr);
+  } finally {
+    await server.stop();
+  }
+  const csv = await runCli(['trace', 'to-csv', path]);
+  const rows = csv.stdout
+    .trim()
+    .split('\n')
+    .slice(1)
+    .map((line) => line.split(','));
+  const counts = (name: string): number => rows.filter(([step]) => step === name).length;
+  for (const name of ['QUEUE', 'PREFILL', 'DECODE']) {
+    assert.equal(counts(`${name}_start`), 6, name);
+    assert.equal(counts(`${name}_end`), 6, name);
+  }
+  assert.equal(counts('DETOKENIZE_start'), 30);
+  assert.equal(counts('TOKENIZE_end'), 6);
+  for (const name of ['STEP', 'ADMISSION', 'SCHEDULE', 'COMPUTE', 'SAMPLE', 'EMIT', 'SEND_RESPONSE'])
+    assert.ok(counts(`${name}_end`) > 0, name);
+  const requests = new Set(
+    rows.filter(([step]) => step === 'SEND_RESPONSE_start').map(([, , request]) => request),
+  );
+  const queued = new Set(rows.filter(([step]) => step === 'QUEUE_start').map(([, , request]) => request));
+  assert.deepEqual(requests, queued, 'both processes name a request alike');
+  const summary = await runCli(['trace', 'summary', path, '--json']);
+  const { threads, steps } = JSON.parse(summary.stdout) as TraceSummary;
+  assert.equal(threads, 2);
+  assert.ok(steps >= 5);
+  const perfetto = await runCli(['trace', 'to-perfetto', path, join(folder, 'run.json')]);
+  assert.match(perfetto.stderr, /wrote \d+ events/);
+  const wrong = await runCli(['trace', 'summary', join(folder, 'none.bin')]);
+  assert.match(wrong.stderr, /cannot read the trace.*TRACE_FILE_UNREADABLE/);
+  rmSync(folder, { recursive: true });
+});
