@@ -1,6 +1,6 @@
 import type { ChatMessage } from '../../tokenizer/chat-template.ts';
 import { type ChatPrompt, encodePrompt, functionTool, renderPrompt } from '../chat-prompt.ts';
-import type { ServedModel } from '../served-model.ts';
+import type { ServedModel, TextOptions } from '../served-model.ts';
 import type { Block, Message, PromptFields } from './requests.ts';
 
 /**
@@ -10,9 +10,10 @@ import type { Block, Message, PromptFields } from './requests.ts';
 export async function encodeMessages(
   fields: PromptFields,
   model: ServedModel,
+  options: TextOptions,
 ): Promise<ChatPrompt & { tokens: Int32Array }> {
   const isContinued = fields.messages.at(-1)?.role === 'assistant';
-  const prompt = renderPrompt(
+  const prompt = await renderPrompt(
     {
       messages: chatMessages(fields),
       tools: toolsOf(fields).map((tool) => functionTool(tool.name, tool.description, tool.input_schema)),
@@ -21,8 +22,12 @@ export async function encodeMessages(
       variables: fields.thinking ? { enable_thinking: fields.thinking.type !== 'disabled' } : {},
     },
     model,
+    options.signal,
   );
-  return { ...prompt, tokens: await encodePrompt(prompt.text, model) };
+  return {
+    ...prompt,
+    tokens: await encodePrompt(prompt.text, model, options),
+  };
 }
 
 /** The tools that the model is offered. */

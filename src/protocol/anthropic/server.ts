@@ -2,10 +2,12 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { answerReading } from '../answer-parser.ts';
 import { type AnswerPlan, answer } from '../answering.ts';
 import { type ApiContext, type ApiOptions, apiContext, guardApi } from '../api.ts';
+import { clientGone } from '../client-gone.ts';
 import { ProtocolError } from '../errors.ts';
 import { EventAnswer } from '../event-answer.ts';
 import { samplingOf, textGeneration } from '../generation-input.ts';
 import { wordErrors } from '../http-server.ts';
+import { truncatedTokensMax } from '../limits.ts';
 import type { ServedModel } from '../served-model.ts';
 import { maxTokensOf } from '../token-limit.ts';
 import { parseRequest } from '../validation.ts';
@@ -29,11 +31,13 @@ export function addMessages(app: FastifyInstance, options: ApiOptions): void {
       wordErrors(api, errorResponse);
       guardApi(api, options, 'x-api-key');
       api.post('', (request, reply) => handleMessages(context, request, reply));
-      api.post('/count_tokens', async (request) => {
+      api.post('/count_tokens', async (request, reply) => {
         const body = parseRequest(countTokensRequest, request.body);
         checkToolChoice(body);
         const model = context.models.resolve(body.model ?? undefined);
-        return { input_tokens: (await encodeMessages(body, model)).tokens.length };
+        const options = { tokensMax: truncatedTokensMax, signal: clientGone(reply.raw) };
+        const { tokens } = await encodeMessages(body, model, options);
+        return { input_tokens: tokens.length };
       });
     },
     { prefix: messagesPath },
@@ -48,10 +52,9 @@ async function handleMessages(
   const body = parseRequest(messagesRequest, request.body);
   checkToolChoice(body);
   const model = context.models.resolve(body.model ?? undefined);
-  const plan = await planMessage(context, body, model, (warning) => {
-    request.exchange.log.warning = warning;
-  });
-  return answer(context, request, reply, plan);
+  const prompt = await encodeMessages(body, model, { signal: clientGone(reply.raw) });
+  if (prompt.warning) request.exchange.log.warning = prompt.warning;
+  return answer(context, request, reply, planMessage(context, body, model, prompt));
 }
 
 /** @throws ProtocolError PARAMETER_UNSUPPORTED where a call would have to be forced */
@@ -61,14 +64,12 @@ function checkToolChoice({ tool_choice }: PromptFields): void {
   throw new ProtocolError('PARAMETER_UNSUPPORTED', message, { parameter: 'tool_choice' });
 }
 
-async function planMessage(
+function planMessage(
   context: ApiContext,
   body: MessagesRequest,
   model: ServedModel,
-  warn: (warning: string) => void,
-): Promise<AnswerPlan> {
-  const prompt = await encodeMessages(body, model);
-  if (prompt.warning) warn(prompt.warning);
+  prompt: { text: string; tokens: Int32Array },
+): AnswerPlan {
   const reading = answerReading(model.formats, prompt.text, {
     names: new Set(toolsOf(body).map((tool) => tool.name)),
     isParallel: !body.tool_choice?.disable_parallel_tool_use,

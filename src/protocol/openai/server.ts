@@ -1,6 +1,7 @@
 import type { FastifyInstance } from 'fastify';
 import { systemClock } from '../../base/clock.ts';
 import { type ApiOptions, apiContext, guardApi } from '../api.ts';
+import { clientGone } from '../client-gone.ts';
 import { createHttpServer } from '../http-server.ts';
 import { addOperations } from '../operations.ts';
 import { RequestGate } from '../request-gate.ts';
@@ -59,7 +60,7 @@ function addApi(api: FastifyInstance, context: OpenAiContext): void {
   const { models } = context;
   api.post('/v1/chat/completions', (request, reply) => handleChat(context, request, reply));
   api.post('/v1/completions', (request, reply) => handleCompletion(context, request, reply));
-  api.post('/tokenize', (request) => handleTokenize(context, request.body));
+  api.post('/tokenize', (request, reply) => handleTokenize(context, request.body, clientGone(reply.raw)));
   api.post('/detokenize', async (request) => handleDetokenize(models, request.body));
   api.get('/v1/models', async () => ({
     object: 'list',

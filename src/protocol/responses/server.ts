@@ -4,6 +4,7 @@ import { answerReading } from '../answer-parser.ts';
 import { type AnswerPlan, answer } from '../answering.ts';
 import { type ApiContext, type ApiOptions, apiContext, guardApi } from '../api.ts';
 import { type ChatPrompt, encodePrompt, functionTool, renderPrompt } from '../chat-prompt.ts';
+import { clientGone } from '../client-gone.ts';
 import { ProtocolError } from '../errors.ts';
 import { EventAnswer } from '../event-answer.ts';
 import { samplingOf, textGeneration } from '../generation-input.ts';
@@ -79,6 +80,7 @@ async function handleCreate(
     warn: (warning) => {
       request.exchange.log.warning = warning;
     },
+    signal: clientGone(reply.raw),
   });
   return answer(context, request, reply, plan);
 }
@@ -115,6 +117,8 @@ function refuseUnsupported(body: ResponseRequest): void {
 interface PlanEvents {
   keep: ResponseSettings['onDone'];
   warn(warning: string): void;
+  /** The client left. */
+  signal: AbortSignal;
 }
 
 type Tools = NonNullable<ResponseRequest['tools']>;
@@ -124,7 +128,8 @@ function promptOf(
   model: ServedModel,
   conversation: readonly InputItem[],
   tools: Tools,
-): ChatPrompt {
+  signal: AbortSignal,
+): Promise<ChatPrompt> {
   const messages = chatMessages(conversation);
   if (body.instructions) messages.unshift({ role: 'system', content: body.instructions });
   return renderPrompt(
@@ -135,6 +140,7 @@ function promptOf(
       variables: body.reasoning?.effort ? { reasoning_effort: body.reasoning.effort } : {},
     },
     model,
+    signal,
   );
 }
 
@@ -146,9 +152,9 @@ async function planResponse(
   events: PlanEvents,
 ): Promise<AnswerPlan> {
   const tools = body.tool_choice === 'none' ? [] : (body.tools ?? []);
-  const prompt = promptOf(body, model, conversation, tools);
+  const prompt = await promptOf(body, model, conversation, tools, events.signal);
   if (prompt.warning) events.warn(prompt.warning);
-  const promptTokens = await encodePrompt(prompt.text, model);
+  const promptTokens = await encodePrompt(prompt.text, model, { signal: events.signal });
   const reading = answerReading(model.formats, prompt.text, {
     names: new Set(tools.map((tool) => String(tool.name))),
     isParallel: body.parallel_tool_calls ?? true,
