@@ -14,7 +14,9 @@ function batchOf(segments: { block: number; position: number; tokens: readonly n
   return {
     serial: serial++,
     tokens: Int32Array.from(segments.flatMap(({ tokens }) => [...tokens])),
-    positions: Int32Array.from(segments.flatMap(({ tokens, position }) => tokens.map((_, i) => position + i))),
+    positions: Int32Array.from(
+      segments.flatMap(({ tokens, position }) => tokens.map((_, i) => position + i)),
+    ),
     segments: {
       count,
       rows: Int32Array.from(segments, ({ tokens }) => tokens.length),

@@ -25,14 +25,22 @@ interface Golden {
 
 for (const deviceName of ['reference', 'ggml']) {
   for (const shape of shapes) {
-    test(`${deviceName}: ${shape.tensor} tensor ranks × ${shape.pipeline} stages write the golden texts`, { skip }, async () => {
-      const { prompts } = JSON.parse(readFileSync(sharedPath('models/stories260K/golden.json'), 'utf8')) as Golden;
+    test(`${deviceName}: ${shape.tensor} tensor ranks × ${shape.pipeline} stages write the golden texts`, {
+      skip,
+    }, async () => {
+      const { prompts } = JSON.parse(
+        readFileSync(sharedPath('models/stories260K/golden.json'), 'utf8'),
+      ) as Golden;
       const engine = await buildForGroup(gguf, folder, shape);
       const size = { blocks: prompts.length, contextLength: 96, batchTokensMax: 96 };
       const group = await startGroup(engine, folder, shape, deviceName, size);
       const count = deviceName === 'reference' ? 10 : 40;
       try {
-        const texts = await greedyTexts(group.model, prompts.map(({ prompt_ids }) => prompt_ids), count);
+        const texts = await greedyTexts(
+          group.model,
+          prompts.map(({ prompt_ids }) => prompt_ids),
+          count,
+        );
         for (const [index, { prompt, greedy_ids }] of prompts.entries()) {
           const expected = greedy_ids.slice(0, count);
           assert.deepEqual(texts[index]?.slice(0, expected.length), expected, prompt);

@@ -39,7 +39,9 @@ export class EngineGroup {
     sweepRegions();
     const token = randomBytes(8).toString('hex');
     this.#regions =
-      tensor > 1 ? Array.from({ length: pipeline }, (_, stage) => createRegion(tensor, `${token}-${stage}`)) : [];
+      tensor > 1
+        ? Array.from({ length: pipeline }, (_, stage) => createRegion(tensor, `${token}-${stage}`))
+        : [];
     const secret = randomBytes(32).toString('hex');
     const leader = leaderAddress(this.#folder, token);
     this.#ranks = Array.from({ length: tensor * pipeline }, (_, rank) => {
@@ -62,7 +64,10 @@ export class EngineGroup {
   /** Asks every rank to show that it lives. @returns whether all have done so lately, and whether the engine is in a step */
   ping(): { alive: boolean; busy: boolean } {
     const silences = this.#ranks.map((rank) => rank.ping());
-    return { alive: silences.every((silentMs) => silentMs < answeredMs), busy: definite(this.#ranks[0], 'rank 0').busy };
+    return {
+      alive: silences.every((silentMs) => silentMs < answeredMs),
+      busy: definite(this.#ranks[0], 'rank 0').busy,
+    };
   }
 
   /** Kills what is left and removes what the group shares. */
@@ -101,5 +106,7 @@ function causeOf(failures: readonly unknown[]): unknown {
 }
 
 function leaderAddress(folder: string, token: string): RankAddress {
-  return { path: process.platform === 'win32' ? `\\\\.\\pipe\\nereid-ranks-${token}` : join(folder, 'ranks.sock') };
+  return {
+    path: process.platform === 'win32' ? `\\\\.\\pipe\\nereid-ranks-${token}` : join(folder, 'ranks.sock'),
+  };
 }

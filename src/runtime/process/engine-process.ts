@@ -62,7 +62,10 @@ async function start(configuration: EngineProcessConfiguration): Promise<void> {
 }
 
 /** This process watches over one process a rank. */
-async function startGroup(configuration: EngineProcessConfiguration, parallelism: Parallelism): Promise<void> {
+async function startGroup(
+  configuration: EngineProcessConfiguration,
+  parallelism: Parallelism,
+): Promise<void> {
   const { EngineGroup } = await import('./engine-group.ts');
   const started = new EngineGroup(configuration, parallelism, fail);
   process.on('exit', () => started.end());

@@ -38,7 +38,11 @@ export const parseAllocate = (value: unknown): KvPoolSize => parsed(allocateSche
 export const parseFailed = (value: unknown): z.output<typeof failedSchema> => parsed(failedSchema, value);
 
 /** What a rank reports of its loaded weights. */
-export function factsOf(weights: { weightBytes: number; kv: KvAbility; memory(): { freeBytes: number } }): RankFacts {
+export function factsOf(weights: {
+  weightBytes: number;
+  kv: KvAbility;
+  memory(): { freeBytes: number };
+}): RankFacts {
   const { bytesPerPosition, layout, blockPositions } = weights.kv;
   const { freeBytes } = weights.memory();
   return { weightBytes: weights.weightBytes, freeBytes, bytesPerPosition, layout, blockPositions };
@@ -47,5 +51,8 @@ export function factsOf(weights: { weightBytes: number; kv: KvAbility; memory():
 function parsed<T>(schema: z.ZodType<T>, value: unknown): T {
   const result = schema.safeParse(value);
   if (result.success) return result.data;
-  throw new RuntimeError('RANK_MESSAGE_INVALID', `a rank sent settings that are none: ${result.error.message}`);
+  throw new RuntimeError(
+    'RANK_MESSAGE_INVALID',
+    `a rank sent settings that are none: ${result.error.message}`,
+  );
 }

@@ -51,7 +51,9 @@ export class TensorLeaderModel implements DeviceModel {
 
   collect(): Pending<StepResult> {
     const result = this.#own.collect();
-    return result instanceof Promise ? result.catch((thrown) => Promise.reject(groupFailure(thrown))) : result;
+    return result instanceof Promise
+      ? result.catch((thrown) => Promise.reject(groupFailure(thrown)))
+      : result;
   }
 
   close(): void {
@@ -109,7 +111,9 @@ export class PipelineLeaderModel implements DeviceModel {
 
   collect(): Pending<StepResult> {
     const result = definite(this.#results.shift(), 'a launched step');
-    return result instanceof Promise ? result.catch((thrown) => Promise.reject(groupFailure(thrown))) : result;
+    return result instanceof Promise
+      ? result.catch((thrown) => Promise.reject(groupFailure(thrown)))
+      : result;
   }
 
   close(): void {

@@ -50,5 +50,7 @@ export async function takeSeat(
 
 /** The manifest holds the hash of every file: equal manifests are equal engines. */
 function engineHash(folder: string): string {
-  return createHash('sha256').update(readFileSync(join(folder, manifestFileName))).digest('hex');
+  return createHash('sha256')
+    .update(readFileSync(join(folder, manifestFileName)))
+    .digest('hex');
 }

@@ -16,7 +16,14 @@ import { type Column, decodeColumns, encodeColumns } from './columns.ts';
 export function encodeStep(batch: StepBatch): Uint8Array {
   const { serial, tokens, positions, segments, outputs, kv } = batch;
   const { loads } = outputs.sampling;
-  const numbers = [serial, segments.count, outputs.count, kv.count, loads.length, ...loads.flatMap(loadNumbers)];
+  const numbers = [
+    serial,
+    segments.count,
+    outputs.count,
+    kv.count,
+    loads.length,
+    ...loads.flatMap(loadNumbers),
+  ];
   const columns: Column[] = [tokens, positions, ...segmentColumns(segments), ...outputColumns(outputs)];
   for (const column of [kv.kinds, kv.from, kv.to, kv.positions]) columns.push(column.subarray(0, kv.count));
   for (const load of loads) columns.push(...loadColumns(load));
@@ -25,12 +32,29 @@ export function encodeStep(batch: StepBatch): Uint8Array {
 
 function segmentColumns({ count, rows, kvLength, blockStart, blocks }: SegmentTable): Column[] {
   const starts = blockStart.subarray(0, count + 1);
-  return [rows.subarray(0, count), kvLength.subarray(0, count), starts, blocks.subarray(0, starts[count] ?? 0)];
+  return [
+    rows.subarray(0, count),
+    kvLength.subarray(0, count),
+    starts,
+    blocks.subarray(0, starts[count] ?? 0),
+  ];
 }
 
 function outputColumns({ count, rows, wants, sampling }: OutputTable): Column[] {
   const { temperature, topK, topP, minP, seed, sequence, position, state, topLogprobs } = sampling;
-  const all: Column[] = [rows, wants, temperature, topK, topP, minP, seed, sequence, position, state, topLogprobs];
+  const all: Column[] = [
+    rows,
+    wants,
+    temperature,
+    topK,
+    topP,
+    minP,
+    seed,
+    sequence,
+    position,
+    state,
+    topLogprobs,
+  ];
   return all.map((column) => column.subarray(0, count));
 }
 
@@ -56,7 +80,13 @@ const loadColumns = (load: SamplingStateLoad): Column[] => [
  */
 export function decodeStep(bytes: Uint8Array): StepBatch {
   const reader = new ColumnReader(bytes);
-  const [serial, segmentCount, outputCount, kvCount, loadCount] = reader.numbers(5) as [number, number, number, number, number];
+  const [serial, segmentCount, outputCount, kvCount, loadCount] = reader.numbers(5) as [
+    number,
+    number,
+    number,
+    number,
+    number,
+  ];
   const tokens = reader.next(Int32Array);
   const positions = reader.next(Int32Array, tokens.length);
   const segments = {
@@ -80,7 +110,10 @@ export function decodeStep(bytes: Uint8Array): StepBatch {
   return { serial, tokens, positions, segments, outputs, kv };
 }
 
-function decodeOutputs(reader: ColumnReader, count: number): OutputTable & { sampling: { loads: SamplingStateLoad[] } } {
+function decodeOutputs(
+  reader: ColumnReader,
+  count: number,
+): OutputTable & { sampling: { loads: SamplingStateLoad[] } } {
   return {
     count,
     rows: reader.next(Int32Array, count),
@@ -118,10 +151,20 @@ function decodeLoad(reader: ColumnReader): SamplingStateLoad {
 }
 
 /** A step's result, as the last stage sends it to rank 0: of logits only the rows that were asked for. */
-export function encodeResult({ output, computeNs }: StepResult, outputs: OutputTable, width: number): Uint8Array {
+export function encodeResult(
+  { output, computeNs }: StepResult,
+  outputs: OutputTable,
+  width: number,
+): Uint8Array {
   const { tokens, logits, logprobs } = output;
   const kept = logits && keptLogits(logits, outputs, width);
-  const numbers = [computeNs, kept ? 1 : 0, kept?.probabilities ? 1 : 0, logprobs ? 1 : 0, logprobs?.perRow ?? 0];
+  const numbers = [
+    computeNs,
+    kept ? 1 : 0,
+    kept?.probabilities ? 1 : 0,
+    logprobs ? 1 : 0,
+    logprobs?.perRow ?? 0,
+  ];
   const columns: Column[] = [tokens];
   if (kept) columns.push(kept.values, kept.places);
   if (kept?.probabilities) columns.push(kept.probabilities.values, kept.probabilities.blockSums);
@@ -150,8 +193,13 @@ function keptLogits(
   const values = gather(logits.values, width);
   const { probabilities } = logits;
   if (!probabilities) return { values, places };
-  const blocks = Math.round((probabilities.blockSums.length * width) / Math.max(1, probabilities.values.length));
-  const own = { values: gather(probabilities.values, width), blockSums: gather(probabilities.blockSums, blocks) };
+  const blocks = Math.round(
+    (probabilities.blockSums.length * width) / Math.max(1, probabilities.values.length),
+  );
+  const own = {
+    values: gather(probabilities.values, width),
+    blockSums: gather(probabilities.blockSums, blocks),
+  };
   return { values, places, probabilities: own };
 }
 
@@ -161,12 +209,21 @@ function keptLogits(
  */
 export function decodeResult(bytes: Uint8Array): StepResult {
   const reader = new ColumnReader(bytes);
-  const [computeNs, hasLogits, hasProbabilities, hasLogprobs, perRow] = reader.numbers(5) as [number, number, number, number, number];
+  const [computeNs, hasLogits, hasProbabilities, hasLogprobs, perRow] = reader.numbers(5) as [
+    number,
+    number,
+    number,
+    number,
+    number,
+  ];
   const output: StepOutput = { tokens: reader.next(Int32Array) };
   if (hasLogits) {
     output.logits = { values: reader.next(Float32Array), places: reader.next(Int32Array) };
     if (hasProbabilities)
-      output.logits.probabilities = { values: reader.next(Float32Array), blockSums: reader.next(Float32Array) };
+      output.logits.probabilities = {
+        values: reader.next(Float32Array),
+        blockSums: reader.next(Float32Array),
+      };
   }
   if (hasLogprobs) output.logprobs = decodeLogprobs(reader, perRow);
   reader.end();
@@ -176,7 +233,12 @@ export function decodeResult(bytes: Uint8Array): StepResult {
 function decodeLogprobs(reader: ColumnReader, perRow: number): RowLogprobs {
   const chosen = reader.next(Float64Array);
   const entries = chosen.length * perRow;
-  return { chosen, perRow, ids: reader.next(Int32Array, entries), values: reader.next(Float32Array, entries) };
+  return {
+    chosen,
+    perRow,
+    ids: reader.next(Int32Array, entries),
+    values: reader.next(Float32Array, entries),
+  };
 }
 
 /** Activations, as stages hand them on. */
@@ -190,7 +252,10 @@ export function decodeHidden(bytes: Uint8Array, rows: number): Float32Array {
   const hidden = reader.next(Float32Array);
   reader.end();
   if (hidden.length > 0 && hidden.length % rows === 0) return hidden;
-  throw new RuntimeError('RANK_MESSAGE_INVALID', `a stage handed on ${hidden.length} values for ${rows} rows`);
+  throw new RuntimeError(
+    'RANK_MESSAGE_INVALID',
+    `a stage handed on ${hidden.length} values for ${rows} rows`,
+  );
 }
 
 /** Takes numbers and columns in the order in which they were put in. */
@@ -220,7 +285,8 @@ class ColumnReader {
   }
 
   end(): void {
-    if (this.#column !== this.#columns.length || this.#number !== this.#numbers.length) throw wrongMessage('it goes on');
+    if (this.#column !== this.#columns.length || this.#number !== this.#numbers.length)
+      throw wrongMessage('it goes on');
   }
 }
 
