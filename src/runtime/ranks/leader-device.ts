@@ -2,6 +2,7 @@ import { NereidError } from '../../base/errors.ts';
 import type { Collective } from '../../device/collective/collective.ts';
 import type {
   Device,
+  DeviceMemory,
   DeviceModel,
   DeviceModelOptions,
   DeviceModelSource,
@@ -66,11 +67,13 @@ class LeaderWeights implements LoadedWeights {
     this.kv = { ...own.kv, bytesPerPosition: Math.max(...facts.map((rank) => rank.bytesPerPosition)) };
   }
 
-  memory(): { freeBytes: number } {
-    const least = Math.min(this.#own.memory().freeBytes, ...this.#facts.map((rank) => rank.freeBytes));
-    if (!this.#options.isOneHost) return { freeBytes: least };
+  memory(): DeviceMemory {
+    const own = this.#own.memory();
+    const least = Math.min(own.freeBytes, ...this.#facts.map((rank) => rank.freeBytes));
     const all = sum(this.#facts.map((rank) => rank.bytesPerPosition));
-    return { freeBytes: all === 0 ? least : Math.floor((least * this.kv.bytesPerPosition) / all) };
+    // A position takes memory on every rank.
+    const share = this.#options.isOneHost && all > 0 ? this.kv.bytesPerPosition / all : 1;
+    return { ...own, freeBytes: Math.floor(least * share) };
   }
 
   async allocateKv(size: KvPoolSize): Promise<DeviceModel> {

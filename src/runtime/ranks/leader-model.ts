@@ -99,7 +99,8 @@ export class PipelineLeaderModel implements DeviceModel {
     const { serial } = batch;
     const copy = decodeStep(encodeStep(batch));
     const waits = copy.tokens.some((token) => token < 0);
-    const ready = after(this.#left, () => (waits ? this.#before : undefined));
+    const before = waits ? this.#before : undefined;
+    const ready = after(this.#left, () => before);
     const left = guarded(
       after(ready, () => this.#start(waits ? { ...copy, tokens: this.#sampled.resolve(copy) } : copy)),
     );
