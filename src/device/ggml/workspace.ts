@@ -79,8 +79,7 @@ export class Workspace {
   #maskBytesUsed = 0;
 
   constructor(library: GgmlLibrary, sizes: WorkspaceSizes) {
-    const { batchTokensMax, contextLength, rowClasses, windowClasses, temperatureLanes, extendedWidths } =
-      sizes;
+    const { batchTokensMax, rowClasses, temperatureLanes, extendedWidths } = sizes;
     this.#library = library;
     this.temperatureLanes = temperatureLanes;
     this.#hiddenWidth = sizes.hiddenWidth;
@@ -90,14 +89,7 @@ export class Workspace {
       end += Math.ceil(bytes / alignmentBytes) * alignmentBytes;
       return start;
     };
-    const maskBytes = batchTokensMax * contextLength * windowClasses * 2;
-    if (maskBytes > maskBytesMax) {
-      const problem = `attention masks of ${batchTokensMax} rows by ${contextLength} positions take ${maskBytes} bytes`;
-      throw new DeviceError(
-        'DEVICE_OUT_OF_MEMORY',
-        `${problem}: use fewer batch tokens or a shorter context`,
-      );
-    }
+    const maskBytes = checkedMaskBytes(sizes);
     const sums = [extensionSums(1), extensionSums(2)] as const;
     this.#offsets = {
       tokens: take(batchTokensMax * 4),
@@ -237,3 +229,11 @@ export class Workspace {
 const float32Type = 0;
 const int32Type = 26;
 const int64Type = 27;
+
+/** @throws DeviceError for masks that no typed array can hold */
+function checkedMaskBytes({ batchTokensMax, contextLength, windowClasses }: WorkspaceSizes): number {
+  const bytes = batchTokensMax * contextLength * windowClasses * 2;
+  if (bytes <= maskBytesMax) return bytes;
+  const problem = `attention masks of ${batchTokensMax} rows by ${contextLength} positions take ${bytes} bytes`;
+  throw new DeviceError('DEVICE_OUT_OF_MEMORY', `${problem}: use fewer batch tokens or a shorter context`);
+}
