@@ -199,7 +199,7 @@ async function listenExtras(
   }
   if (metricsPort === undefined) return { reload: () => {} };
   const { MetricsPort } = await import('./metrics-port.ts');
-  const { metricsText } = http;
+  const metricsText = () => http.metricsText();
   const metrics = await MetricsPort.start({ host, port: metricsPort, tls, metricsText }).catch(
     (thrown: unknown) => {
       throw portError(thrown, '--metrics-port', metricsPort);
