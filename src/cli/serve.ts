@@ -137,7 +137,16 @@ function addOperationOptions(command: Command): Command {
 }
 
 function toOptions(models: string[], flags: Record<string, unknown>): ServeOptions {
-  const { deviceOption, apiKey, kvCacheSize, kvHostCacheSize, stepTimeout, requestTimeout, selfTest, ...same } = flags;
+  const {
+    deviceOption,
+    apiKey,
+    kvCacheSize,
+    kvHostCacheSize,
+    stepTimeout,
+    requestTimeout,
+    selfTest,
+    ...same
+  } = flags;
   const { toolCallParser, reasoningParser, trustRequestChatTemplate } = flags as unknown as AnswerOptions;
   return {
     ...(same as unknown as ServeOptions),
