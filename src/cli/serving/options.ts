@@ -51,6 +51,7 @@ export interface ServeOptions {
   security: SecurityOptions;
   drainSeconds: number;
   stepTimeoutSeconds: number;
+  restartsInARow: number;
   logLevel: string;
   selfTest?: string;
 }
