@@ -39,6 +39,7 @@ export class FrontEndCluster {
       apiKeys: options.apiKeys,
       requestTimeoutSeconds: options.requestTimeoutSeconds,
       answers: options.answers,
+      traffic: options.traffic,
       logLevel: options.logLevel,
     };
     const slots = Array.from(

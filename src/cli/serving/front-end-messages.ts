@@ -1,4 +1,4 @@
-import type { AnswerOptions } from './options.ts';
+import type { AnswerOptions, TrafficOptions } from './options.ts';
 
 /** What a front-end process is to be. */
 export interface FrontEndConfiguration {
@@ -8,6 +8,7 @@ export interface FrontEndConfiguration {
   apiKeys: string[];
   requestTimeoutSeconds: number;
   answers: AnswerOptions;
+  traffic: TrafficOptions;
   logLevel: string;
 }
 

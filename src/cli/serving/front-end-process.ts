@@ -35,6 +35,7 @@ async function start(configuration: FrontEndConfiguration): Promise<void> {
     apiKeys: configuration.apiKeys,
     requestTimeoutSeconds: configuration.requestTimeoutSeconds,
     answers: configuration.answers,
+    traffic: configuration.traffic,
     notReadyReason,
   });
   const { registry } = frontEnd.metrics;

@@ -126,6 +126,7 @@ async function listenHttp(
     apiKeys: options.apiKeys,
     requestTimeoutSeconds: options.requestTimeoutSeconds,
     answers: options.answers,
+    traffic: options.traffic,
     notReadyReason,
   });
   const port = await listen(frontEnd, options);
