@@ -77,7 +77,14 @@ async function metric(target: Target, pattern: RegExp): Promise<number> {
   return Number(pattern.exec(text)?.[1] ?? Number.NaN);
 }
 
+const successPattern = /vllm:request_success_total\{[^}]*length[^}]*\} (\d+)/;
+const tokensPattern = /vllm:generation_tokens_total\{[^}]*\} (\d+)/;
+
 async function soak(target: Target): Promise<void> {
+  const before = {
+    success: await metric(target, successPattern),
+    tokens: await metric(target, tokensPattern),
+  };
   const counts: Counts = { answered: 0, tokens: 0, lost: 0 };
   const endMs = performance.now() + minutes * 60_000;
   const goOn = (): boolean => performance.now() < endMs;
@@ -101,9 +108,9 @@ async function soak(target: Target): Promise<void> {
     counts.answered > 0,
   );
   report('lost', counts.lost, counts.lost === 0);
-  const success = await metric(target, /vllm:request_success_total\{[^}]*length[^}]*\} (\d+)/);
+  const success = (await metric(target, successPattern)) - before.success;
   report('answers by the metrics', success, success === counts.answered);
-  const tokens = await metric(target, /vllm:generation_tokens_total\{[^}]*\} (\d+)/);
+  const tokens = (await metric(target, tokensPattern)) - before.tokens;
   report(
     'tokens by the metrics, and by the clients',
     `${tokens}, ${counts.tokens}`,
