@@ -4,6 +4,7 @@ import { definite, type NereidError } from './base/errors.ts';
 import { type BuildRecipe, defaultRecipe } from './builder/config.ts';
 import { openEngine } from './builder/open-engine.ts';
 import { type Reporter, silentReporter } from './builder/reporter.ts';
+import { DeltaQueue } from './generation/delta-queue.ts';
 import { Generation, type GenerationDelta, type GenerationUsage } from './generation/generation.ts';
 import { generationDefaults } from './protocol/generation-defaults.ts';
 import { type ServedModel, servedModel } from './protocol/served-model.ts';
@@ -39,6 +40,12 @@ export interface EngineOptions {
   contextLength?: number;
   /** Whether prompts reuse the KV of others with the same prefix; default true. */
   prefixReuse?: boolean;
+  /** Positions of a KV block; default the device's own choice (on ggml a slot a sequence). */
+  kvBlockPositions?: number;
+  /** Host memory that evicted KV blocks move to, on devices with blocks; default none. */
+  kvHostCacheBytes?: number;
+  /** Steps launched before the first is read, on devices that can; default 2, 1 is the plain loop. */
+  stepsInFlight?: number;
   /** How the engine is built where it is not there yet. */
   recipe?: Partial<BuildRecipe>;
   /** Hears about downloads and builds. */
@@ -123,7 +130,7 @@ export class Engine {
   /** Continues a text. Token ids are taken as they are. @throws RuntimeError, TokenizerError */
   generate(prompt: string | Int32Array, options: GenerateOptions = {}): GenerationStream {
     const tokens = typeof prompt === 'string' ? this.model.tokenizer.encode(prompt) : prompt;
-    return new DeltaQueue(this.model, tokens, options);
+    return new QueuedGeneration(this.model, tokens, options);
   }
 
   /** Answers a conversation through the model's chat template. @throws TokenizerError `CHAT_TEMPLATE_*`, RuntimeError */
@@ -194,12 +201,15 @@ function sizes(options: SettledOptions) {
     kvBytesMax: options.kvCacheBytes,
     contextLength: options.contextLength,
     prefixReuse: options.prefixReuse ?? true,
+    kvBlockPositions: options.kvBlockPositions,
+    kvHostBytesMax: options.kvHostCacheBytes,
+    inFlightStepsMax: options.stepsInFlight,
   };
 }
 
-/** Turns a generation's callbacks into an async iteration. Deltas wait here for a slow consumer; text is small. */
-class DeltaQueue implements GenerationStream {
-  readonly #deltas: GenerationDelta[] = [];
+/** Turns a generation's callbacks into an async iteration. */
+class QueuedGeneration implements GenerationStream {
+  readonly #deltas = new DeltaQueue();
   readonly #generation: Generation;
   readonly #signal: AbortSignal | undefined;
   #wake: (() => void) | undefined;
@@ -245,7 +255,7 @@ class DeltaQueue implements GenerationStream {
   async *[Symbol.asyncIterator](): AsyncGenerator<GenerationDelta> {
     try {
       for (;;) {
-        const delta = this.#deltas.shift();
+        const delta = this.#deltas.take();
         if (delta) yield delta;
         else if (this.#error) throw this.#error;
         else if (this.#ended) return;
