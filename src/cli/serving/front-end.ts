@@ -13,6 +13,7 @@ import type { EngineClient } from '../../runtime/client.ts';
 import { EnginePool } from '../../runtime/routing/pool.ts';
 import { EncodePool, type PooledTokenizer } from '../../tokenizer/encode-pool.ts';
 import { openTokenizer } from '../../tokenizer/open.ts';
+import { TemplatePool } from '../../tokenizer/template-pool.ts';
 import type { AnswerOptions } from './options.ts';
 
 /** A model as a front end is handed it: its engines, and where its tokenizer lies. */
@@ -73,15 +74,26 @@ export interface FrontEnd {
 
 /** Puts the protocols over the engines, which must have answered once. */
 export function createFrontEnd(options: FrontEndOptions): FrontEnd {
-  const encoders: EncodePool[] = [];
+  const pools: (EncodePool | TemplatePool)[] = [];
   const createdSeconds = Math.floor(Date.now() / 1000);
   const models = options.models.map(({ name, aliases, text, clients }) => {
     const { tokenizer, defaults, formats } = text;
     const encoder = new EncodePool(tokenizer);
-    encoders.push(encoder);
+    const templates = new TemplatePool();
+    pools.push(encoder, templates);
+    if (tokenizer.chatTemplate !== undefined) setImmediate(() => templates.warm());
     const client = new EnginePool(clients);
-    const encode: ServedModel['encode'] = (input, encodeOptions) => encoder.encode(input, encodeOptions);
-    return servedModel({ name, aliases, client, tokenizer, defaults, formats, createdSeconds, encode });
+    return servedModel({
+      name,
+      aliases,
+      client,
+      tokenizer,
+      defaults,
+      formats,
+      createdSeconds,
+      encode: (input, encodeOptions, signal) => encoder.encode(input, encodeOptions, signal),
+      renderChat: (template, input, signal) => templates.render(template, input, signal),
+    });
   });
   const metrics = new ServerMetrics({ models });
   const { logger, apiKeys, notReadyReason } = options;
@@ -105,7 +117,7 @@ export function createFrontEnd(options: FrontEndOptions): FrontEnd {
     drain: (timeoutMs) => gate.close(timeoutMs),
     close: async () => {
       await http.close();
-      await Promise.all(encoders.map((encoder) => encoder.close()));
+      await Promise.all(pools.map((pool) => pool.close()));
     },
   };
 }

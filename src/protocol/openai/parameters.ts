@@ -1,6 +1,7 @@
 import type { GenerationInput } from '../../generation/generation.ts';
 import type { SamplingParameters } from '../../runtime/requests/request.ts';
 import { ProtocolError } from '../errors.ts';
+import { truncatedTokensMax } from '../limits.ts';
 import type { ServedModel } from '../served-model.ts';
 import { maxTokensOf, type TokenLimits } from '../token-limit.ts';
 import { unsupported } from './refused-fields.ts';
@@ -109,6 +110,11 @@ export function usageReports(
     includeUsage: fields.stream_options?.include_usage ?? false,
     continuousUsage: fields.stream_options?.continuous_usage_stats ?? false,
   };
+}
+
+/** Tokens that a text may have before {@link truncated} cuts it; undefined: the context's length. */
+export function encodableTokens(truncatePromptTokens: number | null | undefined): number | undefined {
+  return truncatePromptTokens === null || truncatePromptTokens === undefined ? undefined : truncatedTokensMax;
 }
 
 /**

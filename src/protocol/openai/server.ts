@@ -2,6 +2,7 @@ import type { FastifyInstance } from 'fastify';
 import { type Clock, systemClock } from '../../base/clock.ts';
 import { streamBufferBytesMax } from '../../base/limits.ts';
 import { ApiKeys } from '../authentication.ts';
+import { clientGone } from '../client-gone.ts';
 import { createHttpServer, type HttpLimits } from '../http-server.ts';
 import { requestTimeoutMs } from '../limits.ts';
 import type { ServerMetrics } from '../metrics.ts';
@@ -84,7 +85,7 @@ function addApi(api: FastifyInstance, context: OpenAiContext): void {
   const { models } = context;
   api.post('/v1/chat/completions', (request, reply) => handleChat(context, request, reply));
   api.post('/v1/completions', (request, reply) => handleCompletion(context, request, reply));
-  api.post('/tokenize', (request) => handleTokenize(context, request.body));
+  api.post('/tokenize', (request, reply) => handleTokenize(context, request.body, clientGone(reply.raw)));
   api.post('/detokenize', async (request) => handleDetokenize(models, request.body));
   api.get('/v1/models', async () => ({
     object: 'list',

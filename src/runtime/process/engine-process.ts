@@ -33,7 +33,7 @@ async function start(configuration: EngineProcessConfiguration): Promise<void> {
   const source = await loadSource(configuration);
   const { model, options } = await loadModel(configuration.name, source, configuration);
   const server = new EngineServer(
-    (emit) => new EngineCore(model, options, emit),
+    (emit, onRunnable) => new EngineCore(model, { ...options, onRunnable }, emit),
     fail,
     (busy) => {
       isBusy = busy;
