@@ -1,10 +1,11 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { nullModelSource, openDevice } from '../../src/device/null/index.ts';
+import { nullModelSource } from '../../src/device/null/index.ts';
 import { createRepository, type ModelGroup } from '../../src/repository/create.ts';
 import type { EngineHost, EngineSpecification } from '../../src/repository/engine-host.ts';
 import { openRepository, type Repository, type RepositoryOptions } from '../../src/repository/repository.ts';
 import { LocalEngine } from '../../src/runtime/local-engine.ts';
+import { loadModel } from '../../src/runtime/process/load-model.ts';
 import { bytesOf, byteTokenizer, byteVocabularySize, endOfTextId } from '../openai/byte-tokenizer.ts';
 import { ModelFolder } from './model-folder.ts';
 
@@ -64,18 +65,12 @@ export function nullEngineHost(tokenizerFolder: string, options: EngineModelsOpt
         deviceOptions.script = [...bytesOf(says), ...(thenStops ? [endOfTextId] : [])].join(',');
       }
       const size = { vocabularySize: byteVocabularySize, contextLength: 2048 };
-      const slots = 64;
-      const sizes = { slots, batchTokensMax: 4096, kvDtype: 'f16', threads: 1 } as const;
-      const model = await openDevice(deviceOptions).load(nullModelSource(size), sizes);
-      const engine = new LocalEngine(model, {
-        name: specification.name,
-        device: 'null',
-        ...size,
-        slots,
-        batchTokensMax: 4096,
-        kvBytesMax: slots * size.contextLength * model.kvBytesPerPosition,
+      const { model, options: core } = await loadModel('null', nullModelSource(size), {
+        ...{ device: 'null', deviceOptions, slots: 64, batchTokensMax: 4096, kvDtype: 'f16', threads: 1 },
+        prefixReuse: true,
         capacityPolicy: specification.capacityPolicy,
       });
+      const engine = new LocalEngine(model, core);
       engines.push(engine);
       return { client: engine, tokenizerFolder, release: () => engine.close() };
     },
