@@ -53,10 +53,12 @@ export class RequestCheck {
       }
       batch = size;
     }
+    // Triton takes an empty batch for one, and then misses its bytes.
+    const batchSize = Math.max(1, batch ?? 1);
     for (const tensor of request.inputs) {
-      checkBytes(tensor, expectedElements(tensor, batch ?? 1, this.#batchMax), prefix, this.#model);
+      checkBytes(tensor, expectedElements(tensor, batchSize, this.#batchMax), prefix, this.#model);
     }
-    return batch ?? 1;
+    return batchSize;
   }
 
   #checkNames(request: InferRequest, prefix: string): void {
@@ -128,8 +130,7 @@ export class RequestCheck {
         `${prefix}inference request batch-size must be <= ${this.#batchMax} for '${this.#model}'`,
       );
     }
-    // Triton takes an empty batch for one, and then misses its bytes.
-    return Math.max(1, batch);
+    return batch;
   }
 }
 
