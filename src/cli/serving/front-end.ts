@@ -2,11 +2,16 @@ import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
 import { packageVersion } from '../../base/package-version.ts';
 import type { AnswerFormats } from '../../protocol/answer-parser.ts';
+import { errorResponse as messagesErrorResponse } from '../../protocol/anthropic/errors.ts';
+import { addMessages, messagesPath } from '../../protocol/anthropic/server.ts';
 import { generationDefaults } from '../../protocol/generation-defaults.ts';
+import { createHttpServer } from '../../protocol/http-server.ts';
 import { ServerMetrics } from '../../protocol/metrics.ts';
-import { createOpenAiServer } from '../../protocol/openai/server.ts';
+import { errorResponse } from '../../protocol/openai/errors.ts';
+import { addOpenAi } from '../../protocol/openai/server.ts';
 import { reasoningFormatOf, reasoningFormats } from '../../protocol/reasoning/registry.ts';
 import { RequestGate } from '../../protocol/request-gate.ts';
+import { addResponses } from '../../protocol/responses/server.ts';
 import { type GenerationDefaults, type ServedModel, servedModel } from '../../protocol/served-model.ts';
 import { toolFormatOf, toolFormats } from '../../protocol/tool-parsers/registry.ts';
 import type { EngineClient } from '../../runtime/client.ts';
@@ -99,17 +104,22 @@ export function createFrontEnd(options: FrontEndOptions): FrontEnd {
   const { logger, apiKeys, notReadyReason } = options;
   const limits = { requestTimeoutMs: options.requestTimeoutSeconds * 1000 };
   const gate = new RequestGate();
-  const http = createOpenAiServer({
-    models,
+  const api = { models, metrics, limits, apiKeys, gate };
+  const http = createHttpServer({
+    limits,
     metrics,
     logger,
-    apiKeys,
-    limits,
+    errorResponse,
+    errorResponseOfPath: { [messagesPath]: messagesErrorResponse },
+  });
+  addOpenAi(http, {
+    ...api,
     version: packageVersion(),
     notReadyReason,
-    gate,
     trustRequestChatTemplate: options.answers.trustRequestChatTemplate,
   });
+  addResponses(http, api, errorResponse);
+  addMessages(http, api);
   return {
     http,
     models,

@@ -25,6 +25,7 @@ export function markTokens(data: Uint8Array, mark: TokensMark): void {
   tokens.set(data, mark);
 }
 
+/** The mark of these very bytes, if they have one. */
 export function tokensMarkOf(data: Uint8Array): TokensMark | undefined {
   return tokens.get(data);
 }
@@ -34,6 +35,7 @@ export function markWords(data: Uint8Array, mark: WordsMark): void {
   words.set(data, mark);
 }
 
+/** The mark of these very bytes, if they have one. */
 export function wordsMarkOf(data: Uint8Array): WordsMark | undefined {
   return words.get(data);
 }
