@@ -2,6 +2,7 @@
 
 /** Its check counts inputs and lets these through to the model, or names the input that its hash map holds first. */
 const better = [
+  'generate batched: empty array',
   'generate batched: missing input',
   'infer batched: batch sizes differ',
   'infer batched: missing input',
