@@ -1,4 +1,5 @@
 import { availableParallelism } from 'node:os';
+import type { SecurityOptions } from './security.ts';
 
 /** How chats are made and answers read. */
 export interface AnswerOptions {
@@ -27,6 +28,11 @@ export interface ServeOptions {
   maxBatchTokens: number;
   /** Undefined: what the machine can spare. */
   kvCacheBytes?: number;
+  /** Undefined: the device's own choice. */
+  kvBlockSize?: number;
+  /** Undefined: no host tier. */
+  kvHostCacheBytes?: number;
+  stepsInFlight: number;
   kvDtype?: 'f16' | 'f32';
   contextLength?: number;
   prefixReuse: boolean;
@@ -42,7 +48,7 @@ export interface ServeOptions {
   rank?: number;
   leader?: string;
   frontEnds: number;
-  apiKeys: string[];
+  security: SecurityOptions;
   drainSeconds: number;
   stepTimeoutSeconds: number;
   logLevel: string;
