@@ -5,11 +5,18 @@ import { ensureEngine } from '../artifact/resolver.ts';
 import { messageOf } from '../base/errors.ts';
 import { tokenizerFolderName } from '../builder/engine-folder.ts';
 import { checkRepository } from '../repository/check.ts';
-import { createRepository } from '../repository/create.ts';
+import { createRepository, type ModelGroup } from '../repository/create.ts';
 import { fillTemplate, parseSubstitutions } from '../repository/template.ts';
 import { CliError } from './errors.ts';
 import { createProgress } from './progress.ts';
-import type { CreateFlags } from './repo.ts';
+
+/** What `nereid repo create` was told. */
+export interface CreateFlags {
+  engine: string;
+  tokenizer?: string;
+  group: ModelGroup;
+  set: Record<string, string>;
+}
 
 /** `nereid repo create` @throws NereidError */
 export async function createFilled(folder: string, flags: CreateFlags): Promise<void> {

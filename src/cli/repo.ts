@@ -1,5 +1,6 @@
 import { Command, Option } from 'commander';
 import { modelGroups } from '../repository/create.ts';
+import type { CreateFlags } from './repo-run.ts';
 import { keyValueOption } from './values.ts';
 
 /** `nereid repo` */
@@ -42,12 +43,4 @@ export function createCommand(): Command {
       await check(folder);
     });
   return command;
-}
-
-/** What `nereid repo create` was told. */
-export interface CreateFlags {
-  engine: string;
-  tokenizer?: string;
-  group: (typeof modelGroups)[number];
-  set: Record<string, string>;
 }
