@@ -137,7 +137,8 @@ function responseOf(message: ResponseMessage): ClientResponse {
 }
 
 function failure(error: ServiceError): CliError {
-  const text = error.code === status.CANCELLED ? 'the request was cancelled' : error.details || error.message;
-  const code = error.code === status.CANCELLED ? 'REQUEST_CANCELLED' : 'REQUEST_REFUSED';
-  return new CliError(code, text, { cause: error, usage: false });
+  const cancelled = error.code === status.CANCELLED;
+  const text = cancelled ? 'the request was cancelled' : error.details || error.message;
+  const options = { cause: error, usage: false };
+  return new CliError(cancelled ? 'REQUEST_CANCELLED' : 'REQUEST_REFUSED', text, options);
 }
