@@ -3,6 +3,7 @@ import type { Logger } from 'pino';
 import { ensureEngine } from '../../artifact/resolver.ts';
 import { readEngine, tokenizerFolderName } from '../../builder/engine-folder.ts';
 import type { Reporter } from '../../builder/reporter.ts';
+import type { KvDtype } from '../../device/device.ts';
 import type { Parallelism } from '../../models/partition.ts';
 import type { EngineProcessConfiguration } from '../../runtime/process/engine-process-messages.ts';
 import { EngineSupervisor, type SupervisorEvent } from '../../runtime/process/supervisor.ts';
@@ -25,7 +26,7 @@ export interface PreparedModel {
   tokenizerFolder: string;
   vocabularySize: number;
   contextLength: number;
-  kvDtype: 'f16' | 'f32';
+  kvDtype: KvDtype;
   parallelism: Parallelism;
 }
 

@@ -1,4 +1,5 @@
 import { availableParallelism } from 'node:os';
+import type { KvDtype } from '../../device/device.ts';
 import type { RoutingName } from '../../runtime/routing/router.ts';
 import type { SecurityOptions } from './security.ts';
 
@@ -41,7 +42,7 @@ export interface ServeOptions {
   /** Undefined: no host tier. */
   kvHostCacheBytes?: number;
   stepsInFlight: number;
-  kvDtype?: 'f16' | 'f32';
+  kvDtype?: KvDtype;
   contextLength?: number;
   prefixReuse: boolean;
   capacityPolicy: string;
