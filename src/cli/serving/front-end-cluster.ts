@@ -6,6 +6,7 @@ import { definite } from '../../base/errors.ts';
 import type { RunningModel } from './engines.ts';
 import type { FrontEndConfiguration } from './front-end-messages.ts';
 import { FrontEndSlot } from './front-end-slot.ts';
+import { logFormatOf } from './log.ts';
 import type { ServeOptions } from './options.ts';
 
 /**
@@ -40,6 +41,7 @@ export class FrontEndCluster {
       requestTimeoutSeconds: options.requestTimeoutSeconds,
       answers: options.answers,
       logLevel: options.logLevel,
+      logFormat: logFormatOf(options.logFormat, process.stderr),
     };
     const slots = Array.from(
       { length: options.frontEnds },

@@ -1,3 +1,4 @@
+import type { LogFormat } from './log.ts';
 import type { AnswerOptions } from './options.ts';
 
 /** What a front-end process is to be. */
@@ -9,6 +10,7 @@ export interface FrontEndConfiguration {
   requestTimeoutSeconds: number;
   answers: AnswerOptions;
   logLevel: string;
+  logFormat: LogFormat;
 }
 
 /** Primary → front end. Other libraries' messages (`node:cluster`'s, prom-client's) come over the same channel: only these kinds count. */

@@ -1,4 +1,5 @@
 import { availableParallelism } from 'node:os';
+import type { LogFormat } from './log.ts';
 
 /** How chats are made and answers read. */
 export interface AnswerOptions {
@@ -46,6 +47,8 @@ export interface ServeOptions {
   drainSeconds: number;
   stepTimeoutSeconds: number;
   logLevel: string;
+  /** Undefined: for people on a terminal, JSON elsewhere. */
+  logFormat?: LogFormat;
   selfTest?: string;
 }
 

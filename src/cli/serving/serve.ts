@@ -1,14 +1,16 @@
 import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import pino, { type Logger } from 'pino';
+import type { Logger } from 'pino';
 import { definite, messageOf } from '../../base/errors.ts';
 import { threadTracer } from '../../trace/process-tracer.ts';
 import { CliError } from '../errors.ts';
 import { createProgress } from '../progress.ts';
 import { type PreparedModel, prepareModels, type RunningModel, startModels, stopModels } from './engines.ts';
 import type { createFrontEnd, FrontEnd, ModelText } from './front-end.ts';
+import { createLogger } from './log.ts';
 import type { ServeOptions } from './options.ts';
+import { checkPorts, portError } from './ports.ts';
 import { checkWorld } from './ranks.ts';
 import { selfTest } from './self-test.ts';
 import { stopSignal } from './stop-signal.ts';
@@ -36,11 +38,9 @@ export async function serve(options: ServeOptions): Promise<void> {
     await serveRank(options);
     return;
   }
+  await checkPorts(options);
   threadTracer.start('front-end', true);
-  const logger = pino(
-    { level: options.logLevel, base: undefined },
-    pino.destination({ dest: 2, sync: false }),
-  );
+  const logger = createLogger(options);
   const stop = stopSignal();
   const reporter = createProgress();
   const prepared = await prepareModels(options, reporter, stop.starting);
@@ -57,9 +57,7 @@ export async function serve(options: ServeOptions): Promise<void> {
     closers.push(() => http.close());
     await listenExtras(options, models, http, closers, isDraining);
     announce(options, models, http.port);
-    if (options.selfTest !== undefined) {
-      await selfTest({ host: options.host, port: http.port, apiKey: options.apiKeys[0] }, options.selfTest);
-    }
+    await quietly(logger, () => runSelfTest(options, http.port));
     await stop.wait();
     logger.info({ drainSeconds: options.drainSeconds }, 'stopping: running requests may finish');
     const drainStartMs = performance.now();
@@ -72,6 +70,21 @@ export async function serve(options: ServeOptions): Promise<void> {
     if (options.frontEnds > 1) await closing;
     await Promise.all([stopModels(models, drainTimeoutMs), closing]);
   }
+}
+
+async function runSelfTest({ host, apiKeys, selfTest: prompt }: ServeOptions, port: number): Promise<void> {
+  if (prompt !== undefined) await selfTest({ host, port, apiKey: apiKeys[0] }, prompt);
+}
+
+/** Without requests' lines, which would land in the middle of what is printed. */
+async function quietly(logger: Logger, run: () => Promise<void>): Promise<void> {
+  const { level } = logger;
+  if (logger.isLevelEnabled('info')) logger.level = 'warn';
+  await run();
+  // The request's line comes when its response is closed.
+  setTimeout(() => {
+    logger.level = level;
+  }, 100);
 }
 
 function checkCombination(options: ServeOptions): void {
@@ -202,17 +215,10 @@ function readinessOf(models: readonly RunningModel[], takesRequests: boolean): R
   return { ...statuses, '': takesRequests && Object.values(statuses).every(Boolean) };
 }
 
-function portError(thrown: unknown, flag: string, port: number): CliError {
-  const inUse = /EADDRINUSE|address already in use/i.test(messageOf(thrown));
-  const message = inUse
-    ? `port ${port} is in use; stop what listens there, or give another ${flag} (0 picks a free one)`
-    : `cannot listen on port ${port}: ${messageOf(thrown)}; give another ${flag} or --host`;
-  return new CliError(inUse ? 'PORT_IN_USE' : 'PORT_UNAVAILABLE', message, { cause: thrown, usage: false });
-}
-
 function announce(options: ServeOptions, models: readonly RunningModel[], port: number): void {
   const names = models.map(({ name }) => name).join(', ');
-  process.stderr.write(`Serving ${names} on http://${urlHost(options.host)}:${port} (OpenAI protocol)\n`);
+  const url = `http://${urlHost(options.host)}:${port}`;
+  process.stderr.write(`Serving ${names} on ${url}/v1 (OpenAI; Anthropic at ${url})\n`);
 }
 
 function urlHost(host: string): string {
