@@ -28,6 +28,11 @@ export interface ServeOptions {
   maxBatchTokens: number;
   /** Undefined: what the machine can spare. */
   kvCacheBytes?: number;
+  /** Undefined: the device's own choice. */
+  kvBlockSize?: number;
+  /** Undefined: no host tier. */
+  kvHostCacheBytes?: number;
+  stepsInFlight: number;
   kvDtype?: 'f16' | 'f32';
   contextLength?: number;
   prefixReuse: boolean;
