@@ -129,6 +129,7 @@ function answerStreaming(
   try {
     group = submit(context, request, plan, streamed);
     stream.requestId = group.requestId;
+    stream.requestId = group.requestId;
   } catch (error) {
     // Not hijacked yet: fastify answers.
     stream.abandon();

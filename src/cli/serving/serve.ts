@@ -57,7 +57,7 @@ export async function serve(options: ServeOptions): Promise<void> {
     closers.push(() => http.close());
     await listenExtras(options, models, http, closers, isDraining);
     announce(options, models, http.port);
-    await quietly(logger, () => runSelfTest(options, http.port));
+    await runSelfTest(options, http.port, logger);
     await stop.wait();
     logger.info({ drainSeconds: options.drainSeconds }, 'stopping: running requests may finish');
     const drainStartMs = performance.now();
@@ -72,15 +72,16 @@ export async function serve(options: ServeOptions): Promise<void> {
   }
 }
 
-async function runSelfTest({ host, apiKeys, selfTest: prompt }: ServeOptions, port: number): Promise<void> {
-  if (prompt !== undefined) await selfTest({ host, port, apiKey: apiKeys[0] }, prompt);
-}
-
-/** Without requests' lines, which would land in the middle of what is printed. */
-async function quietly(logger: Logger, run: () => Promise<void>): Promise<void> {
+/** Without requests' lines meanwhile, which would land in the middle of what is printed. */
+async function runSelfTest(
+  { host, apiKeys, selfTest: prompt }: ServeOptions,
+  port: number,
+  logger: Logger,
+): Promise<void> {
+  if (prompt === undefined) return;
   const { level } = logger;
   if (logger.isLevelEnabled('info')) logger.level = 'warn';
-  await run();
+  await selfTest({ host, port, apiKey: apiKeys[0] }, prompt);
   // The request's line comes when its response is closed.
   setTimeout(() => {
     logger.level = level;
