@@ -129,7 +129,6 @@ function answerStreaming(
   try {
     group = submit(context, request, plan, streamed);
     stream.requestId = group.requestId;
-    stream.requestId = group.requestId;
   } catch (error) {
     // Not hijacked yet: fastify answers.
     stream.abandon();
@@ -157,6 +156,7 @@ function logOutcome(
   error?: LoggedError,
 ): void {
   const { promptTokens, completionTokens, cachedTokens } = group.usage;
+  request.exchange.key?.spend(promptTokens + completionTokens);
   Object.assign(request.exchange.log, {
     prompt_tokens: promptTokens,
     cached_tokens: cachedTokens,

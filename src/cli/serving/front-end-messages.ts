@@ -1,12 +1,13 @@
 import type { LogFormat } from './log.ts';
 import type { AnswerOptions } from './options.ts';
+import type { SecurityOptions } from './security.ts';
 
 /** What a front-end process is to be. */
 export interface FrontEndConfiguration {
   models: { name: string; aliases: string[]; tokenizerFolder: string; socketPaths: string[] }[];
   host: string;
   httpPort: number;
-  apiKeys: string[];
+  security: SecurityOptions;
   requestTimeoutSeconds: number;
   answers: AnswerOptions;
   logLevel: string;
@@ -17,6 +18,8 @@ export interface FrontEndConfiguration {
 export type ControlMessage =
   /** Once, first. */
   | { kind: 'configure'; configuration: FrontEndConfiguration }
+  /** Read keys and certificates again. */
+  | { kind: 'reload' }
   /** Answered with `alive`. */
   | { kind: 'ping' }
   /** Answered with `metrics` of the same number. */

@@ -1,5 +1,6 @@
 import { availableParallelism } from 'node:os';
 import type { LogFormat } from './log.ts';
+import type { SecurityOptions } from './security.ts';
 
 /** How chats are made and answers read. */
 export interface AnswerOptions {
@@ -48,7 +49,7 @@ export interface ServeOptions {
   rank?: number;
   leader?: string;
   frontEnds: number;
-  apiKeys: string[];
+  security: SecurityOptions;
   drainSeconds: number;
   stepTimeoutSeconds: number;
   logLevel: string;
