@@ -40,6 +40,7 @@ export class FrontEndCluster {
       security: options.security,
       requestTimeoutSeconds: options.requestTimeoutSeconds,
       answers: options.answers,
+      traffic: options.traffic,
       logLevel: options.logLevel,
       logFormat: logFormatOf(options.logFormat, process.stderr),
     };

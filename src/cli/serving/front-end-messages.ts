@@ -1,5 +1,5 @@
 import type { LogFormat } from './log.ts';
-import type { AnswerOptions } from './options.ts';
+import type { AnswerOptions, TrafficOptions } from './options.ts';
 import type { SecurityOptions } from './security.ts';
 
 /** What a front-end process is to be. */
@@ -10,6 +10,7 @@ export interface FrontEndConfiguration {
   security: SecurityOptions;
   requestTimeoutSeconds: number;
   answers: AnswerOptions;
+  traffic: TrafficOptions;
   logLevel: string;
   logFormat: LogFormat;
 }
