@@ -60,7 +60,7 @@ test('a step is written with its padding, its decode items and its prefill piece
   const needs = stepNeeds(step);
   assert.deepEqual(needs, { rows: 132, outputRows: 3, decodeItems: 2, prefillItems: 2 });
   const bucket = bucketOf(needs);
-  assert.deepEqual(bucket, { rows: 160, outputRows: 3, decodeItems: 4, prefillItems: 4 });
+  assert.deepEqual(bucket, { rows: 192, outputRows: 8, decodeItems: 4, prefillItems: 4 });
   const layout = new StepLayout(bucket);
   const words = new Int32Array(layout.blocks + 16).fill(99);
   const used = layout.write(words, step, 32, 640);
@@ -164,6 +164,10 @@ test('a compiled kernel belongs to its source, macros and target', () => {
 });
 
 test('options that the device does not have are refused before anything is loaded', () => {
-  assert.throws(() => openDevice({ speed: 'high' }), /no option 'speed'; it has gpu, library, activations/);
+  assert.throws(
+    () => openDevice({ speed: 'high' }),
+    /no option 'speed'; it has gpu, library, activations, weights/,
+  );
   assert.throws(() => openDevice({ activations: 'f64' }), /activations is 'f64': give auto, f32, f16, bf16/);
+  assert.throws(() => openDevice({ weights: 'zero' }), /weights is 'zero': give random:SEED/);
 });

@@ -1,5 +1,6 @@
 import { assert, definite } from '../../base/errors.ts';
 import type { Graph } from '../../graph/graph.ts';
+import { DeviceError } from '../errors.ts';
 import { type FusedGraph, fuse } from '../ggml/fusion.ts';
 import type { CapturedGraph } from './capture.ts';
 import { type DevicePointer, handleFrom } from './driver.ts';
@@ -19,7 +20,8 @@ const programsMax = 96;
 const captureRowsMax = 2048;
 /** Counters of split attention: sequences × key heads of one step. */
 const arrivalsMax = 1 << 16;
-/** Programs whose arena is measured at load, so that it needs not grow. */
+/** Output rows that the arena has room for from the start (their float32 logits are large); it grows for steps of more. */
+const outputsReserved = 1024;
 const threadsArgmax = 1024;
 
 /** How a graph is recorded for a bucket. */
@@ -92,13 +94,14 @@ export class Executor {
   /** 32-bit words that the largest step's upload takes. */
   get inputWordsMax(): number {
     const { batchTokensMax, sequencesMax, tableEntriesMax } = this.#options;
-    const rows = Math.ceil(batchTokensMax / 512) * 512 + 512;
+    const rows = Math.ceil(batchTokensMax / 1024) * 1024 + 1024;
     return rows * (6 + samplingWords + 4) + sequencesMax * 16 + tableEntriesMax + 1024;
   }
 
   /** Makes room for the largest step, so that KV memory can be sized from what is left. */
   reserve(): void {
-    const { batchTokensMax, sequencesMax } = this.#options;
+    const { batchTokensMax } = this.#options;
+    const sequencesMax = Math.min(batchTokensMax, outputsReserved);
     const decode = bucketOf({
       rows: Math.min(sequencesMax, batchTokensMax),
       outputRows: 1,
@@ -130,8 +133,15 @@ export class Executor {
     return ready.program.logitsAddress;
   }
 
-  /** The program that a step runs in. */
+  /**
+   * The program that a step runs in.
+   * @throws DeviceError DEVICE_OUT_OF_MEMORY, before anything of the step is queued
+   */
   readyFor(step: StepColumns): Ready {
+    if (step.blocks.length > this.#options.tableEntriesMax) {
+      const problem = `a step with ${step.blocks.length} KV blocks in its tables; ${this.#options.tableEntriesMax} are the most`;
+      throw new DeviceError('DEVICE_OUT_OF_MEMORY', `${problem}: run fewer sequences at once`);
+    }
     const bucket = bucketOf(stepNeeds(step));
     const key = keyOf(bucket);
     const known = this.#programs.get(key);

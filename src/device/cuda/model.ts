@@ -28,8 +28,10 @@ import { GpuWeights } from './weights.ts';
 const blockPositionsDefault = 32;
 /** Of what the weights leave free, what the KV cache takes; TensorRT-LLM's default of `kv_cache_free_gpu_mem_fraction`. */
 const kvShareDefault = 0.9;
-/** Kept back of free memory: captured graphs and modules. */
-const reservedBytes = 512 * 1024 * 1024;
+/** Kept back of free memory: captured graphs, modules, and an arena that grows. */
+const reservedBytes = 1536 * 1024 * 1024;
+/** Entries of all block tables of one step. */
+const tableEntriesMax = 4 * 1024 * 1024;
 /** One step runs while the next is queued behind it. */
 const inFlightStepsMax = 2;
 
@@ -93,7 +95,7 @@ export class CudaLoadedWeights implements LoadedWeights {
     return new Executor(this.#gpu, this.#pool, this.#weights, this.#activation, cache, record, {
       batchTokensMax,
       sequencesMax: batchTokensMax,
-      tableEntriesMax: batchTokensMax * Math.ceil(contextLength / blockPositionsDefault),
+      tableEntriesMax: Math.min(tableEntriesMax, batchTokensMax * contextLength),
       vocabularySize,
     });
   }

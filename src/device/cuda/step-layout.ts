@@ -151,6 +151,12 @@ export function roundRows(rows: number): number {
   return Math.ceil(rows / step) * step;
 }
 
+/** Coarser than decoding's: prompts come in all mixes, and a new bucket costs a plan. */
+function roundMixedRows(rows: number): number {
+  const step = rows <= 512 ? 64 : rows <= 1024 ? 128 : rows <= 2048 ? 256 : 1024;
+  return Math.ceil(rows / step) * step;
+}
+
 /** Powers of two from 4, for item counts; 0 stays 0. */
 function roundItems(count: number): number {
   return count === 0 ? 0 : 2 ** Math.max(2, Math.ceil(Math.log2(count)));
@@ -163,9 +169,13 @@ export function bucketOf(needs: Bucket): Bucket {
     // Pure decoding: every row is a sequence, and all or none is sampled.
     return { rows, outputRows: needs.outputRows === 0 ? 0 : rows, decodeItems: rows, prefillItems: 0 };
   }
-  const outputRows = needs.outputRows === 0 ? 0 : Math.min(rows, roundRows(needs.outputRows));
+  const mixedRows = roundMixedRows(needs.rows);
+  const outputRows =
+    needs.outputRows === 0
+      ? 0
+      : Math.min(mixedRows, 2 ** Math.max(3, Math.ceil(Math.log2(needs.outputRows))));
   return {
-    rows,
+    rows: mixedRows,
     outputRows,
     decodeItems: roundItems(needs.decodeItems),
     prefillItems: roundItems(needs.prefillItems),
