@@ -6,7 +6,7 @@ import type { CapturedGraph } from './capture.ts';
 import { type DevicePointer, handleFrom } from './driver.ts';
 import { Gemms, gemmWorkspaceBytes } from './gemm.ts';
 import type { Gpu } from './gpu.ts';
-import { int, LaunchArena } from './launch.ts';
+import { int, LaunchArena, pointer } from './launch.ts';
 import type { Bucket, Constants, LoweringState, ModelParts } from './lowering.ts';
 import { MemoryPool } from './memory-pool.ts';
 import { Program } from './program.ts';
@@ -22,7 +22,8 @@ const captureRowsMax = 2048;
 const arrivalsMax = 1 << 16;
 /** Output rows that the arena has room for from the start (their float32 logits are large); it grows for steps of more. */
 const outputsReserved = 1024;
-const threadsArgmax = 1024;
+/** Threads of a row's block in `sample.cu`. */
+const samplingThreads = 1024;
 
 /** How a graph is recorded for a bucket. */
 export type RecordGraph = (rows: number, outputRows: number) => Graph;
@@ -204,19 +205,20 @@ export class Executor {
     );
     const addresses = layout.addresses(this.#inputs, this.sampled, this.#arrivals);
     const fused = this.fused(bucket.rows, bucket.outputRows);
-    const tail = (state: LoweringState, logits: View) => this.#pushArgmax(state, logits);
+    const tail = (state: LoweringState, logits: View) =>
+      this.#pushSampling(state, logits, addresses.sampling);
     return { layout, program: new Program(this.parts, fused, bucket, addresses, tail) };
   }
 
-  #pushArgmax(state: LoweringState, logits: View): void {
+  #pushSampling(state: LoweringState, logits: View, sampling: DevicePointer): void {
     const tokens = fixedView(this.sampled, 1, logits.rows, 'f32');
     state.pushKernel({
-      file: 'argmax',
-      name: 'argmax',
+      file: 'sample',
+      name: 'sample',
       grid: [logits.rows, 1, 1],
-      threads: threadsArgmax,
+      threads: samplingThreads,
       touches: [logits],
-      parameters: (at) => [at(logits), at(tokens), int(logits.width)],
+      parameters: (at) => [at(logits), pointer(sampling), at(tokens), int(logits.width)],
     });
   }
 

@@ -13,7 +13,7 @@ import type {
   LoadedWeights,
 } from '../device.ts';
 import { DeviceError } from '../errors.ts';
-import { hostChooses, type StepBatch, type StepResult, want } from '../step.ts';
+import { hostChooses, type StepBatch, type StepResult, samplingFeature, want } from '../step.ts';
 import { type Handle, handleFrom } from './driver.ts';
 import { Executor } from './executor.ts';
 import type { Gpu } from './gpu.ts';
@@ -152,6 +152,7 @@ function columnsOf({ tokens, positions, outputs, segments }: StepBatch): StepCol
     positions,
     outputRows: outputs.rows.subarray(0, outputs.count),
     segments: segments.count,
+    sampling: outputs.sampling,
     segmentRows: segments.rows,
     kvLengths: segments.kvLength,
     blockStarts: segments.blockStart,
@@ -164,7 +165,7 @@ export class CudaModel implements DeviceModel {
   readonly kv: KvPoolFacts;
   readonly weightBytes: number;
   readonly inFlightStepsMax = inFlightStepsMax;
-  readonly samplingFeatures = 0;
+  readonly samplingFeatures = samplingFeature.draw;
   readonly #gpu: Gpu;
   readonly #source: DeviceModelSource;
   readonly #options: DeviceModelOptions;
@@ -238,7 +239,7 @@ export class CudaModel implements DeviceModel {
     const columns = columnsOf(batch);
     const ready = this.#executor.readyFor(columns);
     const { blockPositions } = this.kv;
-    const words = ready.layout.write(entry.upload.words, columns, blockPositions, this.#cache.sinkPlace);
+    const words = ready.layout.write(entry.upload, columns, blockPositions, this.#cache.sinkPlace);
     const logits = this.#executor.queue(ready, entry.upload.address, words);
     if (count === 0) return 0;
     driver.cuMemcpyDtoHAsync_v2(entry.tokens.address, this.#executor.sampled, count * 4, stream);

@@ -132,7 +132,7 @@ __device__ __forceinline__ u32 transpose8x8(u32 x) {
 // Asynchronous copy of 16 bytes to shared memory; zeros where `valid` is false.
 __device__ __forceinline__ void copy16(u32 shared, const void* global, bool valid) {
   const int bytes = valid ? 16 : 0;
-  asm volatile("cp.async.cg.shared.global.L2::256B [%0], [%1], 16, %2;" ::"r"(shared), "l"(global), "r"(bytes));
+  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(shared), "l"(global), "r"(bytes));
 }
 
 __device__ __forceinline__ void commitCopies() { asm volatile("cp.async.commit_group;"); }
