@@ -68,6 +68,13 @@ __device__ __forceinline__ float warpMax(float x) {
   return x;
 }
 
+// 2^x by the special function unit alone: 2 ulp, denormals are 0; −∞ gives 0.
+__device__ __forceinline__ float exp2Fast(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
 // Sum over a block of up to 1024 threads; every thread gets it. `scratch` holds 32 floats.
 __device__ __forceinline__ float blockSum(float x, float* scratch) {
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = (blockDim.x + 31) >> 5;
