@@ -5,9 +5,14 @@ import { requestTimeoutMs } from '../protocol/limits.ts';
 import { reasoningFormats } from '../protocol/reasoning/registry.ts';
 import { toolFormats } from '../protocol/tool-parsers/registry.ts';
 import { capacityPolicyNames } from '../runtime/plan/capacity.ts';
-import type { AnswerOptions, ServeOptions } from './serving/options.ts';
+import { routingDefault, routingNames } from '../runtime/routing/router.ts';
+import { CliError } from './errors.ts';
+import type { AnswerOptions, ServeOptions, TrafficOptions } from './serving/options.ts';
+import type { SecurityOptions } from './serving/security.ts';
 import { serve } from './serving/serve.ts';
+import { threadsMax } from './threads.ts';
 import {
+  commaListOption,
   integerOption,
   keyValueOption,
   listOption,
@@ -42,6 +47,7 @@ export function createCommand(): Command {
       ['default'],
     );
   addNetworkOptions(command);
+  addSecurityOptions(command);
   addEngineOptions(command);
   return addOperationOptions(command)
     .addHelpText('after', examples)
@@ -50,16 +56,24 @@ export function createCommand(): Command {
     });
 }
 
+/** A name of vLLM's or of habit for one of our options; not in the help. */
+function alias<T>(flags: string, parse: (text: string) => T): Option {
+  return new Option(flags).argParser(parse).hideHelp();
+}
+
 function addNetworkOptions(command: Command): void {
+  const streamInterval =
+    'steps that one event of a stream tells of (the first token and the end come at once)';
   const toolParser = `how the model writes calls to tools: ${toolFormats.names.join(', ')}, none (default: as its chat template shows)`;
   const reasoningParser = `how it sets reasoning apart: ${reasoningFormats.names.join(', ')}, none (default: as its chat template shows)`;
   command
     .option('--host <address>', 'address to listen on', '127.0.0.1')
     .option('--http-port <n>', 'OpenAI protocol, health and metrics; 0 picks a free port', portOption, 8000)
+    .addOption(alias('-p, --port <n>', portOption))
     .option('--grpc-port <n>', 'gRPC health service (grpc.health.v1); off unless given', portOption)
     .option('--metrics-port <n>', '/metrics on a port of its own as well; off unless given', portOption)
     .option('--front-ends <n>', 'front-end processes that share the HTTP port', integerOption(1, 64), 1)
-    .option('--api-key <key>', 'ask for this bearer token; repeatable', listOption, [])
+    .option('--stream-interval <n>', streamInterval, integerOption(1, 1024), 1)
     .option('--tool-call-parser <name>', toolParser, nameOption('tool-call parser', toolFormats.names))
     .option(
       '--reasoning-parser <name>',
@@ -70,16 +84,60 @@ function addNetworkOptions(command: Command): void {
     .option('--served-model-name <name>', 'what the model is called in requests (one model only)');
 }
 
+function addSecurityOptions(command: Command): void {
+  const keyFile = 'named keys with limits, YAML; SIGHUP reads it again (docs/serving.md)';
+  const origins = 'web origins that may read answers, separated by commas; * is all';
+  command
+    .addOption(
+      new Option('--api-key <key>', 'ask for this bearer token; repeatable; others see it in ps')
+        .argParser(listOption)
+        .default([], 'NEREID_API_KEY, separated by commas'),
+    )
+    .option('--api-key-file <path>', keyFile)
+    .option('--cors-origins <origins>', origins, commaListOption, [])
+    .option('--tls-certificate <path>', 'PEM: the certificate and its chain; all ports then speak TLS')
+    .option('--tls-key <path>', 'PEM: its private key')
+    .option('--tls-client-authority <path>', 'PEM: clients must show a certificate of this authority');
+}
+
+function securityOf(flags: Record<string, unknown>): SecurityOptions {
+  const { apiKey, apiKeyFile, corsOrigins, tlsCertificate, tlsKey, tlsClientAuthority } = flags as {
+    apiKey: string[];
+    corsOrigins: string[];
+  } & Record<'apiKeyFile' | 'tlsCertificate' | 'tlsKey' | 'tlsClientAuthority', string | undefined>;
+  if ((tlsCertificate === undefined) !== (tlsKey === undefined) || (tlsClientAuthority && !tlsKey)) {
+    throw new CliError('CLI_VALUE_INVALID', 'TLS needs both --tls-certificate and --tls-key');
+  }
+  const fromEnvironment = commaListOption(process.env.NEREID_API_KEY ?? '');
+  return {
+    apiKeys: [...apiKey, ...fromEnvironment],
+    apiKeyFile,
+    corsOrigins,
+    tls:
+      tlsCertificate && tlsKey
+        ? { certificateFile: tlsCertificate, keyFile: tlsKey, clientAuthorityFile: tlsClientAuthority }
+        : undefined,
+  };
+}
+
 function addEngineOptions(command: Command): void {
   const threads = 'CPU threads of each engine (default: the cores, shared between engines)';
   const kvCache = 'memory for the KV cache, e.g. 2GB (default: what the machine can spare)';
+  const kvBlock = "positions of a KV block (default: the device's own; on ggml a slot a sequence)";
+  const kvHost = 'host memory that evicted KV blocks move to, on devices with blocks (default: none)';
+  const inFlight = 'steps launched before the first is read, on devices that can; 1 is the plain loop';
   const contextLength = "positions a sequence, if less than the model's own";
   const deviceOption = 'a setting of that device; repeatable';
   command
     .addOption(new Option('--device <name>', 'what runs the model').choices(devices.names).default('ggml'))
     .option('--device-option <name=value>', deviceOption, keyValueOption, {})
     .option('--engines <n>', 'engine processes per model', integerOption(1, 64), 1)
-    .option('--threads <n>', threads, integerOption(1, 1024))
+    .addOption(
+      new Option('--routing <name>', 'which of several engines a request goes to')
+        .choices(routingNames)
+        .default(routingDefault),
+    )
+    .option('--threads <n>', threads, integerOption(1, threadsMax))
     .option('--max-sequences <n>', 'sequences in flight at most, per engine', integerOption(1, 4096), 32)
     .option('--max-batch-tokens <n>', 'token budget of one step', integerOption(1, 65_536), 512)
     .option('--kv-cache-size <size>', kvCache, sizeOption)
@@ -87,12 +145,18 @@ function addEngineOptions(command: Command): void {
       new Option('--kv-dtype <type>', "type of the KV cache (default: the engine's)").choices(['f16', 'f32']),
     )
     .option('--context-length <n>', contextLength, integerOption(2, 2 ** 24))
+    .addOption(alias('--max-model-len <n>', integerOption(2, 2 ** 24)))
+    .addOption(alias('--max-num-seqs <n>', integerOption(1, 4096)))
+    .addOption(alias('--max-num-batched-tokens <n>', integerOption(1, 65_536)))
     .addOption(
       new Option('--capacity-policy <name>', 'when a waiting sequence may start')
         .choices(capacityPolicyNames)
         .default('guaranteed_no_evict'),
     )
-    .option('--no-prefix-reuse', 'compute every prompt from its start');
+    .option('--no-prefix-reuse', 'compute every prompt from its start')
+    .option('--kv-block-size <n>', kvBlock, integerOption(1, 65_536))
+    .option('--kv-host-cache-size <size>', kvHost, sizeOption)
+    .option('--steps-in-flight <n>', inFlight, integerOption(1, 16), 2);
   addRankOptions(command);
 }
 
@@ -127,19 +191,49 @@ function addOperationOptions(command: Command): Command {
     .addOption(
       new Option('--log-level <level>', 'one line a request at info').choices(levels).default('info'),
     )
+    .addOption(
+      new Option(
+        '--log-format <format>',
+        'human or json (default: human on a terminal, json elsewhere)',
+      ).choices(['human', 'json']),
+    )
     .option('--self-test [prompt]', selfTest);
 }
 
+/** What was said under another name. */
+function aliased(flags: Record<string, unknown>): Partial<ServeOptions> {
+  const given = {
+    httpPort: flags.port,
+    contextLength: flags.maxModelLen,
+    maxSequences: flags.maxNumSeqs,
+    maxBatchTokens: flags.maxNumBatchedTokens,
+  };
+  return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
+}
+
 function toOptions(models: string[], flags: Record<string, unknown>): ServeOptions {
-  const { deviceOption, apiKey, kvCacheSize, stepTimeout, requestTimeout, selfTest, ...same } = flags;
+  const {
+    deviceOption,
+    apiKey,
+    kvCacheSize,
+    kvHostCacheSize,
+    stepTimeout,
+    requestTimeout,
+    selfTest,
+    ...same
+  } = flags;
   const { toolCallParser, reasoningParser, trustRequestChatTemplate } = flags as unknown as AnswerOptions;
+  const { routing, streamInterval } = flags as unknown as TrafficOptions;
   return {
     ...(same as unknown as ServeOptions),
     models,
+    ...aliased(flags),
     answers: { toolCallParser, reasoningParser, trustRequestChatTemplate },
+    traffic: { routing, streamInterval },
     deviceOptions: deviceOption as Record<string, string>,
-    apiKeys: apiKey as string[],
+    security: securityOf(flags),
     kvCacheBytes: kvCacheSize as number | undefined,
+    kvHostCacheBytes: kvHostCacheSize as number | undefined,
     stepTimeoutSeconds: stepTimeout as number,
     requestTimeoutSeconds: requestTimeout as number,
     selfTest: selfTest === true ? selfTestPrompt : (selfTest as string | undefined),

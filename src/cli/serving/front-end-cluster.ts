@@ -6,6 +6,7 @@ import { definite } from '../../base/errors.ts';
 import type { RunningModel } from './engines.ts';
 import type { FrontEndConfiguration } from './front-end-messages.ts';
 import { FrontEndSlot } from './front-end-slot.ts';
+import { logFormatOf } from './log.ts';
 import type { ServeOptions } from './options.ts';
 
 /**
@@ -36,10 +37,12 @@ export class FrontEndCluster {
       })),
       host: options.host,
       httpPort: options.httpPort,
-      apiKeys: options.apiKeys,
+      security: options.security,
       requestTimeoutSeconds: options.requestTimeoutSeconds,
       answers: options.answers,
+      traffic: options.traffic,
       logLevel: options.logLevel,
+      logFormat: logFormatOf(options.logFormat, process.stderr),
     };
     const slots = Array.from(
       { length: options.frontEnds },
@@ -48,6 +51,11 @@ export class FrontEndCluster {
     // Where a free port was asked for (0), the cluster gives all of them the same one.
     const [port] = await Promise.all(slots.map((slot) => slot.start()));
     return new FrontEndCluster(slots, definite(port, 'the port'));
+  }
+
+  /** All of them read keys and certificates again. */
+  reload(): void {
+    for (const slot of this.#slots) slot.send({ kind: 'reload' });
   }
 
   /** Whether any front end takes requests. */

@@ -1,20 +1,26 @@
-import type { AnswerOptions } from './options.ts';
+import type { LogFormat } from './log.ts';
+import type { AnswerOptions, TrafficOptions } from './options.ts';
+import type { SecurityOptions } from './security.ts';
 
 /** What a front-end process is to be. */
 export interface FrontEndConfiguration {
   models: { name: string; aliases: string[]; tokenizerFolder: string; socketPaths: string[] }[];
   host: string;
   httpPort: number;
-  apiKeys: string[];
+  security: SecurityOptions;
   requestTimeoutSeconds: number;
   answers: AnswerOptions;
+  traffic: TrafficOptions;
   logLevel: string;
+  logFormat: LogFormat;
 }
 
 /** Primary → front end. Other libraries' messages (`node:cluster`'s, prom-client's) come over the same channel: only these kinds count. */
 export type ControlMessage =
   /** Once, first. */
   | { kind: 'configure'; configuration: FrontEndConfiguration }
+  /** Read keys and certificates again. */
+  | { kind: 'reload' }
   /** Answered with `alive`. */
   | { kind: 'ping' }
   /** Answered with `metrics` of the same number. */

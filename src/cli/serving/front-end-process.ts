@@ -1,11 +1,12 @@
 /** A front-end process of `nereid serve --front-ends N`: the same front end, over the same engines' sockets, sharing the HTTP port. */
 import type { AddressInfo } from 'node:net';
-import pino from 'pino';
 import { messageOf } from '../../base/errors.ts';
 import { RemoteEngine } from '../../runtime/transport/remote-client.ts';
 import { threadTracer } from '../../trace/process-tracer.ts';
-import { createFrontEnd, openModelText } from './front-end.ts';
+import { createFrontEnd, openModelText, reload } from './front-end.ts';
 import type { ControlMessage, FrontEndConfiguration, FrontEndMessage } from './front-end-messages.ts';
+import { createLogger } from './log.ts';
+import { readSecurity } from './security.ts';
 
 let draining = false;
 
@@ -15,10 +16,7 @@ function send(message: FrontEndMessage): void {
 
 async function start(configuration: FrontEndConfiguration): Promise<void> {
   threadTracer.start('front-end', false);
-  const logger = pino(
-    { level: configuration.logLevel, base: { frontEnd: process.pid } },
-    pino.destination({ dest: 2, sync: false }),
-  );
+  const logger = createLogger(configuration, { frontEnd: process.pid });
   const models = await Promise.all(
     configuration.models.map(async ({ socketPaths, tokenizerFolder, ...model }) => ({
       ...model,
@@ -32,9 +30,10 @@ async function start(configuration: FrontEndConfiguration): Promise<void> {
   const frontEnd = createFrontEnd({
     models,
     logger,
-    apiKeys: configuration.apiKeys,
+    security: await readSecurity(configuration.security),
     requestTimeoutSeconds: configuration.requestTimeoutSeconds,
     answers: configuration.answers,
+    traffic: configuration.traffic,
     notReadyReason,
   });
   const { registry } = frontEnd.metrics;
@@ -45,6 +44,8 @@ async function start(configuration: FrontEndConfiguration): Promise<void> {
     } else if (message.kind === 'close') {
       const closing = [frontEnd.close(), ...clients.map((client) => client.close())];
       void Promise.all(closing).then(() => process.exit(0));
+    } else if (message.kind === 'reload') {
+      void reload(frontEnd, configuration.security, logger);
     } else if (message.kind === 'metrics') {
       const { number } = message;
       void registry.getMetricsAsJSON().then((metrics) => send({ kind: 'metrics', number, metrics }));
@@ -57,6 +58,7 @@ async function start(configuration: FrontEndConfiguration): Promise<void> {
 // Ctrl-C reaches the whole foreground group; the primary decides what it means.
 process.on('SIGINT', () => {});
 process.on('SIGTERM', () => {});
+process.on('SIGHUP', () => {});
 process.on('disconnect', () => process.exit(0));
 process.on('message', (message: ControlMessage) => {
   if (message.kind === 'ping') send({ kind: 'alive' });

@@ -1,4 +1,8 @@
 import { availableParallelism } from 'node:os';
+import type { KvDtype } from '../../device/device.ts';
+import type { RoutingName } from '../../runtime/routing/router.ts';
+import type { LogFormat } from './log.ts';
+import type { SecurityOptions } from './security.ts';
 
 /** How chats are made and answers read. */
 export interface AnswerOptions {
@@ -8,6 +12,13 @@ export interface AnswerOptions {
   reasoningParser?: string;
   /** Whether requests may bring a chat template. */
   trustRequestChatTemplate: boolean;
+}
+
+/** How requests are spread over a model's engines, and how often a stream gets what they say. */
+export interface TrafficOptions {
+  routing: RoutingName;
+  /** Steps that one event of a stream tells of. */
+  streamInterval: number;
 }
 
 /** Everything `nereid serve` was told, checked. */
@@ -27,12 +38,18 @@ export interface ServeOptions {
   maxBatchTokens: number;
   /** Undefined: what the machine can spare. */
   kvCacheBytes?: number;
-  kvDtype?: 'f16' | 'f32';
+  /** Undefined: the device's own choice. */
+  kvBlockSize?: number;
+  /** Undefined: no host tier. */
+  kvHostCacheBytes?: number;
+  stepsInFlight: number;
+  kvDtype?: KvDtype;
   contextLength?: number;
   prefixReuse: boolean;
   capacityPolicy: string;
   requestTimeoutSeconds: number;
   answers: AnswerOptions;
+  traffic: TrafficOptions;
   engines: number;
   /** Undefined: as an engine that is given is divided, else 1. */
   tensorParallel?: number;
@@ -42,10 +59,12 @@ export interface ServeOptions {
   rank?: number;
   leader?: string;
   frontEnds: number;
-  apiKeys: string[];
+  security: SecurityOptions;
   drainSeconds: number;
   stepTimeoutSeconds: number;
   logLevel: string;
+  /** Undefined: for people on a terminal, JSON elsewhere. */
+  logFormat?: LogFormat;
   selfTest?: string;
 }
 
