@@ -1,14 +1,19 @@
 // Many requests queued at once, through the whole runtime (scheduler, paged KV, overlapped loop), on the CUDA device with random weights:
-// node --import tsx bench/cuda-offline.ts REQUESTS PROMPT OUTPUT [SEQUENCES] [BATCH TOKENS]
+// node --import tsx bench/cuda-offline.ts REQUESTS PROMPT OUTPUT [SEQUENCES] [BATCH TOKENS] [WARM-UP REQUESTS]
 import { SeededRandom } from '../src/base/random.ts';
 import { EngineCore } from '../src/runtime/loop/engine-core.ts';
 import { loadModel } from '../src/runtime/process/load-model.ts';
 import { greedySampling } from '../src/runtime/requests/request.ts';
 import { clocks, llama8b, randomSource } from './cuda-model.ts';
 
-const [requests = 2048, prompt = 128, output = 128, sequences = 1024, batchTokens = 4096] = process.argv
-  .slice(2)
-  .map(Number);
+const [
+  requests = 2048,
+  prompt = 128,
+  output = 128,
+  sequences = 1024,
+  batchTokens = 4096,
+  warm = sequences + 64,
+] = process.argv.slice(2).map(Number);
 const started = performance.now();
 const source = await randomSource({ ...llama8b, contextLength: 4096 }, 'bf16');
 const { device, model, options } = await loadModel('llama-3.1-8b', source, {
@@ -64,7 +69,7 @@ async function run(count: number, seed: number): Promise<void> {
   );
 }
 
-await run(Math.min(requests, sequences + 64), 1);
+await run(Math.min(requests, warm), 1);
 await run(requests, 2);
 model.close();
 device.close();
