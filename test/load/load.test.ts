@@ -16,18 +16,6 @@ function read(name: string): ResultFile {
   return JSON.parse(readFileSync(join(folder, name), 'utf8')) as ResultFile;
 }
 
-/** Presses Ctrl-C as soon as the server has answered more than it had before. */
-async function interruptOnceAnswered(url: string, child: ChildProcess): Promise<void> {
-  const answered = async (): Promise<number> => {
-    const text = await (await fetch(`${url}/metrics`)).text();
-    const counts = [...text.matchAll(/^vllm:request_success_total\{.*\} (\d+)$/gm)];
-    return counts.reduce((sum, [, count]) => sum + Number(count), 0);
-  };
-  const before = await answered();
-  while ((await answered()) < before + 100) await sleep(50);
-  child.kill('SIGINT');
-}
-
 /** Presses Ctrl-C once the server has answered a hundred requests more. */
 async function interruptOnceAnswered(url: string, child: ChildProcess): Promise<void> {
   const answered = async (): Promise<number> => {
