@@ -36,8 +36,12 @@ export interface GrpcLimits {
 /** A running gRPC server. */
 export interface RunningGrpcServer {
   port: number;
-  close(): Promise<void>;
+  /** Takes no new calls, waits so long for the running ones (default: {@link closeTimeoutMs}) and ends the others. */
+  close(timeoutMs?: number): Promise<void>;
 }
+
+/** How long running calls may go on where nobody says. */
+const closeTimeoutMs = 1_000;
 
 /**
  * Starts the gRPC port with the standard health service (`grpc.health.v1.Health`, what Kubernetes' gRPC probes call).
@@ -68,10 +72,10 @@ export async function startGrpcServer(options: GrpcServerOptions): Promise<Runni
   timer.unref();
   return {
     port,
-    close: () => {
+    close: (timeoutMs = closeTimeoutMs) => {
       clearInterval(timer);
       return new Promise((resolve) => {
-        const force = setTimeout(() => server.forceShutdown(), 1_000);
+        const force = setTimeout(() => server.forceShutdown(), timeoutMs);
         server.tryShutdown(() => {
           clearTimeout(force);
           resolve();

@@ -119,6 +119,8 @@ async function startModel(
     batchTokensMax: options.maxBatchTokens,
     kvDtype: model.kvDtype,
     kvBytesMax: options.kvCacheBytes,
+    kvPositionsMax: options.kvTokensMax,
+    kvMemoryShare: options.kvMemoryShare,
     memoryShare,
     contextLength,
     prefixReuse: options.prefixReuse,

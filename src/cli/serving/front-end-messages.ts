@@ -1,10 +1,12 @@
-import type { AnswerOptions } from './options.ts';
+import type { AnswerOptions, KserveOptions } from './options.ts';
 
 /** What a front-end process is to be. */
 export interface FrontEndConfiguration {
   models: { name: string; aliases: string[]; tokenizerFolder: string; socketPaths: string[] }[];
   host: string;
   httpPort: number;
+  grpcPort?: number;
+  kserve: KserveOptions;
   apiKeys: string[];
   requestTimeoutSeconds: number;
   answers: AnswerOptions;
@@ -28,7 +30,7 @@ export type ControlMessage =
 export type FrontEndMessage =
   /** It listens for its configuration now: sent any earlier, a message can be lost while modules load. */
   | { kind: 'online' }
-  | { kind: 'listening'; port: number }
+  | { kind: 'listening'; port: number; grpcPort?: number }
   | { kind: 'alive' }
   | { kind: 'metrics'; number: number; metrics: object[] }
   | { kind: 'drained' }

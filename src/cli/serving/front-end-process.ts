@@ -6,6 +6,7 @@ import { RemoteEngine } from '../../runtime/transport/remote-client.ts';
 import { threadTracer } from '../../trace/process-tracer.ts';
 import { createFrontEnd, openModelText } from './front-end.ts';
 import type { ControlMessage, FrontEndConfiguration, FrontEndMessage } from './front-end-messages.ts';
+import { openServed } from './served-models.ts';
 
 let draining = false;
 
@@ -20,15 +21,16 @@ async function start(configuration: FrontEndConfiguration): Promise<void> {
     pino.destination({ dest: 2, sync: false }),
   );
   const models = await Promise.all(
-    configuration.models.map(async ({ socketPaths, tokenizerFolder, ...model }) => ({
+    configuration.models.map(async ({ socketPaths, ...model }) => ({
       ...model,
       clients: socketPaths.map((path) => new RemoteEngine(path)),
-      text: await openModelText(tokenizerFolder, configuration.answers),
+      text: await openModelText(model.tokenizerFolder, configuration.answers),
     })),
   );
   const clients = models.flatMap((model) => model.clients);
   await Promise.all(clients.map((client) => client.whenReady()));
   const notReadyReason = (): string | undefined => (draining ? 'the server is shutting down' : undefined);
+  const served = await openServed(models, logger);
   const frontEnd = createFrontEnd({
     models,
     logger,
@@ -36,6 +38,8 @@ async function start(configuration: FrontEndConfiguration): Promise<void> {
     requestTimeoutSeconds: configuration.requestTimeoutSeconds,
     answers: configuration.answers,
     notReadyReason,
+    kserve: configuration.kserve,
+    repository: served.repository,
   });
   const { registry } = frontEnd.metrics;
   process.on('message', (message: ControlMessage) => {
@@ -43,15 +47,21 @@ async function start(configuration: FrontEndConfiguration): Promise<void> {
       draining = true;
       void frontEnd.drain(message.timeoutMs).then(() => send({ kind: 'drained' }));
     } else if (message.kind === 'close') {
-      const closing = [frontEnd.close(), ...clients.map((client) => client.close())];
+      const closing = [
+        frontEnd.close().then(() => served.close()),
+        ...clients.map((client) => client.close()),
+      ];
       void Promise.all(closing).then(() => process.exit(0));
     } else if (message.kind === 'metrics') {
       const { number } = message;
       void registry.getMetricsAsJSON().then((metrics) => send({ kind: 'metrics', number, metrics }));
     }
   });
-  await frontEnd.http.listen({ host: configuration.host, port: configuration.httpPort });
-  send({ kind: 'listening', port: (frontEnd.http.server.address() as AddressInfo).port });
+  const { host, httpPort, grpcPort } = configuration;
+  await frontEnd.http.listen({ host, port: httpPort });
+  const { port } = frontEnd.http.server.address() as AddressInfo;
+  const grpc = grpcPort === undefined ? undefined : await frontEnd.listenGrpc({ host, port: grpcPort });
+  send({ kind: 'listening', port, grpcPort: grpc });
 }
 
 // Ctrl-C reaches the whole foreground group; the primary decides what it means.

@@ -3,23 +3,30 @@ import type { Logger } from 'pino';
 import { packageVersion } from '../../base/package-version.ts';
 import type { AnswerFormats } from '../../protocol/answer-parser.ts';
 import { generationDefaults } from '../../protocol/generation-defaults.ts';
+import type { RunningGrpcServer } from '../../protocol/grpc-server.ts';
+import { createHttpServer } from '../../protocol/http-server.ts';
 import { ServerMetrics } from '../../protocol/metrics.ts';
-import { createOpenAiServer } from '../../protocol/openai/server.ts';
+import { errorResponse } from '../../protocol/openai/errors.ts';
+import { addOpenAi } from '../../protocol/openai/server.ts';
 import { reasoningFormatOf, reasoningFormats } from '../../protocol/reasoning/registry.ts';
 import { RequestGate } from '../../protocol/request-gate.ts';
 import { type GenerationDefaults, type ServedModel, servedModel } from '../../protocol/served-model.ts';
 import { toolFormatOf, toolFormats } from '../../protocol/tool-parsers/registry.ts';
+import { errorResponse as kserveErrors } from '../../protocol/triton/errors.ts';
+import type { ModelRepository } from '../../repository/model.ts';
 import type { EngineClient } from '../../runtime/client.ts';
 import { EnginePool } from '../../runtime/routing/pool.ts';
 import { EncodePool, type PooledTokenizer } from '../../tokenizer/encode-pool.ts';
 import { openTokenizer } from '../../tokenizer/open.ts';
 import { TemplatePool } from '../../tokenizer/template-pool.ts';
-import type { AnswerOptions } from './options.ts';
+import { addKserve } from './kserve.ts';
+import type { AnswerOptions, KserveOptions } from './options.ts';
 
 /** A model as a front end is handed it: its engines, and where its tokenizer lies. */
 export interface FrontEndModel {
   name: string;
   aliases: string[];
+  tokenizerFolder: string;
   text: ModelText;
   clients: EngineClient[];
 }
@@ -60,6 +67,9 @@ export interface FrontEndOptions {
   answers: AnswerOptions;
   /** Why the server should get no new requests (it is draining), if so. */
   notReadyReason: () => string | undefined;
+  /** KServe's protocol beside OpenAI's, over these models. */
+  kserve: KserveOptions;
+  repository: ModelRepository;
 }
 
 /** One front end: the HTTP app over its models, not yet listening. Several may share a port (`cluster`). */
@@ -67,6 +77,8 @@ export interface FrontEnd {
   http: FastifyInstance;
   models: readonly ServedModel[];
   metrics: ServerMetrics;
+  /** Opens the gRPC port; resolves with its number. */
+  listenGrpc(address: { host: string; port: number }): Promise<number>;
   /** Refuses new requests and waits for the running ones, so long at most; the port stays open. */
   drain(timeoutMs: number): Promise<void>;
   close(): Promise<void>;
@@ -99,7 +111,14 @@ export function createFrontEnd(options: FrontEndOptions): FrontEnd {
   const { logger, apiKeys, notReadyReason } = options;
   const limits = { requestTimeoutMs: options.requestTimeoutSeconds * 1000 };
   const gate = new RequestGate();
-  const http = createOpenAiServer({
+  const http = createHttpServer({
+    limits,
+    metrics,
+    logger,
+    errorResponse,
+    errorResponseOfPath: { '/v2': kserveErrors },
+  });
+  addOpenAi(http, {
     models,
     metrics,
     logger,
@@ -110,14 +129,41 @@ export function createFrontEnd(options: FrontEndOptions): FrontEnd {
     gate,
     trustRequestChatTemplate: options.answers.trustRequestChatTemplate,
   });
+  const { repository } = options;
+  const parts = { http, repository, metrics, gate, logger, apiKeys, notReadyReason };
+  const kserve = addKserve(parts, options.kserve);
+  let grpc: RunningGrpcServer | undefined;
   return {
     http,
     models,
     metrics,
-    drain: (timeoutMs) => gate.close(timeoutMs),
+    listenGrpc: async (address) => {
+      const { startGrpcServer } = await import('../../protocol/grpc-server.ts');
+      const readiness = (): Record<string, boolean> =>
+        readinessOf(models, repository, notReadyReason() === undefined);
+      grpc = await startGrpcServer({ ...address, readiness, services: [await kserve.service()] });
+      return grpc.port;
+    },
+    drain: async (timeoutMs) => {
+      await Promise.all([gate.close(timeoutMs), grpc?.close(timeoutMs)]);
+    },
     close: async () => {
-      await http.close();
+      await Promise.all([http.close(), grpc?.close()]);
+      kserve.close();
       await Promise.all(pools.map((pool) => pool.close()));
     },
   };
+}
+
+/** What gRPC's health service says, by model name; '' is the whole server. */
+function readinessOf(
+  models: readonly ServedModel[],
+  repository: ModelRepository,
+  takesRequests: boolean,
+): Record<string, boolean> {
+  const statuses: Record<string, boolean> = {};
+  for (const { name, state } of repository.index(false)) statuses[name] = takesRequests && state === 'READY';
+  for (const { name, client } of models) statuses[name] = takesRequests && client.ready;
+  const isAllReady = models.every(({ client }) => client.ready) && repository.isReady;
+  return { ...statuses, '': takesRequests && isAllReady };
 }

@@ -1,4 +1,6 @@
 import { availableParallelism } from 'node:os';
+import type { Restriction } from '../../protocol/triton/context.ts';
+import type { ModelControlMode } from '../../repository/model.ts';
 
 /** How chats are made and answers read. */
 export interface AnswerOptions {
@@ -15,6 +17,7 @@ export interface ServeOptions {
   models: string[];
   host: string;
   httpPort: number;
+  kserve: KserveOptions;
   /** Undefined: no gRPC port. */
   grpcPort?: number;
   /** Undefined: `/metrics` on the HTTP port only. */
@@ -27,6 +30,10 @@ export interface ServeOptions {
   maxBatchTokens: number;
   /** Undefined: what the machine can spare. */
   kvCacheBytes?: number;
+  /** Tokens that the KV cache holds at most; a model repository says it. */
+  kvTokensMax?: number;
+  /** Share of free memory that the KV cache may take; a model repository says it. */
+  kvMemoryShare?: number;
   kvDtype?: 'f16' | 'f32';
   contextLength?: number;
   prefixReuse: boolean;
@@ -40,6 +47,30 @@ export interface ServeOptions {
   stepTimeoutSeconds: number;
   logLevel: string;
   selfTest?: string;
+  repository?: RepositoryServeOptions;
+}
+
+/** What is said of KServe's protocol; plain data, for front-end processes. */
+export interface KserveOptions {
+  /** Bytes of one request over HTTP. */
+  httpInputBytesMax: number;
+  /** The server's name in the metadata. */
+  serverId: string;
+  /** APIs that ask for a header, over HTTP and over gRPC. */
+  httpRestrictions: Restriction[];
+  grpcRestrictions: Restriction[];
+}
+
+/** What `--model-repository` and its companions say. */
+export interface RepositoryServeOptions {
+  folders: string[];
+  controlMode: ModelControlMode;
+  loadModels: string[];
+  pollSeconds: number;
+  strictReadiness: boolean;
+  /** Whether a model that fails to load ends the server. */
+  exitOnError: boolean;
+  autoComplete: boolean;
 }
 
 /** CPU threads for each of several engines that share the machine: the supervisor's grant. */

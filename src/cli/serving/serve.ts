@@ -8,12 +8,16 @@ import { CliError, exitCodes } from '../errors.ts';
 import { createProgress } from '../progress.ts';
 import { type PreparedModel, prepareModels, type RunningModel, startModels, stopModels } from './engines.ts';
 import type { createFrontEnd, FrontEnd, ModelText } from './front-end.ts';
+import type { OpenRepository } from './model-repository.ts';
 import type { ServeOptions } from './options.ts';
 import { selfTest } from './self-test.ts';
+import type { openServed } from './served-models.ts';
 
 /** What answers HTTP: one front end in this process, or several in processes of their own. */
 interface HttpSide {
   port: number;
+  /** Absent: none was asked for. */
+  grpcPort: number | undefined;
   /** Whether anybody answers there now. */
   readonly listening: boolean;
   metricsText: () => Promise<{ text: string; contentType: string }>;
@@ -43,12 +47,17 @@ export async function serve(options: ServeOptions): Promise<void> {
   const models = await starting;
   const closers: (() => Promise<void>)[] = [];
   let drainTimeoutMs = 0;
+  let repository: OpenRepository | undefined;
   try {
     const isDraining = (): string | undefined => (stop.requested ? 'the server is shutting down' : undefined);
-    const http = await listenHttp(options, models, await loading, logger, isDraining);
+    if (options.repository) {
+      const { openModelRepository } = await import('./model-repository.ts');
+      repository = await openModelRepository(options.repository, options, logger, stop.starting);
+    }
+    const http = await listenHttp(options, models, await loading, repository, logger, isDraining);
     closers.push(() => http.close());
-    await listenExtras(options, models, http, closers, isDraining);
-    announce(options, models, http.port);
+    const metricsPort = await listenMetrics(options, http, closers);
+    announce(options, models, { http: http.port, grpc: http.grpcPort, metrics: metricsPort });
     if (options.selfTest !== undefined) {
       await selfTest({ host: options.host, port: http.port, apiKey: options.apiKeys[0] }, options.selfTest);
     }
@@ -62,7 +71,7 @@ export async function serve(options: ServeOptions): Promise<void> {
     // Several front ends have connections of their own: their engines must outlive them.
     const closing = Promise.all(closers.map((close) => close()));
     if (options.frontEnds > 1) await closing;
-    await Promise.all([stopModels(models, drainTimeoutMs), closing]);
+    await Promise.all([stopModels(models, drainTimeoutMs), repository?.close(drainTimeoutMs), closing]);
   }
 }
 
@@ -71,6 +80,12 @@ function checkCombination(options: ServeOptions): void {
     throw new CliError(
       'CLI_VALUE_INVALID',
       '--served-model-name names one model; serve one, or leave it out',
+    );
+  }
+  if (options.repository && options.frontEnds > 1) {
+    throw new CliError(
+      'CLI_VALUE_INVALID',
+      '--model-repository is served by one front end; leave out --front-ends, or serve its engines as models',
     );
   }
   if (options.maxBatchTokens < options.maxSequences) {
@@ -84,14 +99,19 @@ function checkCombination(options: ServeOptions): void {
 /** The front end's code and each model's text side. */
 interface LoadedTexts {
   createFrontEnd: typeof createFrontEnd;
+  openServed: typeof openServed;
   texts: ModelText[];
 }
 
 /** The protocols' modules take longer to load than anything else here, so they are not imported at the top. */
 async function loadTexts(models: readonly PreparedModel[], { answers }: ServeOptions): Promise<LoadedTexts> {
-  const { createFrontEnd, openModelText } = await import('./front-end.ts');
+  const [{ createFrontEnd, openModelText }, { openServed }] = await Promise.all([
+    import('./front-end.ts'),
+    import('./served-models.ts'),
+  ]);
   return {
     createFrontEnd,
+    openServed,
     texts: await Promise.all(models.map((model) => openModelText(model.tokenizerFolder, answers))),
   };
 }
@@ -99,7 +119,8 @@ async function loadTexts(models: readonly PreparedModel[], { answers }: ServeOpt
 async function listenHttp(
   options: ServeOptions,
   models: readonly RunningModel[],
-  { createFrontEnd, texts }: LoadedTexts,
+  { createFrontEnd, openServed, texts }: LoadedTexts,
+  opened: OpenRepository | undefined,
   logger: Logger,
   notReadyReason: () => string | undefined,
 ): Promise<HttpSide> {
@@ -107,61 +128,68 @@ async function listenHttp(
     const { FrontEndCluster } = await import('./front-end-cluster.ts');
     return FrontEndCluster.start(options, models, logger);
   }
+  const served = models.map(({ name, aliases, tokenizerFolder, supervisors }, index) => ({
+    name,
+    aliases,
+    tokenizerFolder,
+    text: definite(texts[index], 'the text side'),
+    clients: supervisors.map((one) => one.client),
+  }));
+  const { repository, close: closeServed } = opened
+    ? { repository: opened.repository, close: async () => {} }
+    : await openServed(served, logger);
   const frontEnd = createFrontEnd({
-    models: models.map(({ name, aliases, supervisors }, index) => ({
-      name,
-      aliases,
-      text: definite(texts[index], 'the text side'),
-      clients: supervisors.map((one) => one.client),
-    })),
+    models: served,
     logger,
     apiKeys: options.apiKeys,
     requestTimeoutSeconds: options.requestTimeoutSeconds,
     answers: options.answers,
     notReadyReason,
+    kserve: options.kserve,
+    repository,
   });
-  const port = await listen(frontEnd, options);
+  const { port, grpcPort } = await listen(frontEnd, options);
   return {
     port,
+    grpcPort,
     listening: true,
     metricsText: () => frontEnd.metrics.exposition(),
     drain: (timeoutMs) => frontEnd.drain(timeoutMs),
-    close: () => frontEnd.close(),
+    close: async () => {
+      await frontEnd.close();
+      await closeServed();
+    },
   };
 }
 
-async function listen(frontEnd: FrontEnd, { host, httpPort }: ServeOptions): Promise<number> {
-  try {
-    await frontEnd.http.listen({ host, port: httpPort });
-  } catch (thrown) {
+async function listen(
+  frontEnd: FrontEnd,
+  { host, httpPort, grpcPort }: ServeOptions,
+): Promise<{ port: number; grpcPort: number | undefined }> {
+  const failed = async (thrown: unknown, flag: string, port: number): Promise<never> => {
     await frontEnd.close();
-    throw portError(thrown, '--http-port', httpPort);
-  }
-  return (frontEnd.http.server.address() as AddressInfo).port;
+    throw portError(thrown, flag, port);
+  };
+  await frontEnd.http
+    .listen({ host, port: httpPort })
+    .catch((thrown: unknown) => failed(thrown, '--http-port', httpPort));
+  const { port } = frontEnd.http.server.address() as AddressInfo;
+  if (grpcPort === undefined) return { port, grpcPort };
+  const bound = await frontEnd
+    .listenGrpc({ host, port: grpcPort })
+    .catch((thrown: unknown) => failed(thrown, '--grpc-port', grpcPort));
+  return { port, grpcPort: bound };
 }
 
-/** The ports that were asked for beside HTTP. */
-async function listenExtras(
-  options: ServeOptions,
-  models: readonly RunningModel[],
+/** The port of its own for metrics, if one was asked for. */
+async function listenMetrics(
+  { host, metricsPort }: ServeOptions,
   http: HttpSide,
   closers: (() => Promise<void>)[],
-  drainingReason: () => string | undefined,
-): Promise<void> {
-  const { host, grpcPort, metricsPort } = options;
-  if (grpcPort !== undefined) {
-    const readiness = (): Record<string, boolean> =>
-      readinessOf(models, drainingReason() === undefined && http.listening);
-    const { startGrpcServer } = await import('../../protocol/grpc-server.ts');
-    const grpc = await startGrpcServer({ host, port: grpcPort, readiness }).catch((thrown: unknown) => {
-      throw portError(thrown, '--grpc-port', grpcPort);
-    });
-    closers.push(() => grpc.close());
-    if (grpcPort === 0) process.stderr.write(`gRPC health on ${host}:${grpc.port}\n`);
-  }
-  if (metricsPort === undefined) return;
+): Promise<number | undefined> {
+  if (metricsPort === undefined) return undefined;
   const server = createServer((request, response) => {
-    if (request.url?.split('?')[0] !== '/metrics') {
+    if (!/^\/metrics\/?$/.test(request.url?.split('?')[0] ?? '')) {
       response.writeHead(404, { 'content-type': 'text/plain' }).end('this port has only /metrics\n');
       return;
     }
@@ -176,22 +204,12 @@ async function listenExtras(
     throw portError(thrown, '--metrics-port', metricsPort);
   });
   closers.push(() => closeServer(server));
-  if (metricsPort === 0)
-    process.stderr.write(`metrics on ${host}:${(server.address() as AddressInfo).port}\n`);
+  return (server.address() as AddressInfo).port;
 }
 
 function closeServer(server: Server): Promise<void> {
   server.closeAllConnections();
   return new Promise((resolve) => server.close(() => resolve()));
-}
-
-/** @param takesRequests false while the server drains, or no front end listens */
-function readinessOf(models: readonly RunningModel[], takesRequests: boolean): Record<string, boolean> {
-  const statuses: Record<string, boolean> = {};
-  for (const { name, supervisors } of models) {
-    statuses[name] = takesRequests && supervisors.some((one) => one.client.ready);
-  }
-  return { ...statuses, '': takesRequests && Object.values(statuses).every(Boolean) };
 }
 
 function portError(thrown: unknown, flag: string, port: number): CliError {
@@ -202,9 +220,31 @@ function portError(thrown: unknown, flag: string, port: number): CliError {
   return new CliError(inUse ? 'PORT_IN_USE' : 'PORT_UNAVAILABLE', message, { cause: thrown, usage: false });
 }
 
-function announce(options: ServeOptions, models: readonly RunningModel[], port: number): void {
-  const names = models.map(({ name }) => name).join(', ');
-  process.stderr.write(`Serving ${names} on http://${urlHost(options.host)}:${port} (OpenAI protocol)\n`);
+/** The ports that are open. */
+interface OpenPorts {
+  http: number;
+  grpc: number | undefined;
+  metrics: number | undefined;
+}
+
+/** One line of what is served, one a port in the words that scripts wait for, and one to try each. */
+function announce(options: ServeOptions, models: readonly RunningModel[], ports: OpenPorts): void {
+  const host = urlHost(options.host);
+  const base = `http://${host}:${ports.http}`;
+  const names = [...models.map(({ name }) => name), ...(options.repository?.folders ?? [])].join(', ');
+  const lines = [`Serving ${names} on ${base} (OpenAI and KServe v2 protocols)`];
+  if (ports.grpc !== undefined) lines.push(`Started GRPCInferenceService at ${host}:${ports.grpc}`);
+  lines.push(`Started HTTPService at ${host}:${ports.http}`);
+  if (ports.metrics !== undefined) lines.push(`Started Metrics Service at ${host}:${ports.metrics}`);
+  const json = "-H 'content-type: application/json' -d";
+  if (models.length > 0) {
+    lines.push(
+      `  curl ${base}/v1/chat/completions ${json} '{"messages":[{"role":"user","content":"Hello"}]}'`,
+      `  curl ${base}/v2/models/ensemble/generate -d '{"text_input":"Hello","max_tokens":16}'`,
+    );
+  } else lines.push(`  curl -X POST ${base}/v2/repository/index`);
+  if (ports.metrics !== undefined) lines.push(`  curl http://${host}:${ports.metrics}/metrics`);
+  process.stderr.write(`${lines.join('\n')}\n`);
 }
 
 function urlHost(host: string): string {

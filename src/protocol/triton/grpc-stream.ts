@@ -21,11 +21,11 @@ const strictErrors = 'triton_grpc_error';
 /** The handler of `ModelStreamInfer`. */
 export function streamHandler(
   context: TritonContext,
-  refusal: (metadata: Metadata) => RepositoryError | undefined,
+  refusal: (metadata: Metadata) => { code: number; details: string } | undefined,
 ): UntypedHandleCall {
   const handler = (call: Call): void => {
     const refused = refusal(call.metadata);
-    if (refused) call.emit('error', grpcError(refused));
+    if (refused) call.emit('error', refused);
     else new InferenceStream(context, call).start();
   };
   return handler as UntypedHandleCall;

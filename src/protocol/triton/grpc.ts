@@ -1,4 +1,5 @@
-import type { ServerUnaryCall, sendUnaryData, UntypedHandleCall } from '@grpc/grpc-js';
+import type { Metadata, ServerUnaryCall, sendUnaryData, UntypedHandleCall } from '@grpc/grpc-js';
+import { messageOf } from '../../base/errors.ts';
 import { RepositoryError } from '../../repository/errors.ts';
 import type { GrpcMethod, GrpcService } from '../grpc-service.ts';
 import type { PlainMessage } from '../proto-messages.ts';
@@ -52,7 +53,7 @@ export function tritonService(context: TritonContext): GrpcService {
         responseStream: true,
         request: inferRequestCodec as never,
         response: encodedCodec as never,
-        handler: streamHandler(context, (metadata) => restrictionError(context, 'inference', metadata)),
+        handler: streamHandler(context, (metadata) => refusalOf(context, 'inference', metadata)),
       },
     ],
   };
@@ -68,9 +69,9 @@ function unary<Q, A>(
 ): UntypedHandleCall {
   const handler: UnaryHandler<Q, A> = (call, done) => {
     try {
-      const restricted = restrictionError(context, api, call.metadata);
-      if (restricted) throw restricted;
-      handle(call, done);
+      const refused = refusalOf(context, api, call.metadata);
+      if (refused) done(refused);
+      else handle(call, done);
     } catch (thrown) {
       done(grpcError(thrown));
     }
@@ -78,17 +79,29 @@ function unary<Q, A>(
   return handler as UntypedHandleCall;
 }
 
+/** gRPC's UNAUTHENTICATED. */
+const unauthenticated = 16;
+
 /** Why a call may not be made, or undefined. */
-function restrictionError(
+function refusalOf(
   context: TritonContext,
   api: RestrictedApi,
-  metadata: ServerUnaryCall<unknown, unknown>['metadata'],
-): RepositoryError | undefined {
-  const restriction = context.restrictionOf(api);
+  metadata: Metadata,
+): { code: number; details: string } | undefined {
+  if (context.apiKeys && api !== 'health') {
+    try {
+      context.apiKeys.check(metadata.get('authorization')[0] as string | undefined);
+    } catch (thrown) {
+      return { code: unauthenticated, details: messageOf(thrown) };
+    }
+  }
+  const restriction = context.restrictionOf('grpc', api);
   if (!restriction) return undefined;
   const header = `${restrictionPrefix}${restriction.header}`;
   if (metadata.get(header.toLowerCase())[0] === restriction.value) return undefined;
-  return new RepositoryError('UNAVAILABLE', `This protocol is restricted, expecting header '${header}'`);
+  return grpcError(
+    new RepositoryError('UNAVAILABLE', `This protocol is restricted, expecting header '${header}'`),
+  );
 }
 
 function infer(

@@ -1,7 +1,9 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { messageOf } from '../../base/errors.ts';
 import { RepositoryError, toRepositoryError } from '../../repository/errors.ts';
+import type { ApiKeys } from '../authentication.ts';
 import { type RequestLogger, takeRawBodies, wordErrors } from '../http-server.ts';
+import type { RequestGate } from '../request-gate.ts';
 import { tritonRoutes } from './administration.ts';
 import type { RestrictedApi, TritonContext } from './context.ts';
 import { errorBody, errorResponse, httpStatus } from './errors.ts';
@@ -14,6 +16,8 @@ export interface TritonHttpOptions {
   /** Bytes of a request's body, packed and unpacked. */
   bodyBytesMax: number;
   logger?: RequestLogger;
+  /** Counts the requests and turns them away while the server drains. */
+  gate?: RequestGate;
 }
 
 const modelPath = /^\/v2\/models\/([^/]+)(?:\/versions\/([0-9]+))?\/(infer|generate|generate_stream)$/;
@@ -29,12 +33,22 @@ export function addTriton(app: FastifyInstance, context: TritonContext, options:
   const plugin = async (scope: FastifyInstance): Promise<void> => {
     wordErrors(scope, errorResponse, options.logger);
     takeRawBodies(scope);
+    options.gate?.guard(scope);
+    guardWithKeys(scope, context.apiKeys);
     const handler = (request: FastifyRequest, reply: FastifyReply): Promise<unknown> =>
       answer(context, options, request, reply);
     scope.all('', { bodyLimit: options.bodyBytesMax }, handler);
     scope.all('/*', { bodyLimit: options.bodyBytesMax }, handler);
   };
   void app.register(plugin, { prefix: '/v2' });
+}
+
+/** Keys are looked at before the body is read. Probes have none. */
+function guardWithKeys(scope: FastifyInstance, keys: ApiKeys | undefined): void {
+  if (!keys) return;
+  scope.addHook('onRequest', async (request) => {
+    if (!request.url.startsWith('/v2/health/')) keys.check(request.headers.authorization);
+  });
 }
 
 async function answer(
@@ -108,7 +122,7 @@ function refuseRestricted(
   api: RestrictedApi,
   request: FastifyRequest,
 ): HttpAnswer | undefined {
-  const restriction = context.restrictionOf(api);
+  const restriction = context.restrictionOf('http', api);
   if (!restriction || request.headers[restriction.header.toLowerCase()] === restriction.value)
     return undefined;
   return failure(403, `This API is restricted, expecting header '${restriction.header}'`);
