@@ -67,6 +67,14 @@ function withToolPrompt(
   return [{ ...first, content: `${plainText(first)}\n\n${prompt}` }, ...others];
 }
 
+/** A function as templates expect a tool: what was not given is not there. */
+export function functionTool(name: unknown, description: unknown, parameters: unknown): object {
+  const given = Object.entries({ name, description, parameters }).filter(
+    ([, value]) => value !== undefined && value !== null,
+  );
+  return { type: 'function', function: Object.fromEntries(given) };
+}
+
 /** A chat through the model's template, as tokens: the template wrote the special ones itself. */
 export function encodePrompt(text: string, model: ServedModel, options?: TextOptions): Promise<Int32Array> {
   return model.encode(text, { ...options, addSpecialTokens: false });

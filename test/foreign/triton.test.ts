@@ -26,7 +26,9 @@ test('tritonclient (grpc, http, asyncio, shared memory) and raw grpcio against n
     ...['--model-repository', folder, '--model-control-mode', 'explicit', '--load-model', '*'],
   ]);
   const log = server.log();
-  const ports = ['HTTPService', 'GRPCInferenceService', 'Metrics Service'].map((service) => portOf(log, service));
+  const ports = ['HTTPService', 'GRPCInferenceService', 'Metrics Service'].map((service) =>
+    portOf(log, service),
+  );
   const { code, output } = await runPython(found.python, 'triton_client.py', [...ports, protoFolder]);
   assert.equal(code, 0, output);
   assert.match(output, /^ok$/m);

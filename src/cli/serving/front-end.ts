@@ -2,6 +2,8 @@ import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
 import { packageVersion } from '../../base/package-version.ts';
 import type { AnswerFormats } from '../../protocol/answer-parser.ts';
+import { errorResponse as messagesErrorResponse } from '../../protocol/anthropic/errors.ts';
+import { addMessages, messagesPath } from '../../protocol/anthropic/server.ts';
 import { generationDefaults } from '../../protocol/generation-defaults.ts';
 import type { RunningGrpcServer } from '../../protocol/grpc-server.ts';
 import { createHttpServer } from '../../protocol/http-server.ts';
@@ -10,6 +12,7 @@ import { errorResponse } from '../../protocol/openai/errors.ts';
 import { addOpenAi } from '../../protocol/openai/server.ts';
 import { reasoningFormatOf, reasoningFormats } from '../../protocol/reasoning/registry.ts';
 import { RequestGate } from '../../protocol/request-gate.ts';
+import { addResponses } from '../../protocol/responses/server.ts';
 import { type GenerationDefaults, type ServedModel, servedModel } from '../../protocol/served-model.ts';
 import { toolFormatOf, toolFormats } from '../../protocol/tool-parsers/registry.ts';
 import { errorResponse as kserveErrors } from '../../protocol/triton/errors.ts';
@@ -86,49 +89,27 @@ export interface FrontEnd {
 
 /** Puts the protocols over the engines, which must have answered once. */
 export function createFrontEnd(options: FrontEndOptions): FrontEnd {
-  const pools: (EncodePool | TemplatePool)[] = [];
-  const createdSeconds = Math.floor(Date.now() / 1000);
-  const models = options.models.map(({ name, aliases, text, clients }) => {
-    const { tokenizer, defaults, formats } = text;
-    const encoder = new EncodePool(tokenizer);
-    const templates = new TemplatePool();
-    pools.push(encoder, templates);
-    if (tokenizer.chatTemplate !== undefined) setImmediate(() => templates.warm());
-    const client = new EnginePool(clients);
-    return servedModel({
-      name,
-      aliases,
-      client,
-      tokenizer,
-      defaults,
-      formats,
-      createdSeconds,
-      encode: (input, encodeOptions, signal) => encoder.encode(input, encodeOptions, signal),
-      renderChat: (template, input, signal) => templates.render(template, input, signal),
-    });
-  });
+  const { models, pools } = openModels(options.models);
   const metrics = new ServerMetrics({ models });
   const { logger, apiKeys, notReadyReason } = options;
   const limits = { requestTimeoutMs: options.requestTimeoutSeconds * 1000 };
   const gate = new RequestGate();
+  const api = { models, metrics, limits, apiKeys, gate };
   const http = createHttpServer({
     limits,
     metrics,
     logger,
     errorResponse,
-    errorResponseOfPath: { '/v2': kserveErrors },
+    errorResponseOfPath: { [messagesPath]: messagesErrorResponse, '/v2': kserveErrors },
   });
   addOpenAi(http, {
-    models,
-    metrics,
-    logger,
-    apiKeys,
-    limits,
+    ...api,
     version: packageVersion(),
     notReadyReason,
-    gate,
     trustRequestChatTemplate: options.answers.trustRequestChatTemplate,
   });
+  addResponses(http, api, errorResponse);
+  addMessages(http, api);
   const { repository } = options;
   const parts = { http, repository, metrics, gate, logger, apiKeys, notReadyReason };
   const kserve = addKserve(parts, options.kserve);
@@ -153,6 +134,35 @@ export function createFrontEnd(options: FrontEndOptions): FrontEnd {
       await Promise.all(pools.map((pool) => pool.close()));
     },
   };
+}
+
+/** The models with their engines' pools and the threads that work on texts. */
+function openModels(given: readonly FrontEndModel[]): {
+  models: ServedModel[];
+  pools: (EncodePool | TemplatePool)[];
+} {
+  const pools: (EncodePool | TemplatePool)[] = [];
+  const createdSeconds = Math.floor(Date.now() / 1000);
+  const models = given.map(({ name, aliases, text, clients }) => {
+    const { tokenizer, defaults, formats } = text;
+    const encoder = new EncodePool(tokenizer);
+    const templates = new TemplatePool();
+    pools.push(encoder, templates);
+    if (tokenizer.chatTemplate !== undefined) setImmediate(() => templates.warm());
+    const client = new EnginePool(clients);
+    return servedModel({
+      name,
+      aliases,
+      client,
+      tokenizer,
+      defaults,
+      formats,
+      createdSeconds,
+      encode: (input, encodeOptions, signal) => encoder.encode(input, encodeOptions, signal),
+      renderChat: (template, input, signal) => templates.render(template, input, signal),
+    });
+  });
+  return { models, pools };
 }
 
 /** What gRPC's health service says, by model name; '' is the whole server. */

@@ -1,6 +1,7 @@
 import type { GenerationInput } from '../../generation/generation.ts';
 import type { SamplingParameters } from '../../runtime/requests/request.ts';
 import { ProtocolError } from '../errors.ts';
+import { samplingOf, type WantedSampling } from '../generation-input.ts';
 import { truncatedTokensMax } from '../limits.ts';
 import type { ServedModel } from '../served-model.ts';
 import { maxTokensOf, type TokenLimits } from '../token-limit.ts';
@@ -11,18 +12,16 @@ import type { AnswerSettings } from './responses.ts';
 /** OpenAI's default where neither the request nor the checkpoint's generation_config says. */
 const defaultTemperature = 1;
 
-/** The request's sampling over the checkpoint's defaults. @throws ProtocolError PARAMETER_INVALID */
-export function samplingOf(fields: GenerationFields, model: ServedModel): SamplingParameters {
-  const { defaults } = model;
-  const topK = fields.top_k ?? defaults.topK ?? 0;
+/** @throws ProtocolError PARAMETER_INVALID */
+function wantedSampling(fields: GenerationFields, model: ServedModel): WantedSampling {
   return {
-    temperature: fields.temperature ?? defaults.temperature ?? defaultTemperature,
-    topK: Math.max(0, topK),
-    topP: fields.top_p ?? defaults.topP ?? 1,
-    minP: fields.min_p ?? defaults.minP ?? 0,
-    repetitionPenalty: fields.repetition_penalty ?? defaults.repetitionPenalty ?? 1,
-    presencePenalty: fields.presence_penalty ?? 0,
-    frequencyPenalty: fields.frequency_penalty ?? 0,
+    temperature: fields.temperature,
+    topK: fields.top_k,
+    topP: fields.top_p,
+    minP: fields.min_p,
+    repetitionPenalty: fields.repetition_penalty,
+    presencePenalty: fields.presence_penalty,
+    frequencyPenalty: fields.frequency_penalty,
     seed: seedOf(fields.seed),
     logitBias: logitBiasOf(fields.logit_bias, model),
   };
@@ -73,7 +72,7 @@ export function generationInput(
   const stop = fields.stop ?? [];
   return {
     promptTokens,
-    sampling: samplingOf(fields, model),
+    sampling: samplingOf(wantedSampling(fields, model), model, defaultTemperature),
     maxTokens,
     minTokens,
     stopTokenIds,
