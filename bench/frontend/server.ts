@@ -32,7 +32,7 @@ async function nereidServer(setup: ServerSetup): Promise<FastifyInstance> {
     kserve: { httpInputBytesMax: 0, serverId: 'bench', httpRestrictions: [], grpcRestrictions: [] },
     repository,
     logger: pino({ level: 'info' }, pino.destination({ dest: '/dev/null', sync: false })),
-    apiKeys: [],
+    security: { keys: [], corsOrigins: [] },
     requestTimeoutSeconds: 0,
     answers,
     notReadyReason: () => undefined,

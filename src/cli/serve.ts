@@ -7,14 +7,18 @@ import { toolFormats } from '../protocol/tool-parsers/registry.ts';
 import { type RestrictedApi, type Restriction, restrictedApis } from '../protocol/triton/context.ts';
 import type { ModelControlMode } from '../repository/model.ts';
 import { capacityPolicyNames } from '../runtime/plan/capacity.ts';
+import { CliError } from './errors.ts';
 import type {
   AnswerOptions,
   KserveOptions,
   RepositoryServeOptions,
   ServeOptions,
 } from './serving/options.ts';
+import type { SecurityOptions } from './serving/security.ts';
 import { serve } from './serving/serve.ts';
+import { threadsMax } from './threads.ts';
 import {
+  commaListOption,
   integerOption,
   keyValueOption,
   listOption,
@@ -52,6 +56,7 @@ export function createCommand(): Command {
     );
   addNetworkOptions(command);
   addRepositoryOptions(command);
+  addSecurityOptions(command);
   addEngineOptions(command);
   return addOperationOptions(command)
     .addHelpText('after', examples)
@@ -74,7 +79,6 @@ function addNetworkOptions(command: Command): void {
     .option('--grpc-port <n>', 'KServe over gRPC, health and reflection; off unless given', portOption)
     .option('--metrics-port <n>', '/metrics on a port of its own as well; off unless given', portOption)
     .option('--front-ends <n>', 'front-end processes that share the HTTP port', integerOption(1, 64), 1)
-    .option('--api-key <key>', 'ask for this bearer token; repeatable', listOption, [])
     .option('--tool-call-parser <name>', toolParser, nameOption('tool-call parser', toolFormats.names))
     .option(
       '--reasoning-parser <name>',
@@ -135,16 +139,55 @@ function restrictionOption(value: string, earlier: Restriction[]): Restriction[]
   return [...earlier, { apis: apis as RestrictedApi[], header: header.trim(), value: secret.trim() }];
 }
 
+function addSecurityOptions(command: Command): void {
+  const keyFile = 'named keys with limits, YAML; SIGHUP reads it again (docs/serving.md)';
+  const origins = 'web origins that may read answers, separated by commas; * is all';
+  command
+    .addOption(
+      new Option('--api-key <key>', 'ask for this bearer token; repeatable; others see it in ps')
+        .argParser(listOption)
+        .default([], 'NEREID_API_KEY, separated by commas'),
+    )
+    .option('--api-key-file <path>', keyFile)
+    .option('--cors-origins <origins>', origins, commaListOption, [])
+    .option('--tls-certificate <path>', 'PEM: the certificate and its chain; all ports then speak TLS')
+    .option('--tls-key <path>', 'PEM: its private key')
+    .option('--tls-client-authority <path>', 'PEM: clients must show a certificate of this authority');
+}
+
+function securityOf(flags: Record<string, unknown>): SecurityOptions {
+  const { apiKey, apiKeyFile, corsOrigins, tlsCertificate, tlsKey, tlsClientAuthority } = flags as {
+    apiKey: string[];
+    corsOrigins: string[];
+  } & Record<'apiKeyFile' | 'tlsCertificate' | 'tlsKey' | 'tlsClientAuthority', string | undefined>;
+  if ((tlsCertificate === undefined) !== (tlsKey === undefined) || (tlsClientAuthority && !tlsKey)) {
+    throw new CliError('CLI_VALUE_INVALID', 'TLS needs both --tls-certificate and --tls-key');
+  }
+  const fromEnvironment = commaListOption(process.env.NEREID_API_KEY ?? '');
+  return {
+    apiKeys: [...apiKey, ...fromEnvironment],
+    apiKeyFile,
+    corsOrigins,
+    tls:
+      tlsCertificate && tlsKey
+        ? { certificateFile: tlsCertificate, keyFile: tlsKey, clientAuthorityFile: tlsClientAuthority }
+        : undefined,
+  };
+}
+
 function addEngineOptions(command: Command): void {
   const threads = 'CPU threads of each engine (default: the cores, shared between engines)';
   const kvCache = 'memory for the KV cache, e.g. 2GB (default: what the machine can spare)';
+  const kvBlock = "positions of a KV block (default: the device's own; on ggml a slot a sequence)";
+  const kvHost = 'host memory that evicted KV blocks move to, on devices with blocks (default: none)';
+  const inFlight = 'steps launched before the first is read, on devices that can; 1 is the plain loop';
   const contextLength = "positions a sequence, if less than the model's own";
   const deviceOption = 'a setting of that device; repeatable';
   command
     .addOption(new Option('--device <name>', 'what runs the model').choices(devices.names).default('ggml'))
     .option('--device-option <name=value>', deviceOption, keyValueOption, {})
     .option('--engines <n>', 'engine processes per model', integerOption(1, 64), 1)
-    .option('--threads <n>', threads, integerOption(1, 1024))
+    .option('--threads <n>', threads, integerOption(1, threadsMax))
     .option('--max-sequences <n>', 'sequences in flight at most, per engine', integerOption(1, 4096), 32)
     .option('--max-batch-tokens <n>', 'token budget of one step', integerOption(1, 65_536), 512)
     .option('--kv-cache-size <size>', kvCache, sizeOption)
@@ -157,7 +200,10 @@ function addEngineOptions(command: Command): void {
         .choices(capacityPolicyNames)
         .default('guaranteed_no_evict'),
     )
-    .option('--no-prefix-reuse', 'compute every prompt from its start');
+    .option('--no-prefix-reuse', 'compute every prompt from its start')
+    .option('--kv-block-size <n>', kvBlock, integerOption(1, 65_536))
+    .option('--kv-host-cache-size <size>', kvHost, sizeOption)
+    .option('--steps-in-flight <n>', inFlight, integerOption(1, 16), 2);
   addRankOptions(command);
 }
 
@@ -196,7 +242,16 @@ function addOperationOptions(command: Command): Command {
 }
 
 function toOptions(models: string[], flags: Record<string, unknown>): ServeOptions {
-  const { deviceOption, apiKey, kvCacheSize, stepTimeout, requestTimeout, selfTest, ...same } = flags;
+  const {
+    deviceOption,
+    apiKey,
+    kvCacheSize,
+    kvHostCacheSize,
+    stepTimeout,
+    requestTimeout,
+    selfTest,
+    ...same
+  } = flags;
   const { toolCallParser, reasoningParser, trustRequestChatTemplate } = flags as unknown as AnswerOptions;
   const repository = repositoryOptions(flags as unknown as RepositoryFlags);
   return {
@@ -206,8 +261,9 @@ function toOptions(models: string[], flags: Record<string, unknown>): ServeOptio
     kserve: kserveOptions(flags as unknown as RepositoryFlags),
     answers: { toolCallParser, reasoningParser, trustRequestChatTemplate },
     deviceOptions: deviceOption as Record<string, string>,
-    apiKeys: apiKey as string[],
+    security: securityOf(flags),
     kvCacheBytes: kvCacheSize as number | undefined,
+    kvHostCacheBytes: kvHostCacheSize as number | undefined,
     stepTimeoutSeconds: stepTimeout as number,
     requestTimeoutSeconds: requestTimeout as number,
     selfTest: selfTest === true ? selfTestPrompt : (selfTest as string | undefined),

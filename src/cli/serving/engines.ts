@@ -156,6 +156,9 @@ export function engineConfiguration(
     contextLength,
     prefixReuse: options.prefixReuse,
     capacityPolicy: options.capacityPolicy,
+    kvBlockPositions: options.kvBlockSize,
+    kvHostBytesMax: options.kvHostCacheBytes,
+    inFlightStepsMax: options.stepsInFlight,
     ...(isGroup && { group: parallelism }),
     ...(seat && { seat }),
   };

@@ -40,7 +40,7 @@ export class FrontEndCluster {
       httpPort: options.httpPort,
       grpcPort: options.grpcPort,
       kserve: options.kserve,
-      apiKeys: options.apiKeys,
+      security: options.security,
       requestTimeoutSeconds: options.requestTimeoutSeconds,
       answers: options.answers,
       logLevel: options.logLevel,
@@ -52,6 +52,11 @@ export class FrontEndCluster {
     // Where a free port was asked for (0), the cluster gives all of them the same one.
     const [ports] = await Promise.all(slots.map((slot) => slot.start()));
     return new FrontEndCluster(slots, definite(ports, 'the ports'));
+  }
+
+  /** All of them read keys and certificates again. */
+  reload(): void {
+    for (const slot of this.#slots) slot.send({ kind: 'reload' });
   }
 
   /** Whether any front end takes requests. */

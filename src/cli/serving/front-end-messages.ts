@@ -1,4 +1,5 @@
 import type { AnswerOptions, KserveOptions } from './options.ts';
+import type { SecurityOptions } from './security.ts';
 
 /** What a front-end process is to be. */
 export interface FrontEndConfiguration {
@@ -7,7 +8,7 @@ export interface FrontEndConfiguration {
   httpPort: number;
   grpcPort?: number;
   kserve: KserveOptions;
-  apiKeys: string[];
+  security: SecurityOptions;
   requestTimeoutSeconds: number;
   answers: AnswerOptions;
   logLevel: string;
@@ -17,6 +18,8 @@ export interface FrontEndConfiguration {
 export type ControlMessage =
   /** Once, first. */
   | { kind: 'configure'; configuration: FrontEndConfiguration }
+  /** Read keys and certificates again. */
+  | { kind: 'reload' }
   /** Answered with `alive`. */
   | { kind: 'ping' }
   /** Answered with `metrics` of the same number. */

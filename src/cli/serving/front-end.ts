@@ -1,12 +1,16 @@
+import { Server as TlsServer } from 'node:tls';
 import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
+import { messageOf } from '../../base/errors.ts';
 import { packageVersion } from '../../base/package-version.ts';
 import type { AnswerFormats } from '../../protocol/answer-parser.ts';
 import { errorResponse as messagesErrorResponse } from '../../protocol/anthropic/errors.ts';
 import { addMessages, messagesPath } from '../../protocol/anthropic/server.ts';
+import { ApiKeys } from '../../protocol/authentication.ts';
 import { generationDefaults } from '../../protocol/generation-defaults.ts';
-import type { RunningGrpcServer } from '../../protocol/grpc-server.ts';
+import type { GrpcServerOptions, RunningGrpcServer } from '../../protocol/grpc-server.ts';
 import { createHttpServer } from '../../protocol/http-server.ts';
+import { keyMetrics } from '../../protocol/key-metrics.ts';
 import { ServerMetrics } from '../../protocol/metrics.ts';
 import { errorResponse } from '../../protocol/openai/errors.ts';
 import { addOpenAi } from '../../protocol/openai/server.ts';
@@ -14,6 +18,7 @@ import { reasoningFormatOf, reasoningFormats } from '../../protocol/reasoning/re
 import { RequestGate } from '../../protocol/request-gate.ts';
 import { addResponses } from '../../protocol/responses/server.ts';
 import { type GenerationDefaults, type ServedModel, servedModel } from '../../protocol/served-model.ts';
+import type { TlsMaterial } from '../../protocol/tls.ts';
 import { toolFormatOf, toolFormats } from '../../protocol/tool-parsers/registry.ts';
 import { errorResponse as kserveErrors } from '../../protocol/triton/errors.ts';
 import type { ModelRepository } from '../../repository/model.ts';
@@ -22,8 +27,9 @@ import { EnginePool } from '../../runtime/routing/pool.ts';
 import { EncodePool, type PooledTokenizer } from '../../tokenizer/encode-pool.ts';
 import { openTokenizer } from '../../tokenizer/open.ts';
 import { TemplatePool } from '../../tokenizer/template-pool.ts';
-import { addKserve } from './kserve.ts';
+import { addKserve, type Kserve } from './kserve.ts';
 import type { AnswerOptions, KserveOptions } from './options.ts';
+import { readSecurity, type Security, type SecurityOptions } from './security.ts';
 
 /** A model as a front end is handed it: its engines, and where its tokenizer lies. */
 export interface FrontEndModel {
@@ -65,13 +71,13 @@ async function answerFormats(template: string | undefined, options: AnswerOption
 export interface FrontEndOptions {
   models: readonly FrontEndModel[];
   logger: Logger;
-  apiKeys: readonly string[];
+  security: Security;
   requestTimeoutSeconds: number;
   answers: AnswerOptions;
   /** Why the server should get no new requests (it is draining), if so. */
   notReadyReason: () => string | undefined;
-  /** KServe's protocol beside OpenAI's, over these models. */
   kserve: KserveOptions;
+  /** What KServe's protocol serves. */
   repository: ModelRepository;
 }
 
@@ -82,6 +88,8 @@ export interface FrontEnd {
   metrics: ServerMetrics;
   /** Opens the gRPC port; resolves with its number. */
   listenGrpc(address: { host: string; port: number }): Promise<number>;
+  /** Takes other keys and certificates from now on. */
+  reload(security: Security): void;
   /** Refuses new requests and waits for the running ones, so long at most; the port stays open. */
   drain(timeoutMs: number): Promise<void>;
   close(): Promise<void>;
@@ -91,14 +99,18 @@ export interface FrontEnd {
 export function createFrontEnd(options: FrontEndOptions): FrontEnd {
   const { models, pools } = openModels(options.models);
   const metrics = new ServerMetrics({ models });
-  const { logger, apiKeys, notReadyReason } = options;
+  const { logger, security, notReadyReason } = options;
+  const keys =
+    security.keys.length > 0 ? new ApiKeys(security.keys, keyMetrics(metrics.registry)) : undefined;
   const limits = { requestTimeoutMs: options.requestTimeoutSeconds * 1000 };
   const gate = new RequestGate();
-  const api = { models, metrics, limits, apiKeys, gate };
+  const api = { models, metrics, limits, keys, gate };
   const http = createHttpServer({
     limits,
     metrics,
     logger,
+    tls: security.tls,
+    corsOrigins: security.corsOrigins,
     errorResponse,
     errorResponseOfPath: { [messagesPath]: messagesErrorResponse, '/v2': kserveErrors },
   });
@@ -111,19 +123,21 @@ export function createFrontEnd(options: FrontEndOptions): FrontEnd {
   addResponses(http, api, errorResponse);
   addMessages(http, api);
   const { repository } = options;
-  const parts = { http, repository, metrics, gate, logger, apiKeys, notReadyReason };
-  const kserve = addKserve(parts, options.kserve);
+  const kserve = addKserve({ http, repository, metrics, gate, logger, keys, notReadyReason }, options.kserve);
   let grpc: RunningGrpcServer | undefined;
   return {
     http,
     models,
     metrics,
     listenGrpc: async (address) => {
-      const { startGrpcServer } = await import('../../protocol/grpc-server.ts');
       const readiness = (): Record<string, boolean> =>
         readinessOf(models, repository, notReadyReason() === undefined);
-      grpc = await startGrpcServer({ ...address, readiness, services: [await kserve.service()] });
+      grpc = await listenGrpc(kserve, { ...address, readiness }, security.tls);
       return grpc.port;
+    },
+    reload: (changed) => {
+      keys?.replace(changed.keys);
+      if (changed.tls && http.server instanceof TlsServer) http.server.setSecureContext(changed.tls);
     },
     drain: async (timeoutMs) => {
       await Promise.all([gate.close(timeoutMs), grpc?.close(timeoutMs)]);
@@ -136,7 +150,16 @@ export function createFrontEnd(options: FrontEndOptions): FrontEnd {
   };
 }
 
-/** The models with their engines' pools and the threads that work on texts. */
+async function listenGrpc(
+  kserve: Kserve,
+  options: GrpcServerOptions,
+  tls: TlsMaterial | undefined,
+): Promise<RunningGrpcServer> {
+  const { startGrpcServer } = await import('../../protocol/grpc-server.ts');
+  return startGrpcServer({ ...options, tls, services: [await kserve.service()] });
+}
+
+/** The models with their engines' pools, and the threads that work on texts. */
 function openModels(given: readonly FrontEndModel[]): {
   models: ServedModel[];
   pools: (EncodePool | TemplatePool)[];
@@ -176,4 +199,18 @@ function readinessOf(
   for (const { name, client } of models) statuses[name] = takesRequests && client.ready;
   const isAllReady = models.every(({ client }) => client.ready) && repository.isReady;
   return { ...statuses, '': takesRequests && isAllReady };
+}
+
+/** Reads keys and certificates again; where they are wrong now, what was stays. */
+export async function reload(
+  frontEnd: Pick<FrontEnd, 'reload'>,
+  options: SecurityOptions,
+  logger: Logger,
+): Promise<void> {
+  try {
+    frontEnd.reload(await readSecurity(options));
+    logger.info('API keys and certificates were read again');
+  } catch (thrown) {
+    logger.error({ reason: messageOf(thrown) }, 'API keys and certificates stay as they were');
+  }
 }

@@ -1,6 +1,7 @@
 import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
 import { packageVersion } from '../../base/package-version.ts';
+import type { ApiKeys } from '../../protocol/authentication.ts';
 import type { GrpcService } from '../../protocol/grpc-service.ts';
 import type { ServerMetrics } from '../../protocol/metrics.ts';
 import type { RequestGate } from '../../protocol/request-gate.ts';
@@ -18,7 +19,8 @@ export interface KserveParts {
   metrics: ServerMetrics;
   gate: RequestGate;
   logger: Logger;
-  apiKeys: readonly string[];
+  /** Absent: none is asked for. */
+  keys: ApiKeys | undefined;
   notReadyReason: () => string | undefined;
 }
 
@@ -31,13 +33,13 @@ export interface Kserve {
 
 /** Adds KServe v2 to a front end's HTTP app and metrics. */
 export function addKserve(parts: KserveParts, options: KserveOptions): Kserve {
-  const { http, repository, metrics, gate, logger, apiKeys, notReadyReason } = parts;
+  const { http, repository, metrics, gate, logger, keys, notReadyReason } = parts;
   const context = createTritonContext({
     repository,
     version: packageVersion(),
     serverId: options.serverId,
     restrictions: { http: options.httpRestrictions, grpc: options.grpcRestrictions },
-    apiKeys,
+    keys,
     applyLogSettings: (settings) => {
       logger.level = levelOf(settings);
     },

@@ -1,6 +1,7 @@
 import { availableParallelism } from 'node:os';
 import type { Restriction } from '../../protocol/triton/context.ts';
 import type { ModelControlMode } from '../../repository/model.ts';
+import type { SecurityOptions } from './security.ts';
 
 /** How chats are made and answers read. */
 export interface AnswerOptions {
@@ -34,6 +35,11 @@ export interface ServeOptions {
   kvTokensMax?: number;
   /** Share of free memory that the KV cache may take; a model repository says it. */
   kvMemoryShare?: number;
+  /** Undefined: the device's own choice. */
+  kvBlockSize?: number;
+  /** Undefined: no host tier. */
+  kvHostCacheBytes?: number;
+  stepsInFlight: number;
   kvDtype?: 'f16' | 'f32';
   contextLength?: number;
   prefixReuse: boolean;
@@ -49,7 +55,7 @@ export interface ServeOptions {
   rank?: number;
   leader?: string;
   frontEnds: number;
-  apiKeys: string[];
+  security: SecurityOptions;
   drainSeconds: number;
   stepTimeoutSeconds: number;
   logLevel: string;

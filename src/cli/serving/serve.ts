@@ -1,16 +1,17 @@
-import { once } from 'node:events';
-import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import pino, { type Logger } from 'pino';
 import { definite, messageOf } from '../../base/errors.ts';
+import { readTls } from '../../protocol/tls.ts';
 import { threadTracer } from '../../trace/process-tracer.ts';
 import { CliError } from '../errors.ts';
 import { createProgress } from '../progress.ts';
 import { type PreparedModel, prepareModels, type RunningModel, startModels, stopModels } from './engines.ts';
-import type { createFrontEnd, FrontEnd, ModelText } from './front-end.ts';
+import type { createFrontEnd, FrontEnd, ModelText, reload } from './front-end.ts';
+import type { MetricsPort } from './metrics-port.ts';
 import type { OpenRepository } from './model-repository.ts';
 import type { ServeOptions } from './options.ts';
 import { checkWorld } from './ranks.ts';
+import { isReloadable, readSecurity, type Security } from './security.ts';
 import { selfTest } from './self-test.ts';
 import type { openServed } from './served-models.ts';
 import { stopSignal } from './stop-signal.ts';
@@ -23,6 +24,8 @@ interface HttpSide {
   /** Whether anybody answers there now. */
   readonly listening: boolean;
   metricsText: () => Promise<{ text: string; contentType: string }>;
+  /** Reads keys and certificates again. */
+  reload(): void;
   /** Refuses new requests, still listening, and waits for the running ones. */
   drain(timeoutMs: number): Promise<void>;
   close(): Promise<void>;
@@ -45,6 +48,7 @@ export async function serve(options: ServeOptions): Promise<void> {
     { level: options.logLevel, base: undefined },
     pino.destination({ dest: 2, sync: false }),
   );
+  const security = await readSecurity(options.security);
   const stop = stopSignal();
   const reporter = createProgress();
   const prepared = await prepareModels(options, reporter, stop.starting);
@@ -62,12 +66,19 @@ export async function serve(options: ServeOptions): Promise<void> {
       const { openModelRepository } = await import('./model-repository.ts');
       repository = await openModelRepository(options.repository, options, logger, stop.starting);
     }
-    const http = await listenHttp(options, models, await loading, repository, logger, isDraining);
+    const listening = { options, security, models, repository, logger, notReadyReason: isDraining };
+    const http = await listenHttp(listening, await loading);
     closers.push(() => http.close());
-    const metricsPort = await listenMetrics(options, http, closers);
-    announce(options, models, { http: http.port, grpc: http.grpcPort, metrics: metricsPort });
+    const metrics = await listenMetrics(listening, http, closers);
+    const reloading = (): void => {
+      http.reload();
+      if (metrics) void reloadTls(metrics, options, logger);
+    };
+    if (isReloadable(options.security)) process.on('SIGHUP', reloading);
+    announce(options, models, { http: http.port, grpc: http.grpcPort, metrics: metrics?.port });
     if (options.selfTest !== undefined) {
-      await selfTest({ host: options.host, port: http.port, apiKey: options.apiKeys[0] }, options.selfTest);
+      const address = { host: options.host, port: http.port, secure: security.tls !== undefined };
+      await selfTest({ ...address, apiKey: options.security.apiKeys[0] }, options.selfTest);
     }
     await stop.wait();
     logger.info({ drainSeconds: options.drainSeconds }, 'stopping: running requests may finish');
@@ -107,30 +118,40 @@ function checkCombination(options: ServeOptions): void {
 /** The front end's code and each model's text side. */
 interface LoadedTexts {
   createFrontEnd: typeof createFrontEnd;
+  reload: typeof reload;
   openServed: typeof openServed;
   texts: ModelText[];
 }
 
 /** The protocols' modules take longer to load than anything else here, so they are not imported at the top. */
 async function loadTexts(models: readonly PreparedModel[], { answers }: ServeOptions): Promise<LoadedTexts> {
-  const [{ createFrontEnd, openModelText }, { openServed }] = await Promise.all([
+  const [{ createFrontEnd, openModelText, reload }, { openServed }] = await Promise.all([
     import('./front-end.ts'),
     import('./served-models.ts'),
   ]);
   return {
     createFrontEnd,
+    reload,
     openServed,
     texts: await Promise.all(models.map((model) => openModelText(model.tokenizerFolder, answers))),
   };
 }
 
+/** What the ports are opened with. */
+interface Listening {
+  options: ServeOptions;
+  security: Security;
+  models: readonly RunningModel[];
+  /** Of `--model-repository`. */
+  repository: OpenRepository | undefined;
+  logger: Logger;
+  /** Set while the server drains. */
+  notReadyReason: () => string | undefined;
+}
+
 async function listenHttp(
-  options: ServeOptions,
-  models: readonly RunningModel[],
-  { createFrontEnd, openServed, texts }: LoadedTexts,
-  opened: OpenRepository | undefined,
-  logger: Logger,
-  notReadyReason: () => string | undefined,
+  { options, security, models, repository: opened, logger, notReadyReason }: Listening,
+  { createFrontEnd, reload, openServed, texts }: LoadedTexts,
 ): Promise<HttpSide> {
   if (options.frontEnds > 1) {
     const { FrontEndCluster } = await import('./front-end-cluster.ts');
@@ -143,29 +164,27 @@ async function listenHttp(
     text: definite(texts[index], 'the text side'),
     clients: supervisors.map((one) => one.client),
   }));
-  const { repository, close: closeServed } = opened
-    ? { repository: opened.repository, close: async () => {} }
-    : await openServed(served, logger);
+  const inMemory = opened ? undefined : await openServed(served, logger);
   const frontEnd = createFrontEnd({
     models: served,
     logger,
-    apiKeys: options.apiKeys,
+    security,
     requestTimeoutSeconds: options.requestTimeoutSeconds,
     answers: options.answers,
     notReadyReason,
     kserve: options.kserve,
-    repository,
+    repository: definite(opened ?? inMemory, 'a repository').repository,
   });
-  const { port, grpcPort } = await listen(frontEnd, options);
+  const ports = await listen(frontEnd, options);
   return {
-    port,
-    grpcPort,
+    ...ports,
     listening: true,
     metricsText: () => frontEnd.metrics.exposition(),
+    reload: () => void reload(frontEnd, options.security, logger),
     drain: (timeoutMs) => frontEnd.drain(timeoutMs),
     close: async () => {
       await frontEnd.close();
-      await closeServed();
+      await inMemory?.close();
     },
   };
 }
@@ -191,33 +210,29 @@ async function listen(
 
 /** The port of its own for metrics, if one was asked for. */
 async function listenMetrics(
-  { host, metricsPort }: ServeOptions,
+  { options: { host, metricsPort }, security: { tls } }: Listening,
   http: HttpSide,
   closers: (() => Promise<void>)[],
-): Promise<number | undefined> {
+): Promise<MetricsPort | undefined> {
   if (metricsPort === undefined) return undefined;
-  const server = createServer((request, response) => {
-    if (!/^\/metrics\/?$/.test(request.url?.split('?')[0] ?? '')) {
-      response.writeHead(404, { 'content-type': 'text/plain' }).end('this port has only /metrics\n');
-      return;
-    }
-    http.metricsText().then(
-      ({ text, contentType }) => response.writeHead(200, { 'content-type': contentType }).end(text),
-      (thrown: unknown) =>
-        response.writeHead(500, { 'content-type': 'text/plain' }).end(`${messageOf(thrown)}\n`),
-    );
-  });
-  server.listen(metricsPort, host);
-  await once(server, 'listening').catch((thrown: unknown) => {
-    throw portError(thrown, '--metrics-port', metricsPort);
-  });
-  closers.push(() => closeServer(server));
-  return (server.address() as AddressInfo).port;
+  const { MetricsPort } = await import('./metrics-port.ts');
+  const metricsText = () => http.metricsText();
+  const metrics = await MetricsPort.start({ host, port: metricsPort, tls, metricsText }).catch(
+    (thrown: unknown) => {
+      throw portError(thrown, '--metrics-port', metricsPort);
+    },
+  );
+  closers.push(() => metrics.close());
+  return metrics;
 }
 
-function closeServer(server: Server): Promise<void> {
-  server.closeAllConnections();
-  return new Promise((resolve) => server.close(() => resolve()));
+async function reloadTls(metrics: MetricsPort, { security }: ServeOptions, logger: Logger): Promise<void> {
+  if (!security.tls) return;
+  try {
+    metrics.setTls(await readTls(security.tls));
+  } catch (thrown) {
+    logger.error({ reason: messageOf(thrown) }, 'the certificate of the metrics port stays as it was');
+  }
 }
 
 function portError(thrown: unknown, flag: string, port: number): CliError {
@@ -238,7 +253,8 @@ interface OpenPorts {
 /** One line of what is served, one a port in the words that scripts wait for, and one to try each. */
 function announce(options: ServeOptions, models: readonly RunningModel[], ports: OpenPorts): void {
   const host = urlHost(options.host);
-  const base = `http://${host}:${ports.http}`;
+  const scheme = options.security.tls ? 'https' : 'http';
+  const base = `${scheme}://${host}:${ports.http}`;
   const names = [...models.map(({ name }) => name), ...(options.repository?.folders ?? [])].join(', ');
   const lines = [`Serving ${names} on ${base} (OpenAI and KServe v2 protocols)`];
   if (ports.grpc !== undefined) lines.push(`Started GRPCInferenceService at ${host}:${ports.grpc}`);
@@ -249,8 +265,9 @@ function announce(options: ServeOptions, models: readonly RunningModel[], ports:
     lines.push(
       `  curl ${base}/v1/chat/completions ${json} '{"messages":[{"role":"user","content":"Hello"}]}'`,
     );
-  } else lines.push(`  curl -X POST ${base}/v2/repository/index`);
-  if (ports.metrics !== undefined) lines.push(`  curl http://${host}:${ports.metrics}/metrics`);
+  }
+  if (options.repository) lines.push(`  curl -X POST ${base}/v2/repository/index`);
+  if (ports.metrics !== undefined) lines.push(`  curl ${scheme}://${host}:${ports.metrics}/metrics`);
   process.stderr.write(`${lines.join('\n')}\n`);
 }
 

@@ -1,5 +1,5 @@
 import type { ModelRepository } from '../../repository/model.ts';
-import { ApiKeys } from '../authentication.ts';
+import type { ApiKeys } from '../authentication.ts';
 import { defaultLogSettings, type LogSettings, TraceSettings } from './settings.ts';
 import { SharedMemory } from './shared-memory.ts';
 
@@ -29,8 +29,8 @@ export interface TritonOptions {
   serverId?: string;
   /** APIs that ask for a header (tritonserver's `--http-restricted-api`, `--grpc-restricted-protocol`). */
   restrictions?: Readonly<Partial<Record<WireProtocol, readonly Restriction[]>>>;
-  /** Requests must show one (`authorization: Bearer KEY`), but for probes. Absent or empty: none is asked for. */
-  apiKeys?: readonly string[];
+  /** Requests must show one (`authorization: Bearer KEY`), but for probes. Absent: none is asked for. */
+  keys?: ApiKeys;
   /** Unread bytes of one stream at which its requests are cancelled. */
   streamBufferBytesMax?: number;
   /** Hears of changed log settings. */
@@ -69,7 +69,7 @@ export interface TritonContext {
   readonly options: TritonOptions;
   readonly repository: ModelRepository;
   readonly serverId: string;
-  readonly apiKeys: ApiKeys | undefined;
+  readonly keys: ApiKeys | undefined;
   readonly sharedMemory: SharedMemory;
   readonly traceSettings: TraceSettings;
   logSettings: LogSettings;
@@ -86,7 +86,7 @@ export function createTritonContext(options: TritonOptions): TritonContext {
     options,
     repository: options.repository,
     serverId: options.serverId ?? 'triton',
-    apiKeys: options.apiKeys?.length ? new ApiKeys(options.apiKeys) : undefined,
+    keys: options.keys,
     sharedMemory,
     traceSettings: new TraceSettings(),
     logSettings: defaultLogSettings(),

@@ -1,19 +1,16 @@
-import type { Metadata, ServerUnaryCall, sendUnaryData, UntypedHandleCall } from '@grpc/grpc-js';
-import { messageOf } from '../../base/errors.ts';
+import type { ServerUnaryCall, sendUnaryData, UntypedHandleCall } from '@grpc/grpc-js';
 import { RepositoryError } from '../../repository/errors.ts';
 import type { GrpcMethod, GrpcService } from '../grpc-service.ts';
 import type { PlainMessage } from '../proto-messages.ts';
 import { grpcAdministration } from './administration-grpc.ts';
 import type { RestrictedApi, TritonContext } from './context.ts';
 import { grpcError } from './errors.ts';
+import { admit } from './grpc-admission.ts';
 import { parseInferMessage } from './grpc-requests.ts';
 import { streamHandler } from './grpc-stream.ts';
 import { checkVersion } from './grpc-versions.ts';
 import { encodedCodec, encodeInferResponse, inferRequestCodec, type WireInferRequest } from './messages.ts';
 import { wireOutputs } from './outputs.ts';
-
-/** Metadata that carries a restriction's value is named after it with this in front; tritonserver's rule. */
-const restrictionPrefix = 'triton-grpc-protocol-';
 
 const decoupledRefusal = "ModelInfer RPC doesn't support models with decoupled transaction policy";
 
@@ -53,7 +50,7 @@ export function tritonService(context: TritonContext): GrpcService {
         responseStream: true,
         request: inferRequestCodec as never,
         response: encodedCodec as never,
-        handler: streamHandler(context, (metadata) => refusalOf(context, 'inference', metadata)),
+        handler: streamHandler(context),
       },
     ],
   };
@@ -68,40 +65,23 @@ function unary<Q, A>(
   handle: UnaryHandler<Q, A>,
 ): UntypedHandleCall {
   const handler: UnaryHandler<Q, A> = (call, done) => {
+    const admission = admit(context, api, call.metadata);
+    if ('refusal' in admission) {
+      done(admission.refusal);
+      return;
+    }
+    call.on('cancelled', admission.end);
+    const answer: sendUnaryData<A> = (...answer) => {
+      admission.end();
+      done(...answer);
+    };
     try {
-      const refused = refusalOf(context, api, call.metadata);
-      if (refused) done(refused);
-      else handle(call, done);
+      handle(call, answer);
     } catch (thrown) {
-      done(grpcError(thrown));
+      answer(grpcError(thrown));
     }
   };
   return handler as UntypedHandleCall;
-}
-
-/** gRPC's UNAUTHENTICATED. */
-const unauthenticated = 16;
-
-/** Why a call may not be made, or undefined. */
-function refusalOf(
-  context: TritonContext,
-  api: RestrictedApi,
-  metadata: Metadata,
-): { code: number; details: string } | undefined {
-  if (context.apiKeys && api !== 'health') {
-    try {
-      context.apiKeys.check(metadata.get('authorization')[0] as string | undefined);
-    } catch (thrown) {
-      return { code: unauthenticated, details: messageOf(thrown) };
-    }
-  }
-  const restriction = context.restrictionOf('grpc', api);
-  if (!restriction) return undefined;
-  const header = `${restrictionPrefix}${restriction.header}`;
-  if (metadata.get(header.toLowerCase())[0] === restriction.value) return undefined;
-  return grpcError(
-    new RepositoryError('UNAVAILABLE', `This protocol is restricted, expecting header '${header}'`),
-  );
 }
 
 function infer(

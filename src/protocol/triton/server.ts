@@ -1,7 +1,6 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { messageOf } from '../../base/errors.ts';
 import { RepositoryError, toRepositoryError } from '../../repository/errors.ts';
-import type { ApiKeys } from '../authentication.ts';
 import { type RequestLogger, takeRawBodies, wordErrors } from '../http-server.ts';
 import type { RequestGate } from '../request-gate.ts';
 import { tritonRoutes } from './administration.ts';
@@ -30,25 +29,22 @@ const inferenceHandlers = {
 
 /** Adds KServe's v2 protocol under `/v2` to an app of `createHttpServer`; other protocols may share it. */
 export function addTriton(app: FastifyInstance, context: TritonContext, options: TritonHttpOptions): void {
+  const settings = { bodyLimit: options.bodyBytesMax };
   const plugin = async (scope: FastifyInstance): Promise<void> => {
     wordErrors(scope, errorResponse, options.logger);
     takeRawBodies(scope);
     options.gate?.guard(scope);
-    guardWithKeys(scope, context.apiKeys);
     const handler = (request: FastifyRequest, reply: FastifyReply): Promise<unknown> =>
       answer(context, options, request, reply);
-    scope.all('', { bodyLimit: options.bodyBytesMax }, handler);
-    scope.all('/*', { bodyLimit: options.bodyBytesMax }, handler);
+    // Probes have no key.
+    scope.all('/health/*', settings, handler);
+    await scope.register(async (guarded) => {
+      context.keys?.guard(guarded);
+      guarded.all('', settings, handler);
+      guarded.all('/*', settings, handler);
+    });
   };
   void app.register(plugin, { prefix: '/v2' });
-}
-
-/** Keys are looked at before the body is read. Probes have none. */
-function guardWithKeys(scope: FastifyInstance, keys: ApiKeys | undefined): void {
-  if (!keys) return;
-  scope.addHook('onRequest', async (request) => {
-    if (!request.url.startsWith('/v2/health/')) keys.check(request.headers.authorization);
-  });
 }
 
 async function answer(
