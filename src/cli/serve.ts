@@ -7,12 +7,14 @@ import { toolFormats } from '../protocol/tool-parsers/registry.ts';
 import { type RestrictedApi, type Restriction, restrictedApis } from '../protocol/triton/context.ts';
 import type { ModelControlMode } from '../repository/model.ts';
 import { capacityPolicyNames } from '../runtime/plan/capacity.ts';
+import { routingDefault, routingNames } from '../runtime/routing/router.ts';
 import { CliError } from './errors.ts';
 import type {
   AnswerOptions,
   KserveOptions,
   RepositoryServeOptions,
   ServeOptions,
+  TrafficOptions,
 } from './serving/options.ts';
 import type { SecurityOptions } from './serving/security.ts';
 import { serve } from './serving/serve.ts';
@@ -66,6 +68,8 @@ export function createCommand(): Command {
 }
 
 function addNetworkOptions(command: Command): void {
+  const streamInterval =
+    'steps that one event of a stream tells of (the first token and the end come at once)';
   const toolParser = `how the model writes calls to tools: ${toolFormats.names.join(', ')}, none (default: as its chat template shows)`;
   const reasoningParser = `how it sets reasoning apart: ${reasoningFormats.names.join(', ')}, none (default: as its chat template shows)`;
   command
@@ -79,6 +83,7 @@ function addNetworkOptions(command: Command): void {
     .option('--grpc-port <n>', 'KServe over gRPC, health and reflection; off unless given', portOption)
     .option('--metrics-port <n>', '/metrics on a port of its own as well; off unless given', portOption)
     .option('--front-ends <n>', 'front-end processes that share the HTTP port', integerOption(1, 64), 1)
+    .option('--stream-interval <n>', streamInterval, integerOption(1, 1024), 1)
     .option('--tool-call-parser <name>', toolParser, nameOption('tool-call parser', toolFormats.names))
     .option(
       '--reasoning-parser <name>',
@@ -187,6 +192,11 @@ function addEngineOptions(command: Command): void {
     .addOption(new Option('--device <name>', 'what runs the model').choices(devices.names).default('ggml'))
     .option('--device-option <name=value>', deviceOption, keyValueOption, {})
     .option('--engines <n>', 'engine processes per model', integerOption(1, 64), 1)
+    .addOption(
+      new Option('--routing <name>', 'which of several engines a request goes to')
+        .choices(routingNames)
+        .default(routingDefault),
+    )
     .option('--threads <n>', threads, integerOption(1, threadsMax))
     .option('--max-sequences <n>', 'sequences in flight at most, per engine', integerOption(1, 4096), 32)
     .option('--max-batch-tokens <n>', 'token budget of one step', integerOption(1, 65_536), 512)
@@ -254,12 +264,14 @@ function toOptions(models: string[], flags: Record<string, unknown>): ServeOptio
   } = flags;
   const { toolCallParser, reasoningParser, trustRequestChatTemplate } = flags as unknown as AnswerOptions;
   const repository = repositoryOptions(flags as unknown as RepositoryFlags);
+  const { routing, streamInterval } = flags as unknown as TrafficOptions;
   return {
     ...(same as unknown as ServeOptions),
     models: models.length > 0 || repository ? models : ['default'],
     repository,
     kserve: kserveOptions(flags as unknown as RepositoryFlags),
     answers: { toolCallParser, reasoningParser, trustRequestChatTemplate },
+    traffic: { routing, streamInterval },
     deviceOptions: deviceOption as Record<string, string>,
     security: securityOf(flags),
     kvCacheBytes: kvCacheSize as number | undefined,

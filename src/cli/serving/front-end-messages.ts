@@ -1,4 +1,4 @@
-import type { AnswerOptions, KserveOptions } from './options.ts';
+import type { AnswerOptions, KserveOptions, TrafficOptions } from './options.ts';
 import type { SecurityOptions } from './security.ts';
 
 /** What a front-end process is to be. */
@@ -11,6 +11,7 @@ export interface FrontEndConfiguration {
   security: SecurityOptions;
   requestTimeoutSeconds: number;
   answers: AnswerOptions;
+  traffic: TrafficOptions;
   logLevel: string;
 }
 

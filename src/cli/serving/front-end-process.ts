@@ -38,6 +38,7 @@ async function start(configuration: FrontEndConfiguration): Promise<void> {
     security: await readSecurity(configuration.security),
     requestTimeoutSeconds: configuration.requestTimeoutSeconds,
     answers: configuration.answers,
+    traffic: configuration.traffic,
     notReadyReason,
     kserve: configuration.kserve,
     repository: served.repository,

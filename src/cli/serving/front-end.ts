@@ -28,7 +28,7 @@ import { EncodePool, type PooledTokenizer } from '../../tokenizer/encode-pool.ts
 import { openTokenizer } from '../../tokenizer/open.ts';
 import { TemplatePool } from '../../tokenizer/template-pool.ts';
 import { addKserve, type Kserve } from './kserve.ts';
-import type { AnswerOptions, KserveOptions } from './options.ts';
+import type { AnswerOptions, KserveOptions, TrafficOptions } from './options.ts';
 import { readSecurity, type Security, type SecurityOptions } from './security.ts';
 
 /** A model as a front end is handed it: its engines, and where its tokenizer lies. */
@@ -74,6 +74,8 @@ export interface FrontEndOptions {
   security: Security;
   requestTimeoutSeconds: number;
   answers: AnswerOptions;
+  /** Default: `routingDefault`, and an event a step. */
+  traffic?: Partial<TrafficOptions>;
   /** Why the server should get no new requests (it is draining), if so. */
   notReadyReason: () => string | undefined;
   kserve: KserveOptions;
@@ -97,7 +99,7 @@ export interface FrontEnd {
 
 /** Puts the protocols over the engines, which must have answered once. */
 export function createFrontEnd(options: FrontEndOptions): FrontEnd {
-  const { models, pools } = openModels(options.models);
+  const { models, pools } = openModels(options.models, options.traffic);
   const metrics = new ServerMetrics({ models });
   const { logger, security, notReadyReason } = options;
   const keys =
@@ -160,7 +162,10 @@ async function listenGrpc(
 }
 
 /** The models with their engines' pools, and the threads that work on texts. */
-function openModels(given: readonly FrontEndModel[]): {
+function openModels(
+  given: readonly FrontEndModel[],
+  traffic: Partial<TrafficOptions> = {},
+): {
   models: ServedModel[];
   pools: (EncodePool | TemplatePool)[];
 } {
@@ -172,7 +177,7 @@ function openModels(given: readonly FrontEndModel[]): {
     const templates = new TemplatePool();
     pools.push(encoder, templates);
     if (tokenizer.chatTemplate !== undefined) setImmediate(() => templates.warm());
-    const client = new EnginePool(clients);
+    const client = new EnginePool(clients, traffic.routing);
     return servedModel({
       name,
       aliases,
@@ -181,6 +186,7 @@ function openModels(given: readonly FrontEndModel[]): {
       defaults,
       formats,
       createdSeconds,
+      streamInterval: traffic.streamInterval,
       encode: (input, encodeOptions, signal) => encoder.encode(input, encodeOptions, signal),
       renderChat: (template, input, signal) => templates.render(template, input, signal),
     });

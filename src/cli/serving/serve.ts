@@ -171,6 +171,7 @@ async function listenHttp(
     security,
     requestTimeoutSeconds: options.requestTimeoutSeconds,
     answers: options.answers,
+    traffic: options.traffic,
     notReadyReason,
     kserve: options.kserve,
     repository: definite(opened ?? inMemory, 'a repository').repository,
@@ -265,6 +266,9 @@ function announce(options: ServeOptions, models: readonly RunningModel[], ports:
     lines.push(
       `  curl ${base}/v1/chat/completions ${json} '{"messages":[{"role":"user","content":"Hello"}]}'`,
     );
+  }
+  if (models.length > 0 && !options.repository) {
+    lines.push(`  curl ${base}/v2/models/ensemble/generate -d '{"text_input":"Hello","max_tokens":16}'`);
   }
   if (options.repository) lines.push(`  curl -X POST ${base}/v2/repository/index`);
   if (ports.metrics !== undefined) lines.push(`  curl ${scheme}://${host}:${ports.metrics}/metrics`);
