@@ -1,7 +1,9 @@
 import { availableParallelism } from 'node:os';
+import type { KvDtype } from '../../device/device.ts';
 import type { Restriction } from '../../protocol/triton/context.ts';
 import type { ModelControlMode } from '../../repository/model.ts';
 import type { RoutingName } from '../../runtime/routing/router.ts';
+import type { LogFormat } from './log.ts';
 import type { SecurityOptions } from './security.ts';
 
 /** How chats are made and answers read. */
@@ -48,7 +50,7 @@ export interface ServeOptions {
   /** Undefined: no host tier. */
   kvHostCacheBytes?: number;
   stepsInFlight: number;
-  kvDtype?: 'f16' | 'f32';
+  kvDtype?: KvDtype;
   contextLength?: number;
   prefixReuse: boolean;
   capacityPolicy: string;
@@ -68,6 +70,8 @@ export interface ServeOptions {
   drainSeconds: number;
   stepTimeoutSeconds: number;
   logLevel: string;
+  /** Undefined: for people on a terminal, JSON elsewhere. */
+  logFormat?: LogFormat;
   selfTest?: string;
   repository?: RepositoryServeOptions;
 }

@@ -1,15 +1,18 @@
 import type { AddressInfo } from 'node:net';
-import pino, { type Logger } from 'pino';
+import type { Logger } from 'pino';
 import { definite, messageOf } from '../../base/errors.ts';
 import { readTls } from '../../protocol/tls.ts';
 import { threadTracer } from '../../trace/process-tracer.ts';
 import { CliError } from '../errors.ts';
 import { createProgress } from '../progress.ts';
+import { announce } from './announce.ts';
 import { type PreparedModel, prepareModels, type RunningModel, startModels, stopModels } from './engines.ts';
 import type { createFrontEnd, FrontEnd, ModelText, reload } from './front-end.ts';
+import { createLogger } from './log.ts';
 import type { MetricsPort } from './metrics-port.ts';
 import type { OpenRepository } from './model-repository.ts';
 import type { ServeOptions } from './options.ts';
+import { checkPorts, portError } from './ports.ts';
 import { checkWorld } from './ranks.ts';
 import { isReloadable, readSecurity, type Security } from './security.ts';
 import { selfTest } from './self-test.ts';
@@ -43,11 +46,9 @@ export async function serve(options: ServeOptions): Promise<void> {
     await serveRank(options);
     return;
   }
+  await checkPorts(options);
   threadTracer.start('front-end', true);
-  const logger = pino(
-    { level: options.logLevel, base: undefined },
-    pino.destination({ dest: 2, sync: false }),
-  );
+  const logger = createLogger(options);
   const security = await readSecurity(options.security);
   const stop = stopSignal();
   const reporter = createProgress();
@@ -76,10 +77,7 @@ export async function serve(options: ServeOptions): Promise<void> {
     };
     if (isReloadable(options.security)) process.on('SIGHUP', reloading);
     announce(options, models, { http: http.port, grpc: http.grpcPort, metrics: metrics?.port });
-    if (options.selfTest !== undefined) {
-      const address = { host: options.host, port: http.port, secure: security.tls !== undefined };
-      await selfTest({ ...address, apiKey: options.security.apiKeys[0] }, options.selfTest);
-    }
+    await runSelfTest(options, http.port, logger);
     await stop.wait();
     logger.info({ drainSeconds: options.drainSeconds }, 'stopping: running requests may finish');
     const drainStartMs = performance.now();
@@ -92,6 +90,23 @@ export async function serve(options: ServeOptions): Promise<void> {
     if (options.frontEnds > 1) await closing;
     await Promise.all([stopModels(models, drainTimeoutMs), repository?.close(drainTimeoutMs), closing]);
   }
+}
+
+/** Without requests' lines meanwhile, which would land in the middle of what is printed. */
+async function runSelfTest(
+  { host, security, selfTest: prompt }: ServeOptions,
+  port: number,
+  logger: Logger,
+): Promise<void> {
+  if (prompt === undefined) return;
+  const { level } = logger;
+  if (logger.isLevelEnabled('info')) logger.level = 'warn';
+  const address = { host, port, secure: security.tls !== undefined, apiKey: security.apiKeys[0] };
+  await selfTest(address, prompt);
+  // The request's line comes when its response is closed.
+  setTimeout(() => {
+    logger.level = level;
+  }, 100);
 }
 
 function checkCombination(options: ServeOptions): void {
@@ -234,47 +249,4 @@ async function reloadTls(metrics: MetricsPort, { security }: ServeOptions, logge
   } catch (thrown) {
     logger.error({ reason: messageOf(thrown) }, 'the certificate of the metrics port stays as it was');
   }
-}
-
-function portError(thrown: unknown, flag: string, port: number): CliError {
-  const inUse = /EADDRINUSE|address already in use/i.test(messageOf(thrown));
-  const message = inUse
-    ? `port ${port} is in use; stop what listens there, or give another ${flag} (0 picks a free one)`
-    : `cannot listen on port ${port}: ${messageOf(thrown)}; give another ${flag} or --host`;
-  return new CliError(inUse ? 'PORT_IN_USE' : 'PORT_UNAVAILABLE', message, { cause: thrown, usage: false });
-}
-
-/** The ports that are open. */
-interface OpenPorts {
-  http: number;
-  grpc: number | undefined;
-  metrics: number | undefined;
-}
-
-/** One line of what is served, one a port in the words that scripts wait for, and one to try each. */
-function announce(options: ServeOptions, models: readonly RunningModel[], ports: OpenPorts): void {
-  const host = urlHost(options.host);
-  const scheme = options.security.tls ? 'https' : 'http';
-  const base = `${scheme}://${host}:${ports.http}`;
-  const names = [...models.map(({ name }) => name), ...(options.repository?.folders ?? [])].join(', ');
-  const lines = [`Serving ${names} on ${base} (OpenAI and KServe v2 protocols)`];
-  if (ports.grpc !== undefined) lines.push(`Started GRPCInferenceService at ${host}:${ports.grpc}`);
-  lines.push(`Started HTTPService at ${host}:${ports.http}`);
-  if (ports.metrics !== undefined) lines.push(`Started Metrics Service at ${host}:${ports.metrics}`);
-  const json = "-H 'content-type: application/json' -d";
-  if (models.length > 0) {
-    lines.push(
-      `  curl ${base}/v1/chat/completions ${json} '{"messages":[{"role":"user","content":"Hello"}]}'`,
-    );
-  }
-  if (models.length > 0 && !options.repository) {
-    lines.push(`  curl ${base}/v2/models/ensemble/generate -d '{"text_input":"Hello","max_tokens":16}'`);
-  }
-  if (options.repository) lines.push(`  curl -X POST ${base}/v2/repository/index`);
-  if (ports.metrics !== undefined) lines.push(`  curl ${scheme}://${host}:${ports.metrics}/metrics`);
-  process.stderr.write(`${lines.join('\n')}\n`);
-}
-
-function urlHost(host: string): string {
-  return host.includes(':') ? `[${host}]` : host;
 }
