@@ -11,7 +11,7 @@ import type { Bucket, Constants, LoweringState, ModelParts } from './lowering.ts
 import { MemoryPool } from './memory-pool.ts';
 import { Program } from './program.ts';
 import { bucketOf, type StepColumns, StepLayout, samplingWords, stepNeeds } from './step-layout.ts';
-import { fixedView, type Storage16, type View } from './views.ts';
+import { type ElementType, fixedView, type View } from './views.ts';
 import type { GpuWeights } from './weights.ts';
 
 /** Programs kept; the least recently used one goes. */
@@ -64,7 +64,7 @@ export class Executor {
     gpu: Gpu,
     pool: MemoryPool,
     weights: GpuWeights,
-    activation: Storage16,
+    activation: ElementType,
     cache: Pick<ModelParts, 'kvLayer' | 'blockPositions'>,
     record: RecordGraph,
     options: ExecutorOptions,

@@ -2,7 +2,7 @@ import type { Device, DeviceDescription, DeviceModelOptions, DeviceModelSource }
 import { DeviceError } from '../errors.ts';
 import { Gpu } from './gpu.ts';
 import { activationOf, CudaLoadedWeights } from './model.ts';
-import type { Storage16 } from './views.ts';
+import type { ElementType } from './views.ts';
 
 const optionNames = ['gpu', 'library', 'activations', 'weights'];
 const activationNames = ['auto', 'f32', 'f16', 'bf16'];
@@ -41,7 +41,7 @@ class CudaDevice implements Device {
   }
 
   load(source: DeviceModelSource, options: DeviceModelOptions): CudaLoadedWeights {
-    const type = this.#activations === 'auto' ? activationOf(source) : (this.#activations as Storage16);
+    const type = this.#activations === 'auto' ? activationOf(source) : (this.#activations as ElementType);
     return new CudaLoadedWeights(this.#gpu, this.#filled(source), options, type);
   }
 

@@ -21,7 +21,7 @@ import { HostMemory } from './host-memory.ts';
 import { KvPool, layerPositionBytes } from './kv-pool.ts';
 import { MemoryPool } from './memory-pool.ts';
 import type { StepColumns } from './step-layout.ts';
-import type { Storage16 } from './views.ts';
+import type { ElementType } from './views.ts';
 import { GpuWeights } from './weights.ts';
 
 /** Positions of a KV block unless told otherwise. */
@@ -36,8 +36,8 @@ const tableEntriesMax = 4 * 1024 * 1024;
 const inFlightStepsMax = 2;
 
 /** The type that activations are stored in: that of most of the matrices' elements; bfloat16 where they are quantized. */
-export function activationOf(source: DeviceModelSource): Storage16 {
-  const elements = new Map<Storage16, number>();
+export function activationOf(source: DeviceModelSource): ElementType {
+  const elements = new Map<ElementType, number>();
   for (const { dtype, shape } of source.weights.values()) {
     if (shape.length < 2) continue;
     const type = dtype === 'f32' || dtype === 'f16' ? dtype : 'bf16';
@@ -53,7 +53,7 @@ export class CudaLoadedWeights implements LoadedWeights {
   readonly #gpu: Gpu;
   readonly #source: DeviceModelSource;
   readonly #options: DeviceModelOptions;
-  readonly #activation: Storage16;
+  readonly #activation: ElementType;
   readonly #pool: MemoryPool;
   readonly #weights: GpuWeights;
   readonly #executor: Executor;
@@ -61,7 +61,7 @@ export class CudaLoadedWeights implements LoadedWeights {
   #cache: KvPool | undefined;
   #blockPositions = blockPositionsDefault;
 
-  constructor(gpu: Gpu, source: DeviceModelSource, options: DeviceModelOptions, activation: Storage16) {
+  constructor(gpu: Gpu, source: DeviceModelSource, options: DeviceModelOptions, activation: ElementType) {
     this.#gpu = gpu;
     this.#source = source;
     this.#options = options;
