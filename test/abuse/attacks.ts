@@ -93,13 +93,16 @@ export async function killedEngine(target: Target, { clients }: Scale): Promise<
   process.kill(pid, 'SIGKILL');
   for (const { status } of await Promise.all(running))
     assert.ok(status === 200 || status === 503, `status ${status}`);
-  await until(async () => (await honest(target)).status === 200, 'it answers again');
+  await until(
+    async () => (await honest(target).catch(() => ({ status: 0 }))).status === 200,
+    'it answers again',
+  );
   return performance.now() - killedMs;
 }
 
 /** A front end is killed and killed again while a scraper asks all of them once and again. */
 export async function scrapedStart(target: Target): Promise<void> {
-  const metricsPort = /metrics on 127\.0\.0\.1:(\d+)/.exec(target.log())?.[1];
+  const metricsPort = /Started Metrics Service at 127\.0\.0\.1:(\d+)/.exec(target.log())?.[1];
   assert.ok(metricsPort, 'a metrics port');
   let scraping = true;
   const scraper = (async () => {
@@ -121,7 +124,7 @@ export async function scrapedStart(target: Target): Promise<void> {
   scraping = false;
   await scraper;
   assert.doesNotMatch(target.log(), /while starting \(exit/);
-  await until(async () => (await honest(target)).status === 200, 'it answers');
+  await until(async () => (await honest(target).catch(() => ({ status: 0 }))).status === 200, 'it answers');
 }
 
 /** The temporary folder with the engine's socket is deleted, and then the engine dies. */
