@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import type { Logger } from 'pino';
 import { ensureEngine } from '../../artifact/resolver.ts';
-import { readEngine, tokenizerFolderName } from '../../builder/engine-folder.ts';
+import { contentHash, readEngine, tokenizerFolderName } from '../../builder/engine-folder.ts';
 import type { Reporter } from '../../builder/reporter.ts';
 import type { Parallelism } from '../../models/partition.ts';
 import type { EngineProcessConfiguration } from '../../runtime/process/engine-process-messages.ts';
@@ -13,6 +13,8 @@ import { checkRanks, parallelismOf, rankRecipe, ranksHere, seatOf } from './rank
 export interface RunningModel {
   name: string;
   aliases: string[];
+  /** Of its engine folder. */
+  contentHash: string;
   tokenizerFolder: string;
   supervisors: EngineSupervisor[];
 }
@@ -22,6 +24,8 @@ export interface PreparedModel {
   name: string;
   aliases: string[];
   engineFolder: string;
+  /** Of its engine folder. */
+  contentHash: string;
   tokenizerFolder: string;
   vocabularySize: number;
   contextLength: number;
@@ -94,6 +98,7 @@ async function prepare(
     name,
     aliases: aliasesOf(options.servedModelName ? name : reference, name, isFirst),
     engineFolder: engine.folder,
+    contentHash: contentHash(manifest),
     tokenizerFolder: `${engine.folder}/${tokenizerFolderName}`,
     vocabularySize: manifest.vocabularySize,
     contextLength: Math.min(manifest.contextLength, options.contextLength ?? manifest.contextLength),
@@ -115,7 +120,7 @@ async function startModel(
   grant: EngineGrant,
   logger: Logger,
 ): Promise<RunningModel> {
-  const { name, aliases, tokenizerFolder } = model;
+  const { name, aliases, contentHash, tokenizerFolder } = model;
   const configuration = engineConfiguration(model, options, grant);
   const onEvent = (event: SupervisorEvent): void => {
     logger[event.event === 'started' ? 'info' : 'error'](event, `engine ${event.event}`);
@@ -127,7 +132,7 @@ async function startModel(
     ),
     (supervisor) => supervisor.close(),
   );
-  return { name, aliases, tokenizerFolder, supervisors };
+  return { name, aliases, contentHash, tokenizerFolder, supervisors };
 }
 
 /** What an engine's process is told: to run it, to start its ranks on this host, or to be one of them. */

@@ -30,6 +30,8 @@ import { readSecurity, type Security, type SecurityOptions } from './security.ts
 export interface FrontEndModel {
   name: string;
   aliases: string[];
+  /** As in `ServedModelOptions`. */
+  contentHash?: string;
   text: ModelText;
   clients: EngineClient[];
 }
@@ -90,7 +92,7 @@ export interface FrontEnd {
 export function createFrontEnd(options: FrontEndOptions): FrontEnd {
   const pools: (EncodePool | TemplatePool)[] = [];
   const createdSeconds = Math.floor(Date.now() / 1000);
-  const models = options.models.map(({ name, aliases, text, clients }) => {
+  const models = options.models.map(({ name, aliases, contentHash, text, clients }) => {
     const { tokenizer, defaults, formats } = text;
     const encoder = new EncodePool(tokenizer);
     const templates = new TemplatePool();
@@ -100,6 +102,7 @@ export function createFrontEnd(options: FrontEndOptions): FrontEnd {
     return servedModel({
       name,
       aliases,
+      contentHash,
       client,
       tokenizer,
       defaults,

@@ -143,9 +143,10 @@ async function listenHttp(
     return FrontEndCluster.start(options, models, logger);
   }
   const frontEnd = createFrontEnd({
-    models: models.map(({ name, aliases, supervisors }, index) => ({
+    models: models.map(({ name, aliases, contentHash, supervisors }, index) => ({
       name,
       aliases,
+      contentHash,
       text: definite(texts[index], 'the text side'),
       clients: supervisors.map((one) => one.client),
     })),
