@@ -56,6 +56,11 @@ export function createCommand(): Command {
     });
 }
 
+/** A name of vLLM's or of habit for one of our options; not in the help. */
+function alias<T>(flags: string, parse: (text: string) => T): Option {
+  return new Option(flags).argParser(parse).hideHelp();
+}
+
 function addNetworkOptions(command: Command): void {
   const streamInterval =
     'steps that one event of a stream tells of (the first token and the end come at once)';
@@ -64,6 +69,7 @@ function addNetworkOptions(command: Command): void {
   command
     .option('--host <address>', 'address to listen on', '127.0.0.1')
     .option('--http-port <n>', 'OpenAI protocol, health and metrics; 0 picks a free port', portOption, 8000)
+    .addOption(alias('-p, --port <n>', portOption))
     .option('--grpc-port <n>', 'gRPC health service (grpc.health.v1); off unless given', portOption)
     .option('--metrics-port <n>', '/metrics on a port of its own as well; off unless given', portOption)
     .option('--front-ends <n>', 'front-end processes that share the HTTP port', integerOption(1, 64), 1)
@@ -139,6 +145,9 @@ function addEngineOptions(command: Command): void {
       new Option('--kv-dtype <type>', "type of the KV cache (default: the engine's)").choices(['f16', 'f32']),
     )
     .option('--context-length <n>', contextLength, integerOption(2, 2 ** 24))
+    .addOption(alias('--max-model-len <n>', integerOption(2, 2 ** 24)))
+    .addOption(alias('--max-num-seqs <n>', integerOption(1, 4096)))
+    .addOption(alias('--max-num-batched-tokens <n>', integerOption(1, 65_536)))
     .addOption(
       new Option('--capacity-policy <name>', 'when a waiting sequence may start')
         .choices(capacityPolicyNames)
@@ -182,7 +191,24 @@ function addOperationOptions(command: Command): Command {
     .addOption(
       new Option('--log-level <level>', 'one line a request at info').choices(levels).default('info'),
     )
+    .addOption(
+      new Option(
+        '--log-format <format>',
+        'human or json (default: human on a terminal, json elsewhere)',
+      ).choices(['human', 'json']),
+    )
     .option('--self-test [prompt]', selfTest);
+}
+
+/** What was said under another name. */
+function aliased(flags: Record<string, unknown>): Partial<ServeOptions> {
+  const given = {
+    httpPort: flags.port,
+    contextLength: flags.maxModelLen,
+    maxSequences: flags.maxNumSeqs,
+    maxBatchTokens: flags.maxNumBatchedTokens,
+  };
+  return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
 }
 
 function toOptions(models: string[], flags: Record<string, unknown>): ServeOptions {
@@ -201,6 +227,7 @@ function toOptions(models: string[], flags: Record<string, unknown>): ServeOptio
   return {
     ...(same as unknown as ServeOptions),
     models,
+    ...aliased(flags),
     answers: { toolCallParser, reasoningParser, trustRequestChatTemplate },
     traffic: { routing, streamInterval },
     deviceOptions: deviceOption as Record<string, string>,

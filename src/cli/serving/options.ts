@@ -1,5 +1,7 @@
 import { availableParallelism } from 'node:os';
+import type { KvDtype } from '../../device/device.ts';
 import type { RoutingName } from '../../runtime/routing/router.ts';
+import type { LogFormat } from './log.ts';
 import type { SecurityOptions } from './security.ts';
 
 /** How chats are made and answers read. */
@@ -41,7 +43,7 @@ export interface ServeOptions {
   /** Undefined: no host tier. */
   kvHostCacheBytes?: number;
   stepsInFlight: number;
-  kvDtype?: 'f16' | 'f32';
+  kvDtype?: KvDtype;
   contextLength?: number;
   prefixReuse: boolean;
   capacityPolicy: string;
@@ -61,6 +63,8 @@ export interface ServeOptions {
   drainSeconds: number;
   stepTimeoutSeconds: number;
   logLevel: string;
+  /** Undefined: for people on a terminal, JSON elsewhere. */
+  logFormat?: LogFormat;
   selfTest?: string;
 }
 

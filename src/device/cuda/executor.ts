@@ -1,6 +1,6 @@
 import { assert, definite } from '../../base/errors.ts';
 import type { Graph } from '../../graph/graph.ts';
-import { type FusedGraph, fuse } from '../ggml/fusion.ts';
+import { type FusedGraph, fuse } from '../passes/fuse.ts';
 import type { CapturedGraph } from './capture.ts';
 import { type DevicePointer, handleFrom } from './driver.ts';
 import { Gemms, gemmWorkspaceBytes } from './gemm.ts';

@@ -2,7 +2,7 @@ import { assert, definite } from '../../base/errors.ts';
 import type { GraphNode } from '../../graph/graph.ts';
 import { elementCount } from '../../graph/rules.ts';
 import { DeviceError } from '../errors.ts';
-import type { FusedGraph } from '../ggml/fusion.ts';
+import type { FusedGraph } from '../passes/fuse.ts';
 import type { DevicePointer } from './driver.ts';
 import type { Gemms } from './gemm.ts';
 import type { Gpu } from './gpu.ts';

@@ -1,7 +1,7 @@
 import { definite } from '../../base/errors.ts';
 import type { GraphNode } from '../../graph/graph.ts';
 import type { Op } from '../../graph/ops.ts';
-import type { FusedGraph } from '../ggml/fusion.ts';
+import type { FusedGraph } from '../passes/fuse.ts';
 import { CapturedGraph } from './capture.ts';
 import type { DevicePointer } from './driver.ts';
 import { lowerAttention, lowerRope } from './lower-attention.ts';
