@@ -90,29 +90,9 @@ export interface FrontEnd {
 
 /** Puts the protocols over the engines, which must have answered once. */
 export function createFrontEnd(options: FrontEndOptions): FrontEnd {
-  const pools: (EncodePool | TemplatePool)[] = [];
+  const pools: WorkerPools = [];
   const createdSeconds = Math.floor(Date.now() / 1000);
-  const models = options.models.map(({ name, aliases, contentHash, text, clients }) => {
-    const { tokenizer, defaults, formats } = text;
-    const encoder = new EncodePool(tokenizer);
-    const templates = new TemplatePool();
-    pools.push(encoder, templates);
-    if (tokenizer.chatTemplate !== undefined) setImmediate(() => templates.warm());
-    const client = new EnginePool(clients, options.traffic?.routing);
-    return servedModel({
-      name,
-      aliases,
-      contentHash,
-      client,
-      tokenizer,
-      defaults,
-      formats,
-      createdSeconds,
-      streamInterval: options.traffic?.streamInterval,
-      encode: (input, encodeOptions, signal) => encoder.encode(input, encodeOptions, signal),
-      renderChat: (template, input, signal) => templates.render(template, input, signal),
-    });
-  });
+  const models = options.models.map((model) => modelOf(model, options.traffic, createdSeconds, pools));
   const metrics = new ServerMetrics({ models });
   const { logger, security, notReadyReason } = options;
   const keys =
@@ -151,6 +131,35 @@ export function createFrontEnd(options: FrontEndOptions): FrontEnd {
       await Promise.all(pools.map((pool) => pool.close()));
     },
   };
+}
+
+type WorkerPools = (EncodePool | TemplatePool)[];
+
+/** One model over a pool of its engines; its workers are added to `pools`. */
+function modelOf(
+  { name, aliases, contentHash, text, clients }: FrontEndModel,
+  traffic: Partial<TrafficOptions> | undefined,
+  createdSeconds: number,
+  pools: WorkerPools,
+): ServedModel {
+  const { tokenizer, defaults, formats } = text;
+  const encoder = new EncodePool(tokenizer);
+  const templates = new TemplatePool();
+  pools.push(encoder, templates);
+  if (tokenizer.chatTemplate !== undefined) setImmediate(() => templates.warm());
+  return servedModel({
+    name,
+    aliases,
+    contentHash,
+    client: new EnginePool(clients, traffic?.routing),
+    tokenizer,
+    defaults,
+    formats,
+    createdSeconds,
+    streamInterval: traffic?.streamInterval,
+    encode: (input, encodeOptions, signal) => encoder.encode(input, encodeOptions, signal),
+    renderChat: (template, input, signal) => templates.render(template, input, signal),
+  });
 }
 
 /** Reads keys and certificates again; where they are wrong now, what was stays. */
