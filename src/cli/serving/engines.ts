@@ -194,6 +194,8 @@ export function engineConfiguration(
     batchTokensMax: options.maxBatchTokens,
     kvDtype,
     kvBytesMax: options.kvCacheBytes,
+    kvPositionsMax: options.kvTokensMax,
+    kvMemoryShare: options.kvMemoryShare,
     memoryShare,
     contextLength,
     prefixReuse: options.prefixReuse,
