@@ -2,6 +2,7 @@ import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom
 import { definite } from '../base/errors.ts';
 import type { GenerationObserver, GenerationRecord } from '../generation/generation.ts';
 import type { EngineStatistics } from '../runtime/requests/statistics.ts';
+import { engineMetrics } from './engine-metrics.ts';
 import type { ServedModel } from './served-model.ts';
 
 /**
@@ -152,6 +153,7 @@ export class ServerMetrics {
       collectDefaultMetrics({ register: this.registry, eventLoopMonitoringPrecision: eventLoopSampleMs });
       subtractSampling(this.registry);
     }
+    engineMetrics(this.registry, models);
     for (const reading of readings) this.#addReading(reading, models);
     const contextMax = Math.max(1024, ...models.map((model) => model.client.description.contextLength));
     this.#families = families(this.registry, contextMax);

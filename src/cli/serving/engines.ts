@@ -133,7 +133,11 @@ async function startModel(
   const stepDeadlineMs = options.stepTimeoutSeconds * 1000;
   const supervisors = await allOrNone(
     Array.from({ length: options.engines }, () =>
-      EngineSupervisor.start(configuration, { onEvent, stepDeadlineMs }),
+      EngineSupervisor.start(configuration, {
+        onEvent,
+        stepDeadlineMs,
+        restartsMax: options.restartsInARow,
+      }),
     ),
     (supervisor) => supervisor.close(),
   );
