@@ -3,7 +3,7 @@ import { describe, test } from 'node:test';
 import { bytesTensor, type Tensor, tensorOf, textsOf, valuesOf } from '../../src/repository/tensor.ts';
 import { promptOf } from '../openai/test-server.ts';
 import { engineModels } from './engine-models.ts';
-import { inferAll } from './model-folder.ts';
+import { inferAll, testRepository } from './model-folder.ts';
 
 const says = 'Once upon a time. ';
 const prompt = promptOf(says);
@@ -95,5 +95,31 @@ describe('llmapi', () => {
     const models = await engineModels({ group: 'llmapi', values: { engine_dir: '' } });
     assert.match(models.repository.failures()[0]?.reason ?? '', /model.yaml: model/);
     await models.close();
+  });
+});
+
+describe('Python models of the original', () => {
+  test('are served by what stands for them', async () => {
+    const models = await engineModels({ says, values: { triton_backend: 'python' }, backend: 'python' });
+    assert.deepEqual(models.repository.failures(), []);
+    assert.equal(models.repository.model('preprocessing').config.backend, 'python');
+    for (const name of ['ensemble', 'tensorrt_llm_bls']) {
+      const inputs = [
+        bytesTensor('text_input', [1, 1], [prompt]),
+        tensorOf('max_tokens', 'INT32', [1, 1], Int32Array.of(4)),
+      ];
+      const [response] = await inferAll(models.repository.model(name), { inputs, outputs: ['text_output'] });
+      assert.deepEqual(textsOf(response!.outputs[0]!), ['Once']);
+    }
+    await models.close();
+  });
+
+  test('of others are refused with the way out', async () => {
+    const { repository, close } = await testRepository({
+      'm/config.pbtxt': 'backend: "python" input { name: "a" data_type: TYPE_INT8 dims: 1 }',
+      'm/1/model.py': '',
+    });
+    assert.match(repository.failures()[0]?.reason ?? '', /Python model 'm' cannot run here.*backend: "node"/);
+    await close();
   });
 });

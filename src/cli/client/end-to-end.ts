@@ -41,12 +41,21 @@ export async function runEndToEnd(flags: EndToEndFlags): Promise<void> {
   try {
     const texts: string[] = [];
     for (const [index, group] of groups.entries()) {
-      texts.push(...(await ask(connection, flags, group, flags.requestId || String(index))));
+      const answered = await ask(connection, flags, group, flags.requestId || String(index));
+      print(answered, texts.length);
+      texts.push(...answered);
     }
     check(flags, texts);
   } finally {
     connection.close();
   }
+}
+
+/** @param from the number of the first */
+function print(texts: readonly string[], from: number): void {
+  texts.forEach((text, index) => {
+    process.stdout.write(`${from + index}: ${text}\n`);
+  });
 }
 
 function promptsOf(text: string): string[] {
@@ -85,9 +94,6 @@ async function ask(
   stream.end();
   await stream.ended;
   if (refusal !== undefined) throw new CliError('REQUEST_REFUSED', refusal, { usage: false });
-  texts.forEach((text, index) => {
-    process.stdout.write(`${index}: ${text}\n`);
-  });
   for (const name of ['cum_log_probs', 'output_log_probs']) {
     const tensor = flags.returnLogProbs ? last?.outputs.get(name) : undefined;
     if (tensor) process.stdout.write(`${name}: ${[...valuesOf(tensor, 'FP32')].join(', ')}\n`);

@@ -67,11 +67,6 @@ export class Program {
     this.#state = state;
   }
 
-  /** Kernels and products a step. */
-  get operationCount(): number {
-    return this.#state.operations.length;
-  }
-
   /** Operations by kernel, for tests and logs. */
   get operationNames(): string[] {
     return this.#state.operations.map(({ name }) => name);
