@@ -289,7 +289,7 @@ function families(registry: Registry, contextMax: number) {
   };
 }
 
-/** The per-model side of {@link ServerMetrics}. Inter-token times, one a token, are gathered here and handed over in bulk. */
+/** The per-model side of {@link ServerMetrics}. Inter-token times, one a token, go to a histogram whose labels are bound once. */
 class ModelMetrics implements GenerationObserver {
   readonly #labels: { [modelLabel]: string };
   readonly #families: Families;

@@ -37,6 +37,8 @@ import { readSecurity, type Security, type SecurityOptions } from './security.ts
 export interface FrontEndModel {
   name: string;
   aliases: string[];
+  /** As in `ServedModelOptions`. */
+  contentHash?: string;
   tokenizerFolder: string;
   text: ModelText;
   clients: EngineClient[];
@@ -187,7 +189,7 @@ function openModels(
 } {
   const pools: (EncodePool | TemplatePool)[] = [];
   const createdSeconds = Math.floor(Date.now() / 1000);
-  const models = given.map(({ name, aliases, text, clients }) => {
+  const models = given.map(({ name, aliases, contentHash, text, clients }) => {
     const { tokenizer, defaults, formats } = text;
     const encoder = new EncodePool(tokenizer);
     const templates = new TemplatePool();
@@ -197,6 +199,7 @@ function openModels(
     return servedModel({
       name,
       aliases,
+      contentHash,
       client,
       tokenizer,
       defaults,
