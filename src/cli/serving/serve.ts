@@ -122,6 +122,12 @@ function checkCombination(options: ServeOptions): void {
       '--model-repository is served by one front end; leave out --front-ends, or serve its engines as models',
     );
   }
+  if (options.device === 'cuda' && options.kvDtype !== undefined) {
+    throw new CliError(
+      'CLI_VALUE_INVALID',
+      '--kv-dtype has no effect on cuda, which keeps the KV cache in the type of its activations; leave it out',
+    );
+  }
   if (options.maxBatchTokens < options.maxSequences) {
     throw new CliError(
       'CLI_VALUE_INVALID',
