@@ -38,4 +38,4 @@ bench: setup bench/node_modules/.installed
 	npm run -s bench
 
 clean:
-	rm -rf node_modules bench/node_modules dist .venv
+	rm -rf node_modules bench/node_modules test/foreign/node/node_modules dist .venv

@@ -12,7 +12,7 @@ import { handleChat } from './chat.ts';
 import { handleCompletion } from './completions.ts';
 import type { OpenAiContext } from './context.ts';
 import { errorResponse } from './errors.ts';
-import { handleDetokenize, handleTokenize } from './tokenize.ts';
+import { handleDetokenize, handleTokenize, tokenizerInfo } from './tokenize.ts';
 
 /** What the OpenAI front end serves, and within which limits. */
 export interface OpenAiServerOptions extends ApiOptions {
@@ -65,6 +65,10 @@ function addApi(api: FastifyInstance, context: OpenAiContext): void {
   api.post('/v1/completions', (request, reply) => handleCompletion(context, request, reply));
   api.post('/tokenize', (request, reply) => handleTokenize(context, request.body, clientGone(reply.raw)));
   api.post('/detokenize', async (request) => handleDetokenize(models, request.body));
+  api.get('/tokenizer_info', async (request) => {
+    const { model } = request.query as { model?: string };
+    return tokenizerInfo(models.resolve(model));
+  });
   api.get('/v1/models', async () => ({
     object: 'list',
     data: models.list.flatMap((model) =>
