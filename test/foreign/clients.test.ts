@@ -1,13 +1,11 @@
 import assert from 'node:assert/strict';
-import { execFile, spawn } from 'node:child_process';
-import { mkdirSync } from 'node:fs';
+import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { promisify } from 'node:util';
 import { format } from '../../src/protocol/tool-parsers/hermes.ts';
 import { bytesOf } from '../openai/byte-tokenizer.ts';
 import { type TestServer, testServer } from '../openai/test-server.ts';
-import { installOnce, installTimeoutMs, type NotInstalled } from './install.ts';
+import { foreignNode, nodeFolder } from './node-clients.ts';
 import { foreignPython } from './venv.ts';
 
 /**
@@ -31,18 +29,6 @@ function sayingServer(says: string): Promise<TestServer> {
   const chatTemplate = `{# takes tools #}${dots}${long}`;
   const model = { chatTemplate, defaults: { temperature: 0 }, formats: { tools: format } };
   return testServer({ says, thenStops: true, model });
-}
-
-const nodeFolder = join(import.meta.dirname, 'node');
-const modulesFolder = join(nodeFolder, 'node_modules');
-
-/** Installs the JavaScript clients beside their script. */
-async function foreignNode(): Promise<NotInstalled | undefined> {
-  return installOnce(modulesFolder, join(nodeFolder, 'package.json'), 'npm and its registry', async () => {
-    mkdirSync(modulesFolder, { recursive: true });
-    const flags = ['--no-fund', '--no-audit', '--no-package-lock', '--ignore-scripts', '--loglevel=error'];
-    await promisify(execFile)('npm', ['install', ...flags], { cwd: nodeFolder, timeout: installTimeoutMs });
-  });
 }
 
 /** Runs a client's script to its end. */
