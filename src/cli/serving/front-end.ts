@@ -8,13 +8,14 @@ import { errorResponse as messagesErrorResponse } from '../../protocol/anthropic
 import { addMessages, messagesPath } from '../../protocol/anthropic/server.ts';
 import { ApiKeys } from '../../protocol/authentication.ts';
 import { generationDefaults } from '../../protocol/generation-defaults.ts';
-import { createHttpServer } from '../../protocol/http-server.ts';
+import { createHttpServer, type HttpLimits } from '../../protocol/http-server.ts';
 import { keyMetrics } from '../../protocol/key-metrics.ts';
 import { ServerMetrics } from '../../protocol/metrics.ts';
 import { errorResponse } from '../../protocol/openai/errors.ts';
 import { addOpenAi } from '../../protocol/openai/server.ts';
 import { reasoningFormatOf, reasoningFormats } from '../../protocol/reasoning/registry.ts';
 import { RequestGate } from '../../protocol/request-gate.ts';
+import type { RequestSpans } from '../../protocol/request-spans.ts';
 import { addResponses } from '../../protocol/responses/server.ts';
 import { type GenerationDefaults, type ServedModel, servedModel } from '../../protocol/served-model.ts';
 import { toolFormatOf, toolFormats } from '../../protocol/tool-parsers/registry.ts';
@@ -25,6 +26,7 @@ import { openTokenizer } from '../../tokenizer/open.ts';
 import { TemplatePool } from '../../tokenizer/template-pool.ts';
 import type { AnswerOptions, TrafficOptions } from './options.ts';
 import { readSecurity, type Security, type SecurityOptions } from './security.ts';
+import { requestSpans } from './spans.ts';
 
 /** A model as a front end is handed it: its engines, and where its tokenizer lies. */
 export interface FrontEndModel {
@@ -86,6 +88,25 @@ export interface FrontEnd {
   close(): Promise<void>;
 }
 
+/** The app that all protocols share; each words the errors of its own paths. */
+function httpServer(
+  options: FrontEndOptions,
+  limits: HttpLimits,
+  metrics: ServerMetrics,
+  spans: RequestSpans | undefined,
+): FastifyInstance {
+  return createHttpServer({
+    limits,
+    metrics,
+    logger: options.logger,
+    spans,
+    tls: options.security.tls,
+    corsOrigins: options.security.corsOrigins,
+    errorResponse,
+    errorResponseOfPath: { [messagesPath]: messagesErrorResponse },
+  });
+}
+
 /** Puts the protocols over the engines, which must have answered once. */
 export function createFrontEnd(options: FrontEndOptions): FrontEnd {
   const pools: (EncodePool | TemplatePool)[] = [];
@@ -117,15 +138,8 @@ export function createFrontEnd(options: FrontEndOptions): FrontEnd {
   const limits = { requestTimeoutMs: options.requestTimeoutSeconds * 1000 };
   const gate = new RequestGate();
   const api = { models, metrics, limits, keys, gate };
-  const http = createHttpServer({
-    limits,
-    metrics,
-    logger,
-    tls: security.tls,
-    corsOrigins: security.corsOrigins,
-    errorResponse,
-    errorResponseOfPath: { [messagesPath]: messagesErrorResponse },
-  });
+  const spans = requestSpans(process.env, logger);
+  const http = httpServer(options, limits, metrics, spans);
   addOpenAi(http, {
     ...api,
     version: packageVersion(),
@@ -145,6 +159,7 @@ export function createFrontEnd(options: FrontEndOptions): FrontEnd {
     drain: (timeoutMs) => gate.close(timeoutMs),
     close: async () => {
       await http.close();
+      await spans?.close();
       await Promise.all(pools.map((pool) => pool.close()));
     },
   };

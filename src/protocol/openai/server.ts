@@ -6,6 +6,7 @@ import { createHttpServer } from '../http-server.ts';
 import { addOperations } from '../operations.ts';
 import { RequestGate } from '../request-gate.ts';
 import type { RequestLogger } from '../request-log.ts';
+import type { RequestSpans } from '../request-spans.ts';
 import type { ServedModel } from '../served-model.ts';
 import type { TlsMaterial } from '../tls.ts';
 import { handleChat } from './chat.ts';
@@ -18,6 +19,8 @@ import { handleDetokenize, handleTokenize, tokenizerInfo } from './tokenize.ts';
 export interface OpenAiServerOptions extends ApiOptions {
   /** One line a request. Absent: none. */
   logger?: RequestLogger;
+  /** One span a request. Absent: none. */
+  spans?: RequestSpans;
   tls?: TlsMaterial;
   corsOrigins?: readonly string[];
   /** Takes `chat_template` from requests: a program, bounded, that only makes prompts. Default false. */
@@ -34,8 +37,8 @@ export interface OpenAiServerOptions extends ApiOptions {
  * @throws ProtocolError PARAMETER_INVALID for two models of one name
  */
 export function createOpenAiServer(options: OpenAiServerOptions): FastifyInstance {
-  const { metrics, clock = systemClock, limits = {}, logger, tls, corsOrigins } = options;
-  const app = createHttpServer({ limits, metrics, logger, clock, tls, corsOrigins, errorResponse });
+  const { metrics, clock = systemClock, limits = {}, logger, spans, tls, corsOrigins } = options;
+  const app = createHttpServer({ limits, metrics, logger, spans, clock, tls, corsOrigins, errorResponse });
   addOpenAi(app, options);
   return app;
 }
