@@ -9,8 +9,8 @@ import { parseArgs } from 'node:util';
 import { SeededRandom } from '../src/base/random.ts';
 import { openEngine } from '../src/builder/open-engine.ts';
 import type { DeviceModel } from '../src/device/device.ts';
-import { devices } from '../src/device/registry.ts';
 import { LocalEngine } from '../src/runtime/local-engine.ts';
+import { loadModel } from '../src/runtime/process/load-model.ts';
 import {
   type GenerationRequest,
   greedySampling,
@@ -118,25 +118,18 @@ async function compare(
 }
 
 async function openModel(path: string): Promise<{ model: DeviceModel; engine: LocalEngine; close(): void }> {
-  const device = await (await devices.load(flags.device)).openDevice({});
   const { name, source } = await openEngine(path);
-  const contextLength = Math.min(source.contextLength, promptLength + maxTokens + 1);
-  const batchTokensMax = 256;
-  const threads = Number(flags.threads);
-  const model = await device.load(
-    { ...source, contextLength },
-    { slots, batchTokensMax, kvDtype: 'f16', threads },
-  );
-  const engine = new LocalEngine(model, {
-    name,
+  const { device, model, options } = await loadModel(name, source, {
     device: flags.device,
-    vocabularySize: source.vocabularySize,
-    contextLength,
+    deviceOptions: {},
     slots,
-    batchTokensMax,
-    kvBytesMax: slots * contextLength * model.kvBytesPerPosition,
+    batchTokensMax: 256,
+    kvDtype: 'f16',
+    threads: Number(flags.threads),
+    contextLength: promptLength + maxTokens + 1,
     prefixReuse: false,
   });
+  const engine = new LocalEngine(model, options);
   const close = () => {
     model.close();
     device.close();

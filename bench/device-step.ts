@@ -7,6 +7,8 @@
 import { parseArgs } from 'node:util';
 import { openEngine } from '../src/builder/open-engine.ts';
 import { type GgmlModel, openDevice } from '../src/device/ggml/index.ts';
+import { want } from '../src/device/step.ts';
+import { batchOf, loadModel, operate, operation, runBatch } from '../test/device/steps.ts';
 import { benchModels } from './support/models.ts';
 
 const { values: flags } = parseArgs({
@@ -27,20 +29,18 @@ const sequencesMax = 16;
 /** A segment: its slot, its rows, and the positions that it ends at. */
 type Part = readonly [slot: number, rows: number, kvLength: number];
 
-function runStep(model: GgmlModel, vocabularySize: number, parts: readonly Part[]) {
-  const rows = parts.reduce((sum, part) => sum + part[1], 0);
-  const positions = parts.flatMap(([, own, end]) => Array.from({ length: own }, (_, i) => end - own + i));
+async function runStep(model: GgmlModel, vocabularySize: number, parts: readonly Part[]) {
   let last = -1;
-  model.run({
-    tokens: Int32Array.from({ length: rows }, (_, i) => (i * 7919 + 300) % vocabularySize),
-    positions: Int32Array.from(positions),
-    segments: parts.map(([slot, own, kvLength]) => ({ slot, rows: own, kvLength })),
-    outputRows: Int32Array.from(parts, ([, own]) => {
-      last += own;
-      return last;
-    }),
-    want: 'greedy',
+  const extensions = parts.map(([slot, own, end]) => ({
+    slot,
+    position: end - own,
+    tokens: Array.from({ length: own }, (_, i) => ((end + i) * 7919 + 300) % vocabularySize),
+  }));
+  const outputRows = parts.map(([, own]) => {
+    last += own;
+    return last;
   });
+  await runBatch(model, batchOf(model, extensions, { outputRows, wants: want.token }));
   return { ...model.times };
 }
 
@@ -52,15 +52,16 @@ async function report(name: string, path: string): Promise<void> {
   const contextLength = Math.min(source.contextLength, context + promptTokens + rounds);
   const device = openDevice({ repack: flags.repack, poll: flags.poll });
   const startMs = performance.now();
-  const model = (await device.load(
+  const model = (await loadModel(
+    device,
     { ...source, contextLength },
     { slots: sequencesMax + 1, batchTokensMax: promptTokens, kvDtype: 'f16', threads: Number(flags.threads) },
   )) as GgmlModel;
   const loadMs = performance.now() - startMs;
   const step = (parts: readonly Part[]) => runStep(model, source.vocabularySize, parts);
 
-  step([[0, context, context]]);
-  for (let slot = 1; slot < sequencesMax; slot++) model.copySlot(0, slot, context);
+  await step([[0, context, context]]);
+  for (let slot = 1; slot < sequencesMax; slot++) await operate(model, operation('copy', 0, slot, context));
   console.log(`\n${name}: ${flags.threads} threads, context ${context}, loaded in ${loadMs.toFixed(0)} ms`);
   console.log(`  weights in bytes: ${JSON.stringify(model.parts.weights.placementBytes)}`);
   console.log(`  ${'ms'.padEnd(14)}   record    inputs   compute    output     least   tokens/s`);
@@ -73,8 +74,9 @@ async function report(name: string, path: string): Promise<void> {
     [`prompt of ${promptTokens}`, promptTokens, () => [[sequencesMax, promptTokens, promptTokens]]],
   ];
   for (const [label, tokens, parts] of scenarios) {
-    step(parts(0));
-    const all = Array.from({ length: rounds }, (_, round) => step(parts(round)));
+    await step(parts(0));
+    const all: Awaited<ReturnType<typeof step>>[] = [];
+    for (let round = 0; round < rounds; round++) all.push(await step(parts(round)));
     const of = (part: keyof (typeof all)[number]) => all.map((times) => times[part]);
     const medians = [of('recordNs'), of('inputsNs'), of('computeNs'), of('outputNs')].map(median);
     const totalNs = medians.reduce((sum, ns) => sum + ns, 0);

@@ -11,6 +11,7 @@ import type { LogitRow } from '../src/runtime/sampling/logit-row.ts';
 import { tokenLogprobs } from '../src/runtime/sampling/logprobs.ts';
 import { compileSampling } from '../src/runtime/sampling/row-sampling.ts';
 import { Sampler } from '../src/runtime/sampling/sampler.ts';
+import { TokenCounts } from '../src/runtime/sequences/token-counts.ts';
 import { summary } from './support/statistics.ts';
 
 const { values: flags } = parseArgs({ options: { rows: { type: 'string', default: '400' } } });
@@ -37,7 +38,7 @@ function modelLikeRow(vocabularySize: number): LogitRow {
     logits[i] = sum * 4;
   }
   for (let i = 0; i < 30; i++) logits[random.integer(vocabularySize)] = 8 + random.next() * 12;
-  return { logits, start: 0, width: vocabularySize, ids: undefined };
+  return { logits, start: 0, width: vocabularySize };
 }
 
 function measure(label: string, sample: (index: number) => void): void {
@@ -55,6 +56,8 @@ for (const [name, vocabularySize] of Object.entries(vocabularies)) {
   console.log(`${name}, median [min … max] of ${rounds} rounds of ${rows} rows`);
   const random = new SeededRandom(2);
   const tokens = Int32Array.from({ length: 1000 }, () => random.integer(vocabularySize));
+  const counts = new TokenCounts(tokens.slice(0, 500));
+  for (const token of tokens.subarray(500)) counts.add(token);
   const row = modelLikeRow(vocabularySize);
   const sampler = new Sampler(vocabularySize);
   for (const [kind, parameters] of Object.entries(kinds)) {
@@ -69,7 +72,13 @@ for (const [name, vocabularySize] of Object.entries(vocabularies)) {
       priority: 0,
     });
     measure(kind, (index) => {
-      sampler.sample(row, { sampling, tokens, promptLength: 500, uniform: uniform(1, 0, index) });
+      sampler.sample(row, {
+        sampling,
+        generated: 500,
+        position: 1000,
+        counts,
+        uniform: uniform(1, 0, index),
+      });
     });
   }
   measure(`top 5 log-probabilities (${stepsPerUnit} steps a unit)`, () => tokenLogprobs(row, 5, 5));

@@ -7,6 +7,7 @@ import type { DeviceModel } from '../src/device/device.ts';
 import { devices } from '../src/device/registry.ts';
 import { EngineCore, type EngineCoreOptions } from '../src/runtime/loop/engine-core.ts';
 import { type GenerationRequest, greedySampling } from '../src/runtime/requests/request.ts';
+import { loadModel } from './device/steps.ts';
 import { Outcomes, requestOf } from './support/engine-simulator.ts';
 import { sharedPath, skipWithout } from './support/shared.ts';
 
@@ -22,17 +23,17 @@ interface Golden {
 async function serve(
   deviceName: string,
   requests: readonly GenerationRequest[],
-  options: Partial<EngineCoreOptions> = {},
+  options: Partial<EngineCoreOptions> & { slots?: number; blockPositions?: number } = {},
 ): Promise<Outcomes> {
-  const slots = options.slots ?? 8;
+  const { slots = 8, blockPositions, ...rest } = options;
   const batchTokensMax = options.batchTokensMax ?? 64;
   const device = await (await devices.load(deviceName)).openDevice({});
   const { source } = await openEngine(ggufPath);
-  const limits = { slots, batchTokensMax, kvDtype: 'f32' as const, threads: 1 };
-  const model: DeviceModel = await device.load({ ...source, contextLength }, limits);
+  const limits = { slots, blockPositions, batchTokensMax, kvDtype: 'f32' as const, threads: 1 };
+  const model: DeviceModel = await loadModel(device, { ...source, contextLength }, limits);
   const outcomes = new Outcomes();
   const { vocabularySize } = source;
-  const kvBytesMax = slots * contextLength * model.kvBytesPerPosition;
+  const kvBytesMax = slots * contextLength * model.kv.bytesPerPosition;
   const core = new EngineCore(
     model,
     {
@@ -40,15 +41,15 @@ async function serve(
       device: deviceName,
       vocabularySize,
       contextLength,
-      slots,
+      sequencesMax: slots,
       batchTokensMax,
       kvBytesMax,
-      ...options,
+      ...rest,
     },
     (events) => outcomes.take(events),
   );
   for (const request of requests) core.submit(request);
-  while (!core.idle) await core.step();
+  while (core.hasRunnable) await core.step();
   model.close();
   device.close();
   return outcomes;

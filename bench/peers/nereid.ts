@@ -1,6 +1,6 @@
 import { openEngine } from '../../src/builder/open-engine.ts';
-import { devices } from '../../src/device/registry.ts';
 import { LocalEngine } from '../../src/runtime/local-engine.ts';
+import { loadModel } from '../../src/runtime/process/load-model.ts';
 import { greedySampling } from '../../src/runtime/requests/request.ts';
 import {
   type Contender,
@@ -14,21 +14,17 @@ import {
 export async function openContender(options: ContenderOptions): Promise<Contender> {
   const { threads, sequences, contextLength } = options;
   const { source } = await openEngine(options.modelPath);
-  const device = await (await devices.load('ggml')).openDevice({});
-  const model = await device.load(
-    { ...source, contextLength },
-    { slots: sequences, batchTokensMax: 512, kvDtype: 'f16', threads },
-  );
-  const engine = new LocalEngine(model, {
-    name: 'bench',
-    device: device.name,
-    vocabularySize: source.vocabularySize,
-    contextLength,
+  const { model, options: core } = await loadModel('bench', source, {
+    device: 'ggml',
+    deviceOptions: {},
     slots: sequences,
     batchTokensMax: 512,
-    kvBytesMax: sequences * contextLength * model.kvBytesPerPosition,
+    kvDtype: 'f16',
+    threads,
+    contextLength,
     prefixReuse: false,
   });
+  const engine = new LocalEngine(model, core);
   let positionsMax = 0;
 
   function one(prompt: number[], generate: number, clock: RunClock): Promise<void> {
@@ -61,6 +57,6 @@ export async function openContender(options: ContenderOptions): Promise<Contende
       await Promise.all(scenario.prompts.map((prompt) => one(prompt, scenario.generate, clock)));
       return clock.times();
     },
-    accountedBytes: () => model.weightBytes + positionsMax * model.kvBytesPerPosition,
+    accountedBytes: () => model.weightBytes + positionsMax * model.kv.bytesPerPosition,
   };
 }

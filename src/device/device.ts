@@ -1,5 +1,6 @@
 import type { DType } from '../graph/dtype.ts';
 import type { BatchShape, Graph, KvSpec } from '../graph/graph.ts';
+import type { StepBatch, StepResult } from './step.ts';
 
 /** A tensor as it lies in a file; devices map or read it by position. Structurally equal to the checkpoint layer's. */
 export interface WeightTensor {
@@ -25,83 +26,81 @@ export interface DeviceModelSource {
   contextLength: number;
 }
 
-/** How much room a loaded model needs. */
-/** What a model may use of its device. */
+/** Type of the KV cache's elements. */
+export type KvDtype = 'f16' | 'f32';
+
+/** How a model is put on its device. */
 export interface DeviceModelOptions {
-  /** Sequences that may hold a KV slot at once. */
-  slots: number;
   /** Rows in one step. */
   batchTokensMax: number;
-  /** Type of the KV cache's elements. */
-  kvDtype: 'f16' | 'f32';
+  kvDtype: KvDtype;
   /** CPU threads; devices that use none ignore it. */
   threads: number;
 }
 
-/** One sequence's part of a step: `rows` consecutive batch rows that extend `slot`'s KV to `kvLength` positions. */
-export interface Segment {
-  slot: number;
-  rows: number;
-  /** Positions in the slot's KV after this step; the segment's rows are the last of them. */
-  kvLength: number;
+/** How the KV cache is cut into blocks. */
+export interface KvPoolSize {
+  /** Blocks of the pool. A layout of slots has one a sequence. */
+  blocks: number;
+  /** Positions of a block; `contextLength` makes each block a slot for one whole sequence. */
+  blockPositions: number;
+  /** Blocks of the same size in host memory, for `toHost` and `fromHost`; 0 for none. */
+  hostBlocks: number;
 }
 
-/** One step's work. Everything is checked before it reaches a device: a bad token id aborts inside ggml. */
-export interface StepBatch {
-  /** [T] token ids. */
-  tokens: Int32Array;
-  /** [T] positions, consecutive within a segment. */
-  positions: Int32Array;
-  /** Cover the rows 0..T-1 in order. */
-  segments: readonly Segment[];
-  /** [R] rows whose logits are wanted, ascending; R may be 0 (a prefill chunk that is not the last). */
-  outputRows: Int32Array;
-  /** What the sampler needs: `greedy` when every output row takes the argmax and nobody asked for log-probabilities. */
-  want: 'logits' | 'greedy';
-  /** [R], each positive: asks for {@link RowProbabilities} beside the logits. Only for `want: 'logits'`; a device may ignore it. */
-  temperatures?: Float32Array;
+/** The KV cache of a loaded model. */
+export interface KvPoolFacts extends KvPoolSize {
+  /** Bytes that one position takes, all layers together. */
+  bytesPerPosition: number;
 }
 
-/** Tokens of one block of {@link RowProbabilities}: with 64, ggml's dot product sums one in a few vector instructions. */
-export const probabilityBlock = 64;
-
-/** Each output row's softmax(logits / its temperature). A row whose logits hold NaN or infinity may be anything but sums to no number. */
-export interface RowProbabilities {
-  /** [R, vocabulary]. */
-  values: Float32Array;
-  /** [R, floor(vocabulary / {@link probabilityBlock})]: what each whole block of tokens sums to, so that few need a look. */
-  blockSums: Float32Array;
+/** What a device can do about a model's KV cache, known before the cache is sized. */
+export interface KvAbility {
+  /** Bytes that one position takes, all layers together. */
+  bytesPerPosition: number;
+  /** Whether the device wants whole sequences in one place (slots), small blocks, or takes either. */
+  layout: 'slots' | 'blocks' | 'either';
+  /** Positions of a block unless told otherwise; what slots have is `contextLength`. */
+  blockPositions: number;
 }
 
-/** A step's result for the R output rows. Views stay valid until the next `run` on the same model. */
-export type StepOutput =
-  /** The device picked each row's token itself. Only for `want: 'greedy'`. */
-  | { kind: 'tokens'; tokens: Int32Array }
-  /** [R, vocabulary] float32. */
-  | { kind: 'logits'; logits: Float32Array; probabilities?: RowProbabilities }
-  /** The `perRow` likeliest tokens of each row, unordered: [R, perRow] ids and logits. The rest counts as impossible. */
-  | { kind: 'candidates'; perRow: number; ids: Int32Array; logits: Float32Array };
-
-/** What {@link DeviceModel.run} gives back. */
-/** What a step gave, and how long it computed. */
-export interface StepResult {
-  output: StepOutput;
-  /** Time inside the device's compute call, for the step breakdown. */
-  computeNs: number;
+/** What a device has left. */
+export interface DeviceMemory {
+  freeBytes: number;
+  /** What part of it a KV cache takes unless told otherwise. */
+  kvShareDefault: number;
 }
 
-/** A model loaded on a device. Not re-entrant: one step at a time. */
-export interface DeviceModel {
-  /** Bytes that one position takes in the KV cache, all layers together. */
-  readonly kvBytesPerPosition: number;
+/** A model's weights on a device, before its KV cache: on a GPU that takes what the weights leave. */
+export interface LoadedWeights {
   /** Bytes of weights, as the device holds them. */
   readonly weightBytes: number;
-  /** Runs one step. A device whose compute is asynchronous returns a promise; CPU devices block. */
-  run(batch: StepBatch): StepResult | Promise<StepResult>;
-  /** Copies positions [0, length) of `from` to `to` (prefix reuse). */
-  copySlot(from: number, to: number, length: number): void;
-  /** Gives a slot's memory back to the system. Its contents are undefined afterwards. */
-  releaseSlot(slot: number): void;
+  readonly kv: KvAbility;
+  /** What is free for the KV cache now. */
+  memory(): DeviceMemory;
+  /**
+   * Makes the KV cache, once.
+   * @throws DeviceError `DEVICE_OUT_OF_MEMORY`, or `DEVICE_OPTION_INVALID` for a block size that it cannot have
+   */
+  allocateKv(size: KvPoolSize): DeviceModel | Promise<DeviceModel>;
+  close(): void;
+}
+
+/** A model loaded on a device. Steps run in the order of their launches. */
+export interface DeviceModel {
+  readonly weightBytes: number;
+  readonly kv: KvPoolFacts;
+  /** Steps that may be launched before the first of them is collected. */
+  readonly inFlightStepsMax: number;
+  /** Bits of `samplingFeature`: what it may be asked to choose by. */
+  readonly samplingFeatures: number;
+  /**
+   * Starts a step. The batch's arrays are read before it returns.
+   * @throws DeviceError other than `DEVICE_FAILED`: the KV operations are done, no row ran, and the device goes on
+   */
+  launch(batch: StepBatch): void;
+  /** The oldest launched step's result. A device whose compute is asynchronous returns a promise; CPU devices have it at once. */
+  collect(): StepResult | Promise<StepResult>;
   close(): void;
 }
 
@@ -114,12 +113,11 @@ export interface DeviceDescription {
   details: Record<string, string>;
 }
 
-/** Something that runs recorded graphs. Opened once; may load several models. */
-/** Something that runs graphs: a registry row, opened. */
+/** Something that runs graphs: a registry row, opened. It may load several models. */
 export interface Device {
   readonly name: string;
   describe(): DeviceDescription;
   /** @throws DeviceError naming an op or type that the device lacks */
-  load(source: DeviceModelSource, options: DeviceModelOptions): DeviceModel | Promise<DeviceModel>;
+  load(source: DeviceModelSource, options: DeviceModelOptions): LoadedWeights | Promise<LoadedWeights>;
   close(): void;
 }

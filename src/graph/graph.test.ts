@@ -11,7 +11,7 @@ import { verifyGraph } from './spec.ts';
 /** An MLP with a residual: [3, 8] → [2, 8]. */
 function network(epsilon = 1e-5): Graph {
   const g = new GraphBuilder();
-  const batch = g.batch({ tokens: 3, segmentRows: [3], outputRows: 2 });
+  const batch = g.batch({ tokens: 3, outputRows: 2 });
   const x = g.embedding(g.weight('table', [16, 8], 'q8_0'), batch.tokens);
   const h = g.rmsNorm(x, g.weight('norm', [8], 'f32'), epsilon);
   const up = g.linear(h, { name: 'up', weight: g.weight('up.weight', [4, 8], 'f16') });

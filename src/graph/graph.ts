@@ -23,12 +23,10 @@ export interface Graph {
   readonly outputs: Readonly<Record<string, number>>;
 }
 
-/** The concrete shape that a graph is recorded for. Devices keep one executable a shape. */
+/** The concrete shape that a graph is recorded for. Which rows belong to which sequence is data, not shape. */
 export interface BatchShape {
   /** Rows of this step over all sequences. */
   tokens: number;
-  /** Query rows of each segment, in row order; they sum up to `tokens`. */
-  segmentRows: readonly number[];
   /** Rows whose logits are wanted. */
   outputRows: number;
 }

@@ -201,7 +201,7 @@ test('a source records graphs that meet the spec, for any batch shape; only want
     const architecture = await architectureOfConfig(config);
     const source = modelSource(architecture, architecture.hyperparameters(config), await tensorsOf(config));
     for (const outputRows of [0, 2]) {
-      const graph = source.record({ tokens: 7, segmentRows: [3, 4], outputRows });
+      const graph = source.record({ tokens: 7, outputRows });
       verifyGraph(graph);
       const logits = graph.nodes[graph.outputs.logits!]!;
       assert.deepEqual(logits.shape, [outputRows, source.vocabularySize]);
@@ -216,7 +216,7 @@ test('a missing or misshapen tensor is named; tied ones fall back to the embeddi
   const p = llama.hyperparameters(llamaConfig);
   const tensors = await tensorsOf(llamaConfig);
   tensors.delete('output.weight');
-  const graph = modelSource(llama, p, tensors).record({ tokens: 1, segmentRows: [1], outputRows: 1 });
+  const graph = modelSource(llama, p, tensors).record({ tokens: 1, outputRows: 1 });
   const logits = graph.nodes[graph.outputs.logits!]!;
   const table = graph.nodes[logits.inputs[1]!]!;
   assert.deepEqual(table.attributes, { name: 'token_embd.weight' });

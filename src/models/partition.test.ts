@@ -149,11 +149,11 @@ test('every architecture records each rank’s graph: sums behind divided inputs
       vocabularySize: 640,
       ...(name === 'gpt2' && { kvHeads: 9 }),
     };
-    const alone = source(row, p).record({ tokens: 5, segmentRows: [5], outputRows: 2 });
+    const alone = source(row, p).record({ tokens: 5, outputRows: 2 });
     assert.ok(!alone.nodes.some((node) => node.op === 'allReduce' || node.op === 'allGather'));
     for (const part of divideModel(p, { tensor: 2, pipeline: 2 })) {
       const own = source(row, hyperparametersOfRank(p, part));
-      const graph = own.record({ tokens: 5, segmentRows: [5], outputRows: 2 });
+      const graph = own.record({ tokens: 5, outputRows: 2 });
       verifyGraph(graph);
       const count = (op: string) => graph.nodes.filter((node) => node.op === op).length;
       const layers = rangeLength(part.layers);
@@ -177,6 +177,6 @@ test('one rank that holds everything has the whole model’s numbers and graph',
   const row = await architectures.load('llama');
   const p = { ...smol, layers: 2, vocabularySize: 640 };
   const [part] = divideModel(p, single) as [RankPart];
-  const shape = { tokens: 3, segmentRows: [3], outputRows: 1 };
+  const shape = { tokens: 3, outputRows: 1 };
   assert.deepEqual(source(row, hyperparametersOfRank(p, part)).record(shape), source(row, p).record(shape));
 });

@@ -60,10 +60,10 @@ export class EventStream {
     if (request.socket.destroyed) queueMicrotask(this.#onClose);
   }
 
-  /** Sends status 200 and the headers of an event stream. */
-  open(headers: Record<string, string> = {}): void {
+  /** Sends the status and the headers of an event stream. */
+  open(headers: Record<string, string> = {}, status = 200): void {
     if (this.#over) return;
-    this.#response.writeHead(200, {
+    this.#response.writeHead(status, {
       'content-type': 'text/event-stream; charset=utf-8',
       'cache-control': 'no-cache',
       // nginx and others must not gather what is meant to arrive token by token.

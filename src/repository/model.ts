@@ -1,5 +1,5 @@
 import type { EngineClient } from '../runtime/client.ts';
-import type { ModelConfig } from './config.ts';
+import type { ModelConfig } from './config/types.ts';
 import type { RepositoryError } from './errors.ts';
 import type { DataType, Tensor } from './tensor.ts';
 
@@ -55,7 +55,7 @@ export interface InferenceListener {
    * makes one call. May be called before `infer` returns; never after `cancel()`.
    */
   respond(response: InferResponse | undefined, isFinal: boolean): void;
-  /** After the final response (also after `cancel()`), for traces. */
+  /** When it is over, just before the final response; also after `cancel()`. For traces. */
   ended?(times: InferenceTimes): void;
 }
 

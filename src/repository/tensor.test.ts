@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { fullShape } from './config.ts';
+import { fullShape } from './config/types.ts';
 import { RepositoryError } from './errors.ts';
 import type { InferRequest } from './model.ts';
 import {

@@ -10,7 +10,7 @@ export interface EngineClient {
   readonly description: EngineDescription;
   /** Whether requests would be answered now; flips while an engine restarts. */
   readonly ready: boolean;
-  /** Why it is not ready, where more is known than that it starts or restarts: it was given up. */
+  /** Why it is not ready, where more is known than that it starts or restarts: it stopped again and again. */
   readonly notReadyReason?: string;
   /**
    * Queues a request. `listener` gets every event of it, ending with one `finish` for each sequence; never after that.

@@ -10,6 +10,7 @@ const kinds = {
   ENGINE_UNAVAILABLE: 'unavailable',
   SHUTTING_DOWN: 'unavailable',
   ENGINE_FAILED: 'internal',
+  SOCKET_FOLDER_UNUSABLE: 'internal',
   LOGITS_INVALID: 'internal',
   RANK_LOST: 'unavailable',
   RANK_REFUSED: 'invalid',

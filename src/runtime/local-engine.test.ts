@@ -1,29 +1,24 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { nullModelSource, openDevice } from '../device/null/index.ts';
+import { nullModelSource } from '../device/null/index.ts';
 import { LocalEngine } from './local-engine.ts';
+import { loadModel } from './process/load-model.ts';
 import type { SequenceEvent } from './requests/events.ts';
 import { type GenerationRequest, greedySampling } from './requests/request.ts';
 
 const size = { vocabularySize: 512, contextLength: 256 };
 
 async function openEngine(deviceOptions: Record<string, string> = {}): Promise<LocalEngine> {
-  const device = openDevice(deviceOptions);
-  const slots = 4;
-  const model = await device.load(nullModelSource(size), {
-    slots,
+  const { model, options } = await loadModel('test', nullModelSource(size), {
+    device: 'null',
+    deviceOptions,
+    slots: 4,
     batchTokensMax: 64,
     kvDtype: 'f16',
     threads: 1,
+    prefixReuse: true,
   });
-  return new LocalEngine(model, {
-    name: 'test',
-    device: 'null',
-    ...size,
-    slots,
-    batchTokensMax: 64,
-    kvBytesMax: 4 * 256 * model.kvBytesPerPosition,
-  });
+  return new LocalEngine(model, options);
 }
 
 function request(overrides: Partial<GenerationRequest> = {}): Omit<GenerationRequest, 'id'> {

@@ -69,11 +69,11 @@ export class LocalEngine implements EngineClient {
 
   async close(options?: { drainTimeoutMs?: number }): Promise<void> {
     this.#isClosing = true;
-    if (!this.#core.idle) await this.#drain(options?.drainTimeoutMs ?? 0);
+    if (!this.#core.isEmpty) await this.#drain(options?.drainTimeoutMs ?? 0);
     for (const id of this.#requests.keys()) this.#core.cancel(id);
     this.#wake();
     // Cancelled ones still report; at most one step is in flight.
-    if (!this.#core.idle) await new Promise<void>((resolve) => this.#onDrained(resolve));
+    if (!this.#core.isEmpty) await new Promise<void>((resolve) => this.#onDrained(resolve));
   }
 
   #drain(timeoutMs: number): Promise<void> {
@@ -91,7 +91,7 @@ export class LocalEngine implements EngineClient {
   }
 
   #wake(): void {
-    if (this.#isLooping || this.#core.idle) return;
+    if (this.#isLooping || !this.#core.hasRunnable) return;
     this.#isLooping = true;
     setImmediate(() => void this.#turn());
   }
@@ -99,12 +99,12 @@ export class LocalEngine implements EngineClient {
   async #turn(): Promise<void> {
     const step = this.#core.step();
     if (step) await step;
-    if (!this.#core.idle) {
+    if (this.#core.hasRunnable) {
       setImmediate(() => void this.#turn());
       return;
     }
     this.#isLooping = false;
-    this.#drained?.();
+    if (this.#core.isEmpty) this.#drained?.();
   }
 
   #dispatch(events: SequenceEvent[]): void {

@@ -6,7 +6,7 @@ import { after, test } from 'node:test';
 import { openDevice } from '../../src/device/reference/index.ts';
 import type { Hyperparameters } from '../../src/models/hyperparameters.ts';
 import { hfGoldens, sourceOfHuggingFace } from './golden-models.ts';
-import { relativeError, stepLogits } from './steps.ts';
+import { loadModel, relativeError, stepLogits } from './steps.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'nereid-canary-'));
 after(() => rmSync(folder, { recursive: true }));
@@ -32,7 +32,7 @@ for (const [name, change] of Object.entries(mistakes)) {
     const golden = hfGoldens().find((candidate) => candidate.name === name)!;
     const source = await sourceOfHuggingFace(golden.folder, join(folder, `${name}.gguf`), 'f32', change);
     const options = { slots: 1, batchTokensMax: 64, threads: 1, kvDtype: 'f32' as const };
-    const model = await openDevice().load(source, options);
+    const model = await loadModel(openDevice(), source, options);
     const logits = await stepLogits(model, [{ slot: 0, position: 0, tokens: golden.prompts.at(-1)! }]);
     const error = relativeError(logits, golden.logits.at(-1)!);
     assert.ok(error > 0.02, `relative error ${error} would pass unnoticed`);

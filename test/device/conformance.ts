@@ -6,7 +6,7 @@ import { after, before, describe, test } from 'node:test';
 import type { Device, DeviceModel, DeviceModelOptions } from '../../src/device/device.ts';
 import { sharedPath, skipWithout } from '../support/shared.ts';
 import { hfGoldens, type MatrixType, sourceOfGguf, sourceOfHuggingFace } from './golden-models.ts';
-import { greedyTokens, relativeError, stepLogits } from './steps.ts';
+import { greedyTokens, loadModel, operate, operation, relativeError, stepLogits } from './steps.ts';
 
 /** What is asked of a device, in relative L2 error. */
 export interface ConformanceOptions {
@@ -47,7 +47,7 @@ function goldenSuite(options: ConformanceOptions, setting: Setting): void {
       const { device, folder } = setting();
       const path = join(folder, `${golden.name}.gguf`);
       const source = await sourceOfHuggingFace(golden.folder, path, options.matrixType);
-      const model = await device.load(source, { ...modelOptions, kvDtype: options.kvDtype });
+      const model = await loadModel(device, source, { ...modelOptions, kvDtype: options.kvDtype });
       try {
         let worst = 0;
         for (const [index, prompt] of golden.prompts.entries()) {
@@ -55,7 +55,7 @@ function goldenSuite(options: ConformanceOptions, setting: Setting): void {
           const error = relativeError(whole, golden.logits[index]!);
           assert.ok(error < options.logitsTolerance, `prompt ${index}: relative error ${error}`);
           worst = Math.max(worst, error);
-          model.releaseSlot(0);
+          await operate(model, operation('release', 0));
         }
         t.diagnostic(
           `${golden.name}: relative error ${worst.toExponential(1)} of ${options.logitsTolerance} allowed`,
@@ -107,8 +107,8 @@ async function checkSchedules(
   check('chunks, then one decode row beside another sequence', decoded.slice(0, vocabulary));
 
   // The first half of slot 1 as a prefix of slot 2; slot 1 goes before slot 2 is read.
-  model.copySlot(1, 2, cut);
-  model.releaseSlot(1);
+  await operate(model, operation('copy', 1, 2, cut));
+  await operate(model, operation('release', 1));
   check(
     'copied prefix',
     await stepLogits(model, [{ slot: 2, position: cut, tokens: prompt.slice(cut) }], [last - cut]),
@@ -120,8 +120,8 @@ async function checkSchedules(
     'rewritten tail',
     await stepLogits(model, [{ slot: 2, position: cut, tokens: prompt.slice(cut) }], [last - cut]),
   );
-  model.releaseSlot(0);
-  model.releaseSlot(2);
+  await operate(model, operation('release', 0));
+  await operate(model, operation('release', 2));
 }
 
 interface StoriesGolden {
@@ -139,7 +139,7 @@ function greedySuite(options: ConformanceOptions, setting: Setting): void {
             join(folder, 'sort.gguf'),
             options.matrixType,
           );
-    return device.load(source, { ...modelOptions, kvDtype: options.kvDtype });
+    return loadModel(device, source, { ...modelOptions, kvDtype: options.kvDtype });
   };
 
   test('stories260K: every greedy token of golden.json', {

@@ -15,7 +15,7 @@ import type { Shape } from '../../src/graph/graph.ts';
 import { elementCount } from '../../src/graph/rules.ts';
 import { encodeFloats, type MatrixType } from './golden-models.ts';
 import { type OpCase, opCases } from './op-cases.ts';
-import { relativeError, stepLogits } from './steps.ts';
+import { loadModel, relativeError, stepLogits } from './steps.ts';
 
 export interface OpConformanceOptions {
   openDevice: () => Device | Promise<Device>;
@@ -54,8 +54,8 @@ export function opConformance(name: string, options: OpConformanceOptions): void
       test(opCase.name, async () => {
         const source = await sourceOf(opCase, join(folder, `${index}.gguf`), index + 1);
         const settings = { slots: 2, batchTokensMax: 16, threads: 1, kvDtype: options.kvDtype };
-        const expected = await reference.load(source, settings);
-        const actual = await device.load(source, settings);
+        const expected = await loadModel(reference, source, settings);
+        const actual = await loadModel(device, source, settings);
         const tolerance = options.tolerance(opCase.storage, opCase.name);
         await compare(actual, expected, tolerance);
         actual.close();

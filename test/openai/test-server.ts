@@ -1,10 +1,11 @@
 import type { AddressInfo } from 'node:net';
 import type { FastifyInstance } from 'fastify';
-import { nullModelSource, openDevice } from '../../src/device/null/index.ts';
+import { nullModelSource } from '../../src/device/null/index.ts';
 import { ServerMetrics } from '../../src/protocol/metrics.ts';
 import { createOpenAiServer, type OpenAiServerOptions } from '../../src/protocol/openai/server.ts';
 import { type ServedModel, type ServedModelOptions, servedModel } from '../../src/protocol/served-model.ts';
 import { LocalEngine } from '../../src/runtime/local-engine.ts';
+import { loadModel } from '../../src/runtime/process/load-model.ts';
 import type { Tokenizer } from '../../src/tokenizer/types.ts';
 import { bytesOf, byteTokenizer, byteVocabularySize, endOfTextId } from './byte-tokenizer.ts';
 
@@ -38,17 +39,11 @@ export async function testEngine(options: TestEngineOptions = {}): Promise<TestE
     deviceOptions.script = [...bytesOf(says), ...(thenStops ? [endOfTextId] : [])].join(',');
   }
   const size = { vocabularySize: byteVocabularySize, contextLength };
-  const modelOptions = { slots, batchTokensMax: 4096, kvDtype: 'f16', threads: 1 } as const;
-  const deviceModel = await openDevice(deviceOptions).load(nullModelSource(size), modelOptions);
-  const engine = new LocalEngine(deviceModel, {
-    name: 'null',
-    device: 'null',
-    ...size,
-    slots,
-    queuedRequestsMax: options.queuedRequestsMax,
-    batchTokensMax: 4096,
-    kvBytesMax: slots * contextLength * deviceModel.kvBytesPerPosition,
+  const { model: deviceModel, options: core } = await loadModel('null', nullModelSource(size), {
+    ...{ device: 'null', deviceOptions, slots, batchTokensMax: 4096, kvDtype: 'f16', threads: 1 },
+    prefixReuse: true,
   });
+  const engine = new LocalEngine(deviceModel, { ...core, queuedRequestsMax: options.queuedRequestsMax });
   const tokenizer = options.tokenizer ?? byteTokenizer();
   const model = servedModel({
     name: 'test',

@@ -6,29 +6,44 @@ import { EngineCore, type EngineCoreOptions } from '../../src/runtime/loop/engin
 import { capacityPolicyNames } from '../../src/runtime/plan/capacity.ts';
 import type { FinishReason, SequenceEvent } from '../../src/runtime/requests/events.ts';
 import { type GenerationRequest, greedySampling } from '../../src/runtime/requests/request.ts';
-import { AuditedModel } from './audited-model.ts';
+import { type AuditedBatch, AuditedModel } from './audited-model.ts';
 
 export const vocabularySize = 997;
 export const contextLength = 160;
 /** Bytes of KV that one position of the null model takes in f16. */
 const bytesPerPosition = 128;
 
+/** An engine's options, and how the null device under it is set up. */
+export interface AuditedOptions extends Partial<EngineCoreOptions> {
+  deviceOptions?: Record<string, string>;
+  /** Places in a cache of slots. Default 4. */
+  slots?: number;
+  /** Makes it a cache of blocks. */
+  blockPositions?: number;
+  hostBlocks?: number;
+}
+
 /** An engine on the null device whose every batch is audited. */
 export async function auditedEngine(
-  overrides: Partial<EngineCoreOptions> & { deviceOptions?: Record<string, string> } = {},
+  overrides: AuditedOptions = {},
   onEvents: (events: SequenceEvent[]) => void = () => {},
 ): Promise<{ core: EngineCore; model: AuditedModel; clock: ManualClock }> {
-  const { deviceOptions = {}, ...rest } = overrides;
-  const slots = rest.slots ?? 4;
+  const { deviceOptions = {}, slots = 4, blockPositions, hostBlocks = 0, ...rest } = overrides;
   const batchTokensMax = rest.batchTokensMax ?? 64;
+  const sequencesMax = rest.sequencesMax ?? slots;
   const clock = new ManualClock();
-  const inner = await openDevice(deviceOptions).load(nullModelSource({ vocabularySize, contextLength }), {
-    slots,
+  const kvBytesMax = rest.kvBytesMax ?? slots * contextLength * bytesPerPosition;
+  const weights = await openDevice(deviceOptions).load(nullModelSource({ vocabularySize, contextLength }), {
     batchTokensMax,
     kvDtype: 'f16',
     threads: 1,
   });
-  const model = new AuditedModel(inner, { slots, batchTokensMax, sequencesMax: rest.sequencesMax ?? slots });
+  const inner = await weights.allocateKv({
+    blocks: blockPositions ? Math.floor(kvBytesMax / (blockPositions * bytesPerPosition)) : slots,
+    blockPositions: blockPositions ?? contextLength,
+    hostBlocks,
+  });
+  const model = new AuditedModel(inner, { batchTokensMax, sequencesMax });
   const core = new EngineCore(
     model,
     {
@@ -36,11 +51,11 @@ export async function auditedEngine(
       device: 'null',
       vocabularySize,
       contextLength,
-      slots,
-      batchTokensMax,
-      kvBytesMax: slots * contextLength * bytesPerPosition,
       clock,
       ...rest,
+      sequencesMax,
+      batchTokensMax,
+      kvBytesMax,
     },
     onEvents,
   );
@@ -103,10 +118,10 @@ export function requestOf(overrides: Partial<GenerationRequest> & { id: number }
 /** What the request makes when nothing else is there: no batching, no reuse, no chunks. */
 export async function outcomesAlone(request: GenerationRequest): Promise<Outcome[]> {
   const outcomes = new Outcomes();
-  const options = { slots: 1, batchTokensMax: contextLength, prefixReuse: false };
+  const options = { slots: 1, batchTokensMax: contextLength, prefixReuse: false, inFlightStepsMax: 1 };
   const { core } = await auditedEngine(options, (events) => outcomes.take(events));
   core.submit(request);
-  while (!core.idle) await core.step();
+  while (core.hasRunnable) await core.step();
   return Array.from({ length: request.sequences }, (_, sequence) => outcomes.of(request.id, sequence));
 }
 
@@ -121,13 +136,13 @@ interface Arrival {
 export async function simulate(seed: number): Promise<void> {
   const random = new SeededRandom(seed);
   const options = randomOptions(random);
-  const arrivals = randomArrivals(random, options.kvBytesMax / bytesPerPosition);
+  const arrivals = randomArrivals(random, options.kvBytesMax / bytesPerPosition, options.requests);
   const outcomes = new Outcomes();
   const { core, model, clock } = await auditedEngine(options, (events) => outcomes.take(events));
   model.isDeferred = random.integer(4) === 0;
   const cancelled: Int32Array[] = [];
-  model.onBatch = () => {
-    for (const prompt of cancelled) assertAbsent(model, prompt);
+  model.onBatch = (batch) => {
+    for (const prompt of cancelled) assertAbsent(batch, prompt);
   };
   const work = arrivals.reduce(
     (sum, { request }) => sum + request.promptTokens.length + request.maxTokens * request.sequences,
@@ -137,7 +152,7 @@ export async function simulate(seed: number): Promise<void> {
   const stepsMax = 200 + work * 4;
   const pending = [...arrivals];
   let step = 0;
-  for (; pending.length > 0 || !core.idle; step++) {
+  for (; pending.length > 0 || core.hasRunnable; step++) {
     assert.ok(step < stepsMax, `everything ends within ${stepsMax} steps`);
     while (pending[0] && pending[0].step <= step) core.submit(pending.shift()!.request);
     // A cancel comes before the step, or while a deferred one is in flight.
@@ -151,10 +166,13 @@ export async function simulate(seed: number): Promise<void> {
     clock.advanceMs(1);
     const usage = core.kvUsage();
     assert.ok(usage.bytesReserved + usage.bytesRetained <= usage.bytesMax, 'KV bytes are kept');
-    assert.ok(usage.handlesInUse <= (options.sequencesMax ?? options.slots), 'sequences are capped');
+    assert.ok(core.statistics().runningSequences <= options.sequencesMax, 'sequences are capped');
   }
   core.releaseRetained();
-  assert.equal(model.histories.size, 0, 'all memory is given back');
+  while (core.hasRunnable) await core.step();
+  const { bytesReserved, bytesRetained, hostBytesUsed } = core.kvUsage();
+  assert.deepEqual([bytesReserved, bytesRetained, hostBytesUsed], [0, 0, 0], 'all memory is given back');
+  if (!options.blockPositions) assert.equal(model.histories.size, 0, 'and the device was told so');
   const { runningSequences, waitingRequests, kvBytesReserved } = core.statistics();
   assert.deepEqual([runningSequences, waitingRequests, kvBytesReserved], [0, 0, 0]);
   await checkOutcomes(arrivals, outcomes);
@@ -174,50 +192,53 @@ async function checkOutcomes(arrivals: Arrival[], outcomes: Outcomes): Promise<v
   }
 }
 
-/** No slot of the batch holds the whole prompt (prompts end in a token of their own). */
-function assertAbsent(model: AuditedModel, prompt: Int32Array): void {
-  const batch = model.batches.at(-1)!;
-  for (const { slot, kvLength } of batch.segments) {
-    const history = model.histories.get(slot) ?? [];
-    if (kvLength < prompt.length) continue;
-    const isSame = prompt.every((token, position) => history[position] === token);
+/** No sequence of the batch has the whole prompt (prompts end in a token of their own). */
+function assertAbsent(batch: AuditedBatch, prompt: Int32Array): void {
+  for (const { text } of batch.segments) {
+    if (text.length < prompt.length) continue;
+    const isSame = prompt.every((token, position) => text[position] === token);
     assert.ok(!isSame, 'a cancelled request is in no batch planned after');
   }
 }
 
-function randomOptions(random: SeededRandom): EngineCoreOptions {
-  const slots = 1 + random.integer(6);
+type SimulatedOptions = AuditedOptions & { kvBytesMax: number; sequencesMax: number; requests: number };
+
+function randomOptions(random: SeededRandom): SimulatedOptions {
+  // Some runs are large: what costs or breaks only with many sequences shows in them.
+  const isLarge = random.integer(10) === 0;
+  const slots = 1 + random.integer(isLarge ? 64 : 6);
   const sequencesMax = 1 + random.integer(slots);
+  const blockPositions = random.integer(2) === 0 ? undefined : 1 + random.integer(24);
   // At least one sequence of full length fits, or nothing could be promised.
-  const positions = contextLength + random.integer(slots * contextLength);
+  const positions = contextLength + 24 + random.integer(slots * contextLength);
   return {
-    name: 'simulated',
-    device: 'null',
-    vocabularySize,
-    contextLength,
     slots,
     sequencesMax,
+    blockPositions,
+    hostBlocks: blockPositions && random.integer(3) === 0 ? 1 + random.integer(20) : 0,
     batchTokensMax: sequencesMax + random.integer(40),
     kvBytesMax: positions * bytesPerPosition,
     capacityPolicy: capacityPolicyNames[random.integer(capacityPolicyNames.length)],
     prefixReuse: random.integer(4) > 0,
     prefixCacheBytesMax:
       random.integer(3) === 0 ? random.integer(contextLength) * bytesPerPosition : undefined,
+    inFlightStepsMax: 1 + random.integer(2),
+    deviceOptions: { sampling: random.integer(2) === 0 ? 'host' : 'device' },
+    requests: isLarge ? 150 : 5 + random.integer(25),
   };
 }
 
-function randomArrivals(random: SeededRandom, positionsMax: number): Arrival[] {
+function randomArrivals(random: SeededRandom, positionsMax: number, count: number): Arrival[] {
   assert.ok(positionsMax >= contextLength);
   const prefixes = Array.from({ length: 3 }, () => randomTokens(random, 10 + random.integer(70)));
-  const count = 5 + random.integer(25);
   const arrivals: Arrival[] = [];
   let step = 0;
   for (let id = 0; id < count; id++) {
-    step += random.integer(6);
+    step += random.integer(count > 30 ? 2 : 6);
     const prefix = prefixes[random.integer(prefixes.length)]!;
     const used = prefix.slice(0, random.integer(3) === 0 ? random.integer(prefix.length) : prefix.length);
-    // Tokens from 900 up are each one request's own.
-    const tokens = [...used, ...randomTokens(random, random.integer(20)), 900 + id];
+    // Tokens from 900 up are each one request's own; with many requests they come round, behind other texts.
+    const tokens = [...used, ...randomTokens(random, random.integer(20)), 900 + (id % 97), id % 900];
     const sequences = random.integer(4) === 0 ? 1 + random.integer(5) : 1;
     const maxTokens = 1 + random.integer(random.integer(5) === 0 ? 100 : 20);
     const request = requestOf({

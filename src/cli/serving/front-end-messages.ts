@@ -1,6 +1,6 @@
 import type { AnswerOptions } from './options.ts';
 
-/** What the primary tells a front-end process, once. */
+/** What a front-end process is to be. */
 export interface FrontEndConfiguration {
   models: { name: string; aliases: string[]; tokenizerFolder: string; socketPaths: string[] }[];
   host: string;
@@ -11,8 +11,14 @@ export interface FrontEndConfiguration {
   logLevel: string;
 }
 
-/** Primary → front end after that. */
+/** Primary → front end. Other libraries' messages (`node:cluster`'s, prom-client's) come over the same channel: only these kinds count. */
 export type ControlMessage =
+  /** Once, first. */
+  | { kind: 'configure'; configuration: FrontEndConfiguration }
+  /** Answered with `alive`. */
+  | { kind: 'ping' }
+  /** Answered with `metrics` of the same number. */
+  | { kind: 'metrics'; number: number }
   /** Refuse new requests, still listening, until the running ones are done or the time is over. */
   | { kind: 'drain'; timeoutMs: number }
   /** Close and end: no front end has requests any more. */
@@ -23,5 +29,7 @@ export type FrontEndMessage =
   /** It listens for its configuration now: sent any earlier, a message can be lost while modules load. */
   | { kind: 'online' }
   | { kind: 'listening'; port: number }
+  | { kind: 'alive' }
+  | { kind: 'metrics'; number: number; metrics: object[] }
   | { kind: 'drained' }
   | { kind: 'failed'; message: string };

@@ -1,7 +1,6 @@
 /** A front-end process of `nereid serve --front-ends N`: the same front end, over the same engines' sockets, sharing the HTTP port. */
 import type { AddressInfo } from 'node:net';
 import pino from 'pino';
-import { AggregatorRegistry } from 'prom-client';
 import { messageOf } from '../../base/errors.ts';
 import { RemoteEngine } from '../../runtime/transport/remote-client.ts';
 import { threadTracer } from '../../trace/process-tracer.ts';
@@ -38,9 +37,7 @@ async function start(configuration: FrontEndConfiguration): Promise<void> {
     answers: configuration.answers,
     notReadyReason,
   });
-  // Its constructor makes this process answer the primary's requests for metrics.
-  new AggregatorRegistry();
-  AggregatorRegistry.setRegistries(frontEnd.metrics.registry);
+  const { registry } = frontEnd.metrics;
   process.on('message', (message: ControlMessage) => {
     if (message.kind === 'drain' && !draining) {
       draining = true;
@@ -48,6 +45,9 @@ async function start(configuration: FrontEndConfiguration): Promise<void> {
     } else if (message.kind === 'close') {
       const closing = [frontEnd.close(), ...clients.map((client) => client.close())];
       void Promise.all(closing).then(() => process.exit(0));
+    } else if (message.kind === 'metrics') {
+      const { number } = message;
+      void registry.getMetricsAsJSON().then((metrics) => send({ kind: 'metrics', number, metrics }));
     }
   });
   await frontEnd.http.listen({ host: configuration.host, port: configuration.httpPort });
@@ -58,8 +58,10 @@ async function start(configuration: FrontEndConfiguration): Promise<void> {
 process.on('SIGINT', () => {});
 process.on('SIGTERM', () => {});
 process.on('disconnect', () => process.exit(0));
-process.once('message', (configuration) => {
-  start(configuration as FrontEndConfiguration).catch((thrown: unknown) => {
+process.on('message', (message: ControlMessage) => {
+  if (message.kind === 'ping') send({ kind: 'alive' });
+  if (message.kind !== 'configure') return;
+  start(message.configuration).catch((thrown: unknown) => {
     send({ kind: 'failed', message: messageOf(thrown) });
     setTimeout(() => process.exit(1), 100);
   });

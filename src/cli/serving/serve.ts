@@ -14,6 +14,8 @@ import { selfTest } from './self-test.ts';
 /** What answers HTTP: one front end in this process, or several in processes of their own. */
 interface HttpSide {
   port: number;
+  /** Whether anybody answers there now. */
+  readonly listening: boolean;
   metricsText: () => Promise<{ text: string; contentType: string }>;
   /** Refuses new requests, still listening, and waits for the running ones. */
   drain(timeoutMs: number): Promise<void>;
@@ -121,6 +123,7 @@ async function listenHttp(
   const port = await listen(frontEnd, options);
   return {
     port,
+    listening: true,
     metricsText: () => frontEnd.metrics.exposition(),
     drain: (timeoutMs) => frontEnd.drain(timeoutMs),
     close: () => frontEnd.close(),
@@ -147,7 +150,8 @@ async function listenExtras(
 ): Promise<void> {
   const { host, grpcPort, metricsPort } = options;
   if (grpcPort !== undefined) {
-    const readiness = (): Record<string, boolean> => readinessOf(models, drainingReason() !== undefined);
+    const readiness = (): Record<string, boolean> =>
+      readinessOf(models, drainingReason() === undefined && http.listening);
     const { startGrpcServer } = await import('../../protocol/grpc-server.ts');
     const grpc = await startGrpcServer({ host, port: grpcPort, readiness }).catch((thrown: unknown) => {
       throw portError(thrown, '--grpc-port', grpcPort);
@@ -181,12 +185,13 @@ function closeServer(server: Server): Promise<void> {
   return new Promise((resolve) => server.close(() => resolve()));
 }
 
-function readinessOf(models: readonly RunningModel[], isDraining: boolean): Record<string, boolean> {
+/** @param takesRequests false while the server drains, or no front end listens */
+function readinessOf(models: readonly RunningModel[], takesRequests: boolean): Record<string, boolean> {
   const statuses: Record<string, boolean> = {};
   for (const { name, supervisors } of models) {
-    statuses[name] = !isDraining && supervisors.some((one) => one.client.ready);
+    statuses[name] = takesRequests && supervisors.some((one) => one.client.ready);
   }
-  return { ...statuses, '': Object.values(statuses).every(Boolean) };
+  return { ...statuses, '': takesRequests && Object.values(statuses).every(Boolean) };
 }
 
 function portError(thrown: unknown, flag: string, port: number): CliError {

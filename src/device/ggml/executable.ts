@@ -1,13 +1,13 @@
 import koffi from 'koffi';
 import { assert, definite } from '../../base/errors.ts';
-import type { BatchShape } from '../../graph/graph.ts';
-import { probabilityBlock, type RowProbabilities, type StepBatch } from '../device.ts';
 import { DeviceError } from '../errors.ts';
+import { probabilityBlock, type RowProbabilities, type SegmentTable } from '../step.ts';
 import type { FusedGraph } from './fusion.ts';
 import type { ComputeGraph, Context, GraphAllocator, Tensor } from './handles.ts';
 import type { KvLayerLayout } from './kv-arena.ts';
+import { lowerGraph } from './lower-graph.ts';
 import { lowerProbabilities, type ProbabilityTensors } from './lower-probabilities.ts';
-import { type KvViews, LoweringState, lowerGraph, type ModelParts } from './lowering.ts';
+import { type ExecutableShape, type KvViews, LoweringState, type ModelParts } from './lowering-state.ts';
 import { MemoryMap } from './memory.ts';
 import { readMember, tensorOffsets } from './tensor-struct.ts';
 
@@ -16,8 +16,12 @@ const opsPerNode = 8;
 const opsPerAttention = 8;
 const wordsPerUnit = 2 ** 32;
 
-/** What a graph ends in: each output row's logits, also its likeliest token, or also its probabilities. */
-export type GraphEnd = 'logits' | 'greedy' | 'probabilities';
+/** What a graph makes beside each output row's logits. */
+export interface GraphEnd {
+  /** Its likeliest token: the last of several that are equally likely. */
+  argmax: boolean;
+  probabilities: boolean;
+}
 
 interface Ends {
   logits?: Tensor;
@@ -72,11 +76,10 @@ export class Executable {
   /** By address: made once, since V8 counts every view's megabytes as fresh memory to collect. */
   readonly #floats = new Map<number, Float32Array>();
 
-  /** @param end a greedy graph picks each output row's likeliest token: the last one of several that are equally likely */
   constructor(
     parts: ModelParts,
     fused: FusedGraph,
-    shape: BatchShape,
+    shape: ExecutableShape,
     allocator: GraphAllocator,
     end: GraphEnd,
   ) {
@@ -124,13 +127,10 @@ export class Executable {
   #layOut(state: LoweringState, allocator: GraphAllocator, end: GraphEnd): Ends {
     const { ggml } = this.#parts.library;
     const logits = lowerGraph(state).get('logits');
-    const picked =
-      end === 'greedy' && logits ? state.expand(ggml.ggml_argmax(this.#context, logits)) : undefined;
+    const picked = end.argmax && logits ? state.expand(ggml.ggml_argmax(this.#context, logits)) : undefined;
     if (picked) ggml.ggml_set_output(picked);
     const probabilities =
-      end === 'probabilities' && logits
-        ? lowerProbabilities(state, logits, this.#parts.vocabularySize)
-        : undefined;
+      end.probabilities && logits ? lowerProbabilities(state, logits, this.#parts.vocabularySize) : undefined;
     if (!ggml.ggml_gallocr_alloc_graph(allocator, this.target)) {
       const problem = `no room for the activations of ${state.shape.tokens} tokens`;
       throw new DeviceError('DEVICE_OUT_OF_MEMORY', `${problem}: use fewer batch tokens`);
@@ -162,17 +162,17 @@ export class Executable {
   }
 
   /** Points every attention view at the step's slots and writes its masks. */
-  bind(batch: StepBatch): void {
+  bind(segments: SegmentTable): void {
     const { kv, workspace } = this.#parts;
     let maskElements = 0;
     for (let index = 0; index < this.#segments.length; index++) {
       const moving = this.#segments[index] as MovingSegment;
-      const segment = definite(batch.segments[index], 'a segment');
-      const slotAddress = kv.address + segment.slot * kv.slotBytes;
-      for (const view of moving.views) this.#pointView(view, slotAddress, segment.kvLength, moving.rows);
+      const kvLength = segments.kvLength[index] as number;
+      const slotAddress = kv.address + slotOf(segments, index) * kv.slotBytes;
+      for (const view of moving.views) this.#pointView(view, slotAddress, kvLength, moving.rows);
       for (const mask of moving.masks) {
         const window = this.#parts.windows[mask.windowClass];
-        maskElements += this.#writeMask(mask, maskElements, segment.kvLength, moving.rows, window);
+        maskElements += this.#writeMask(mask, maskElements, kvLength, moving.rows, window);
       }
     }
     workspace.noteMaskElements(maskElements);
@@ -223,6 +223,14 @@ export class Executable {
     return rows * length;
   }
 
+  get picksTokens(): boolean {
+    return this.tokensAddress !== 0;
+  }
+
+  get makesProbabilities(): boolean {
+    return this.probabilitiesAddress !== 0;
+  }
+
   /** [rows, vocabulary] logits as the last run left them. */
   logits(rows: number, vocabularySize: number): Float32Array {
     assert(this.logitsAddress !== 0, 'a step with output rows');
@@ -241,7 +249,7 @@ export class Executable {
 
   /** [rows] tokens that the last run picked. */
   tokens(rows: number): Int32Array {
-    assert(this.tokensAddress !== 0, 'a greedy step with output rows');
+    assert(this.tokensAddress !== 0, 'a step that picks tokens');
     return new Int32Array(koffi.view(BigInt(this.tokensAddress), rows * 4), 0, rows);
   }
 
@@ -257,6 +265,11 @@ export class Executable {
     this.#parts.library.ggml.ggml_free(this.#context);
     this.#memory.close();
   }
+}
+
+/** A slot is a sequence's one block. */
+export function slotOf({ blockStart, blocks }: SegmentTable, index: number): number {
+  return blocks[blockStart[index] as number] as number;
 }
 
 /** The first position that any of the last `rows` queries sees: earlier ones need not be walked. */

@@ -19,7 +19,7 @@ interface Variant {
 /** A decoder of 8 tokens with grouped projections, as the architectures record it. */
 function record({ layers = 2, bias = false, outputRows = 1, valueType = 'f16' }: Variant): Graph {
   const g = new GraphBuilder();
-  const batch = g.batch({ tokens: 8, segmentRows: [8], outputRows });
+  const batch = g.batch({ tokens: 8, outputRows });
   const norm = g.weight('norm', [width], 'f32');
   const rope = { mode: 'half', dimensions: headDimension, theta: 1e4, frequencyScale: 1 } as const;
   let x = g.embedding(g.weight('table', [50, width], 'f32'), batch.tokens);

@@ -2,7 +2,8 @@ import { availableParallelism, cpus, totalmem } from 'node:os';
 import type { Device, DeviceDescription, DeviceModelOptions, DeviceModelSource } from '../device.ts';
 import { DeviceError } from '../errors.ts';
 import { type GgmlLibrary, loadGgml } from './library.ts';
-import { GgmlModel, type GgmlModelSettings } from './model.ts';
+import { GgmlLoadedWeights } from './loaded-weights.ts';
+import type { GgmlModelSettings } from './model.ts';
 
 export { GgmlModel } from './model.ts';
 
@@ -16,7 +17,7 @@ class GgmlDevice implements Device {
   readonly name = 'ggml';
   readonly #library: GgmlLibrary;
   readonly #settings: GgmlModelSettings;
-  readonly #models = new Set<GgmlModel>();
+  readonly #models = new Set<GgmlLoadedWeights>();
 
   constructor(library: GgmlLibrary, settings: GgmlModelSettings) {
     this.#library = library;
@@ -43,8 +44,8 @@ class GgmlDevice implements Device {
     };
   }
 
-  load(source: DeviceModelSource, options: DeviceModelOptions): GgmlModel {
-    const model = new GgmlModel(this.#library, source, options, this.#settings);
+  load(source: DeviceModelSource, options: DeviceModelOptions): GgmlLoadedWeights {
+    const model = new GgmlLoadedWeights(this.#library, source, options, this.#settings);
     this.#models.add(model);
     return model;
   }

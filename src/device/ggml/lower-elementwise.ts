@@ -2,7 +2,7 @@ import type { RopeAttributes } from '../../graph/ops.ts';
 import type { Ggml } from './ffi.ts';
 import type { Context, Tensor } from './handles.ts';
 import { contiguous } from './lower-shape.ts';
-import type { LoweringState, NodeOf } from './lowering.ts';
+import type { LoweringState, NodeOf } from './lowering-state.ts';
 
 type ElementwiseOp =
   | 'rmsNorm'

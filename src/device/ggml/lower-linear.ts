@@ -3,7 +3,7 @@ import type { GraphNode } from '../../graph/graph.ts';
 import { sumsPerGroup } from './extension.ts';
 import type { Tensor } from './handles.ts';
 import { contiguous } from './lower-shape.ts';
-import type { LoweringState, NodeOf } from './lowering.ts';
+import type { LoweringState, NodeOf } from './lowering-state.ts';
 import { dimensionsOf, setMember, stridesOf, tensorOffsets } from './tensor-struct.ts';
 import type { ExtendedInput } from './workspace.ts';
 

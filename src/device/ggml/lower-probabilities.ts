@@ -1,6 +1,6 @@
-import { probabilityBlock } from '../device.ts';
+import { probabilityBlock } from '../step.ts';
 import type { Tensor } from './handles.ts';
-import type { LoweringState } from './lowering.ts';
+import type { LoweringState } from './lowering-state.ts';
 
 const temperatureLanesMax = 256;
 const floatBytes = 4;

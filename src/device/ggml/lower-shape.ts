@@ -1,6 +1,6 @@
 import { definite } from '../../base/errors.ts';
 import type { Tensor } from './handles.ts';
-import type { LoweringState, NodeOf } from './lowering.ts';
+import type { LoweringState, NodeOf } from './lowering-state.ts';
 import { dimensionsOf, stridesOf } from './tensor-struct.ts';
 
 const elementBytes = 4;

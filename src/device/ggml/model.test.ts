@@ -3,11 +3,13 @@ import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { loadModel, operate, operation, runStep, stepLogits } from '../../../test/device/steps.ts';
 import { GraphBuilder } from '../../graph/builder.ts';
 import type { BatchShape } from '../../graph/graph.ts';
-import type { DeviceModelOptions, DeviceModelSource, WeightTensor } from '../device.ts';
+import type { DeviceModelSource, LoadedWeights, WeightTensor } from '../device.ts';
+import { hostChooses, want } from '../step.ts';
+import { executablesMax } from './executable-cache.ts';
 import { type GgmlModel, openDevice } from './index.ts';
-import { executablesMax } from './model.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'nereid-ggml-'));
 after(() => rmSync(folder, { recursive: true }));
@@ -85,26 +87,18 @@ function record(shape: BatchShape, weights: ReadonlyMap<string, WeightTensor>) {
   return g.finish({ logits });
 }
 
-const options: DeviceModelOptions = { slots: 4, batchTokensMax: 32, kvDtype: 'f32', threads: 1 };
+const options = { slots: 4, batchTokensMax: 32, kvDtype: 'f32' as const, threads: 1 };
 
-function load(name: string, changes: Partial<DeviceModelOptions> = {}) {
+async function load(name: string, changes: Partial<typeof options> = {}) {
   const device = openDevice({});
-  const model = device.load(source(name), { ...options, ...changes }) as GgmlModel;
+  const model = (await loadModel(device, source(name), { ...options, ...changes })) as GgmlModel;
   return { model, close: () => device.close() };
 }
 
 /** Runs segments `[slot, first position, tokens]`; logits of every row. */
-function step(model: GgmlModel, parts: [number, number, number[]][], rows?: number[]): Float32Array {
-  const tokens = parts.flatMap((part) => part[2]);
-  const { output } = model.run({
-    tokens: Int32Array.from(tokens),
-    positions: Int32Array.from(parts.flatMap(([, start, own]) => own.map((_, i) => start + i))),
-    segments: parts.map(([slot, start, own]) => ({ slot, rows: own.length, kvLength: start + own.length })),
-    outputRows: Int32Array.from(rows ?? tokens.keys()),
-    want: 'logits',
-  });
-  assert.equal(output.kind, 'logits');
-  return output.kind === 'logits' ? output.logits.slice() : new Float32Array(0);
+function step(model: GgmlModel, parts: [number, number, number[]][], rows?: number[]): Promise<Float32Array> {
+  const extensions = parts.map(([slot, position, tokens]) => ({ slot, position, tokens }));
+  return stepLogits(model, extensions, rows);
 }
 
 function near(actual: Float32Array, expected: Float32Array, what: string): void {
@@ -115,28 +109,28 @@ function near(actual: Float32Array, expected: Float32Array, what: string): void 
 
 const text = Array.from({ length: 20 }, (_, i) => (i * 37 + 5) % vocabularySize);
 
-test('windows: masked prefill and unmasked decode agree on every position', () => {
-  const { model, close } = load('windows');
-  const whole = step(model, [[0, 0, text]]);
-  text.forEach((token, i) => {
-    const row = step(model, [[3, i, [token]]]);
+test('windows: masked prefill and unmasked decode agree on every position', async () => {
+  const { model, close } = await load('windows');
+  const whole = await step(model, [[0, 0, text]]);
+  for (const [i, token] of text.entries()) {
+    const row = await step(model, [[3, i, [token]]]);
     near(row, whole.subarray(i * vocabularySize, (i + 1) * vocabularySize), `position ${i}`);
-  });
+  }
   close();
 });
 
-test('a recorded graph serves any slots and lengths', () => {
-  const { model, close } = load('reuse');
-  const whole = step(model, [[0, 0, text]]);
+test('a recorded graph serves any slots and lengths', async () => {
+  const { model, close } = await load('reuse');
+  const whole = await step(model, [[0, 0, text]]);
   const rowOf = (i: number) => whole.subarray(i * vocabularySize, (i + 1) * vocabularySize);
-  for (const slot of [1, 2, 3]) model.copySlot(0, slot, 12);
-  const first = step(model, [
+  for (const slot of [1, 2, 3]) await operate(model, operation('copy', 0, slot, 12));
+  const first = await step(model, [
     [1, 4, [text[4]!]],
     [2, 9, [text[9]!]],
   ]);
   near(first.subarray(0, vocabularySize), rowOf(4), 'slot 1');
   near(first.subarray(vocabularySize), rowOf(9), 'slot 2');
-  const second = step(model, [
+  const second = await step(model, [
     [3, 12, [text[12]!]],
     [1, 5, [text[5]!]],
   ]);
@@ -145,38 +139,71 @@ test('a recorded graph serves any slots and lengths', () => {
   close();
 });
 
-test('only wanted rows come back, and none is allowed', () => {
-  const { model, close } = load('rows');
-  const whole = step(model, [[0, 0, text]]);
-  const chosen = step(model, [[1, 0, text]], [3, 19]);
+test('only wanted rows come back, and none is allowed', async () => {
+  const { model, close } = await load('rows');
+  const whole = await step(model, [[0, 0, text]]);
+  const chosen = await step(model, [[1, 0, text]], [3, 19]);
   near(chosen.subarray(0, vocabularySize), whole.subarray(3 * vocabularySize, 4 * vocabularySize), 'row 3');
   near(chosen.subarray(vocabularySize), whole.subarray(19 * vocabularySize), 'row 19');
-  assert.equal(step(model, [[2, 0, text.slice(0, 10)]], []).length, 0);
+  assert.equal((await step(model, [[2, 0, text.slice(0, 10)]], [])).length, 0);
   near(
-    step(model, [[2, 10, text.slice(10)]], [9]),
+    await step(model, [[2, 10, text.slice(10)]], [9]),
     whole.subarray(19 * vocabularySize),
     'after a silent chunk',
   );
   close();
 });
 
-test('greedy tokens are the argmax of the logits', () => {
-  const { model, close } = load('greedy');
-  const logits = step(model, [[0, 0, text]], [19]);
-  const { output } = model.run({
-    tokens: Int32Array.from(text),
-    positions: Int32Array.from(text.keys()),
-    segments: [{ slot: 1, rows: text.length, kvLength: text.length }],
-    outputRows: Int32Array.of(19),
-    want: 'greedy',
+test('greedy tokens are the argmax of the logits, beside rows that want their logits', async () => {
+  const { model, close } = await load('greedy');
+  const logits = await step(model, [[0, 0, text]], [18, 19]);
+  const likeliest = [0, 1].map((row) => {
+    const own = logits.subarray(row * vocabularySize, (row + 1) * vocabularySize);
+    return own.indexOf(Math.max(...own));
   });
-  assert.deepEqual(output, { kind: 'tokens', tokens: Int32Array.of(logits.indexOf(Math.max(...logits))) });
+  const extension = [{ slot: 1, position: 0, tokens: text }];
+  const greedy = await runStep(model, extension, { outputRows: [18, 19], wants: want.token });
+  assert.deepEqual([...greedy.tokens], likeliest);
+  assert.equal(greedy.logits, undefined);
+  const mixed = await runStep(model, extension, { outputRows: [18, 19], wants: [want.token, want.logits] });
+  assert.deepEqual([...mixed.tokens], [likeliest[0], hostChooses]);
+  near(mixed.logits!.values.slice(vocabularySize), logits.slice(vocabularySize), 'the row that asked');
   close();
 });
 
-test('more shapes than graphs are kept: old ones are dropped and recorded again', () => {
-  const { model, close } = load('shapes');
-  const expected = step(model, [[0, 0, text]]);
+test('a mix of greedy and host rows needs no executable of its own', async () => {
+  const { model, close } = await load('mixed');
+  const extensions = [0, 1].map((slot) => ({ slot, position: 0, tokens: text.slice(0, 10) }));
+  const outputRows = [9, 19];
+  await runStep(model, extensions, { outputRows, wants: want.token });
+  const recorded = model.recordedGraphs;
+  await runStep(model, extensions, { outputRows, wants: [want.token, want.logits] });
+  assert.equal(model.recordedGraphs, recorded);
+  close();
+});
+
+test('many segments join without a chain of copies', async () => {
+  const { model, close } = await load('joined', { slots: 8 });
+  const whole = await step(model, [[0, 0, text]]);
+  const parts = Array.from({ length: 6 }, (_, index): [number, number, number[]] => [
+    index + 1,
+    0,
+    text.slice(0, 1 + (index % 3)),
+  ]);
+  const together = await step(model, parts);
+  let row = 0;
+  for (const [, , own] of parts) {
+    for (let i = 0; i < own.length; i++, row++) {
+      const actual = together.subarray(row * vocabularySize, (row + 1) * vocabularySize);
+      near(actual, whole.subarray(i * vocabularySize, (i + 1) * vocabularySize), `row ${row}`);
+    }
+  }
+  close();
+});
+
+test('more shapes than graphs are kept: old ones are dropped and recorded again', async () => {
+  const { model, close } = await load('shapes');
+  const expected = await step(model, [[0, 0, text]]);
   for (let shape = 0; shape < executablesMax + 8; shape++) {
     const rows = 1 + (shape % 8);
     const others: [number, number, number[]][] = [1, 2].map((slot) => [
@@ -184,23 +211,36 @@ test('more shapes than graphs are kept: old ones are dropped and recorded again'
       0,
       text.slice(0, 1 + (Math.floor(shape / 8 ** slot) % 8)),
     ]);
-    step(model, [[3, 0, text.slice(0, rows)], ...others]);
+    await step(model, [[3, 0, text.slice(0, rows)], ...others]);
     assert.ok(model.recordedGraphs <= executablesMax);
   }
-  near(step(model, [[0, 0, text]]), expected, 'the first shape, recorded again');
+  near(await step(model, [[0, 0, text]]), expected, 'the first shape, recorded again');
   close();
 });
 
-test('a bad batch is refused and the model stays usable', () => {
-  const { model, close } = load('refused');
-  const expected = step(model, [[0, 0, text]]);
-  assert.throws(() => step(model, [[0, 0, [vocabularySize]]]), { code: 'DEVICE_BATCH_INVALID' });
-  assert.throws(() => step(model, [[0, 60, text]]), { code: 'DEVICE_BATCH_INVALID' });
-  assert.throws(() => model.copySlot(0, 4, 1), { code: 'DEVICE_BATCH_INVALID' });
-  assert.throws(() => model.copySlot(0, 1, 65), { code: 'DEVICE_BATCH_INVALID' });
-  assert.throws(() => model.releaseSlot(-1), { code: 'DEVICE_BATCH_INVALID' });
-  near(step(model, [[0, 0, text]]), expected, 'after refusals');
+test('a bad batch is refused and the model stays usable', async () => {
+  const { model, close } = await load('refused');
+  const expected = await step(model, [[0, 0, text]]);
+  const code = 'DEVICE_BATCH_INVALID';
+  await assert.rejects(step(model, [[0, 0, [vocabularySize]]]), { code });
+  await assert.rejects(step(model, [[0, 60, text]]), { code });
+  await assert.rejects(operate(model, operation('copy', 0, 4, 1)), { code });
+  await assert.rejects(operate(model, operation('copy', 0, 1, 65)), { code });
+  await assert.rejects(operate(model, operation('release', -1)), { code });
+  near(await step(model, [[0, 0, text]]), expected, 'after refusals');
   close();
+});
+
+test('blocks and a host tier are refused with what to do instead', async () => {
+  const device = openDevice({});
+  const weights = device.load(source('blocks'), options) as LoadedWeights;
+  for (const size of [
+    { blocks: 8, blockPositions: 16, hostBlocks: 0 },
+    { blocks: 4, blockPositions: 64, hostBlocks: 1 },
+  ]) {
+    assert.throws(() => weights.allocateKv(size), { code: 'DEVICE_OPTION_INVALID', message: /leave/ });
+  }
+  device.close();
 });
 
 test('missing, truncated and misshapen weights are named', () => {
@@ -241,51 +281,40 @@ test('describe names the kernels that were picked and the release', () => {
   assert.ok(details.library && details.features !== undefined);
 });
 
-test('loading and closing 50 times gives all memory back', () => {
-  const cycle = () => {
-    const { model, close } = load('cycles', { slots: 64 });
-    step(model, [[5, 0, text]]);
+test('loading and closing 50 times gives all memory back', async () => {
+  const cycle = async () => {
+    const { model, close } = await load('cycles', { slots: 64 });
+    await step(model, [[5, 0, text]]);
     close();
   };
-  for (let i = 0; i < 10; i++) cycle();
+  for (let i = 0; i < 10; i++) await cycle();
   globalThis.gc?.();
   const before = process.memoryUsage().rss;
-  for (let i = 0; i < 50; i++) cycle();
+  for (let i = 0; i < 50; i++) await cycle();
   globalThis.gc?.();
   const grownMiB = (process.memoryUsage().rss - before) / 2 ** 20;
   assert.ok(grownMiB < 48, `grew by ${grownMiB} MiB`);
 });
 
-test('probabilities are the softmax of each row at its temperature, block sums theirs; logits stay as they are', () => {
-  const { model, close } = load('probabilities');
-  const plain = step(model, [[0, 0, text]]);
-  const temperatures = Float32Array.from(text, (_, row) => 0.3 + row / 2);
-  const batch = {
-    tokens: Int32Array.from(text),
-    positions: Int32Array.from(text.keys()),
-    segments: [{ slot: 0, rows: text.length, kvLength: text.length }],
-    outputRows: Int32Array.from(text.keys()),
-    want: 'logits' as const,
-  };
-  const { output } = model.run({ ...batch, temperatures });
-  assert.ok(output.kind === 'logits' && output.probabilities);
-  near(output.logits, plain, 'logits');
-  const { values, blockSums } = output.probabilities;
+test('probabilities are the softmax of each row at its temperature, block sums theirs; logits stay as they are', async () => {
+  const { model, close } = await load('probabilities');
+  const plain = await step(model, [[0, 0, text]]);
+  const temperature = Float64Array.from(text, (_, row) => 0.3 + row / 2);
+  const extension = [{ slot: 0, position: 0, tokens: text }];
+  const wants = want.logits | want.probabilities;
+  const { logits } = await runStep(model, extension, { wants, sampling: { temperature } });
+  assert.ok(logits?.probabilities);
+  near(logits.values, plain, 'logits');
+  const { values, blockSums } = logits.probabilities;
   assert.equal(blockSums.length, text.length);
-  for (const [row, temperature] of temperatures.entries()) {
-    const own = output.logits.subarray(row * vocabularySize, (row + 1) * vocabularySize);
-    const powers = Array.from(own, (logit) => Math.exp(logit / temperature));
+  for (const [row, own] of temperature.entries()) {
+    const rowLogits = logits.values.subarray(row * vocabularySize, (row + 1) * vocabularySize);
+    const powers = Array.from(rowLogits, (logit) => Math.exp(logit / own));
     const sum = powers.reduce((a, b) => a + b);
     const expected = Float32Array.from(powers, (power) => power / sum);
     near(values.slice(row * vocabularySize, (row + 1) * vocabularySize), expected, `row ${row}`);
     const blockSum = expected.subarray(0, 64).reduce((a, b) => a + b);
     assert.ok(Math.abs(blockSums[row]! - blockSum) < 1e-6);
   }
-  for (const bad of [temperatures.slice(1), temperatures.map(() => 0), temperatures.map(() => Number.NaN)]) {
-    assert.throws(() => model.run({ ...batch, temperatures: bad }), { code: 'DEVICE_BATCH_INVALID' });
-  }
-  assert.throws(() => model.run({ ...batch, want: 'greedy', temperatures }), {
-    code: 'DEVICE_BATCH_INVALID',
-  });
   close();
 });

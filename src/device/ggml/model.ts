@@ -1,22 +1,23 @@
 import { assert, definite } from '../../base/errors.ts';
-import { dtypes } from '../../graph/dtype.ts';
-import type { BatchShape, Graph, KvSpec } from '../../graph/graph.ts';
-import { checkBatch } from '../check-batch.ts';
-import type { DeviceModel, DeviceModelOptions, DeviceModelSource, StepBatch, StepResult } from '../device.ts';
+import { StepChecker, type StepLimits } from '../check-step.ts';
+import type { DeviceModel, DeviceModelOptions, DeviceModelSource, KvPoolFacts } from '../device.ts';
 import { DeviceError } from '../errors.ts';
+import {
+  hostChooses,
+  type KvOperations,
+  kvOperation,
+  noTokenPossible,
+  type OutputTable,
+  type StepBatch,
+  type StepOutput,
+  type StepResult,
+  want,
+} from '../step.ts';
 import { Compute } from './compute.ts';
-import { Executable, type GraphEnd } from './executable.ts';
-import { type FusedGraph, fuse } from './fusion.ts';
-import type { GraphAllocator } from './handles.ts';
-import { KvArena, type KvHeads, type KvRowClass } from './kv-arena.ts';
-import type { GgmlLibrary } from './library.ts';
-import { temperatureLanes } from './lower-probabilities.ts';
-import type { ModelParts } from './lowering.ts';
-import { ModelWeights } from './weights.ts';
-import { Workspace } from './workspace.ts';
-
-/** Recorded graphs kept for reuse, least recently used dropped first: one for every mix of segment lengths. */
-export const executablesMax = 64;
+import { type Executable, type GraphEnd, slotOf } from './executable.ts';
+import { ExecutableCache } from './executable-cache.ts';
+import type { KvRowClass } from './kv-arena.ts';
+import type { ModelParts } from './lowering-state.ts';
 
 /** Row numbers are i64, written as two words. */
 const wordsPerUnit = 2 ** 32;
@@ -40,86 +41,62 @@ export interface GgmlModelSettings {
   repack: boolean;
 }
 
-/** A model on ggml's CPU backend. */
+/** A model on ggml's CPU backend: a KV block is a slot of a whole sequence. It computes in {@link launch}. */
 export class GgmlModel implements DeviceModel {
   readonly weightBytes: number;
-  readonly kvBytesPerPosition: number;
+  readonly kv: KvPoolFacts;
+  readonly inFlightStepsMax = 1;
+  /** All but the argmax is the host's: its sampler beats ggml's sorts. */
+  readonly samplingFeatures = 0;
   readonly times: StepTimes = { recordNs: 0, inputsNs: 0, computeNs: 0, outputNs: 0 };
   readonly parts: ModelParts;
-  readonly #source: DeviceModelSource;
-  readonly #options: DeviceModelOptions;
-  readonly #allocator: GraphAllocator;
   readonly #compute: Compute;
-  readonly #executables = new Map<string, Executable>();
-  /** What was opened, in order: closed in reverse, also when loading fails half-way. */
-  readonly #closers: (() => void)[] = [];
-  #allocatedBytes = 0;
+  readonly #executables: ExecutableCache;
+  readonly #checker: StepChecker;
+  readonly #limits: StepLimits;
+  /** Closed in reverse. */
+  readonly #owned: { close(): void }[] = [];
+  #result: StepResult | undefined;
   #open = true;
 
   constructor(
-    library: GgmlLibrary,
+    parts: ModelParts,
     source: DeviceModelSource,
-    options: DeviceModelOptions,
-    settings: GgmlModelSettings,
+    options: DeviceModelOptions & { blocks: number },
+    poll: number,
   ) {
-    this.#source = source;
-    this.#options = options;
+    this.parts = parts;
+    const { vocabularySize, contextLength } = source;
+    const { batchTokensMax, blocks, threads } = options;
+    this.weightBytes = parts.weights.bytes;
+    const pool = { blocks, blockPositions: contextLength, hostBlocks: 0 };
+    this.kv = { ...pool, bytesPerPosition: parts.kv.bytesPerPosition };
+    this.#checker = new StepChecker(blocks);
+    this.#limits = {
+      ...pool,
+      vocabularySize,
+      contextLength,
+      batchTokensMax,
+      previousOutputs: 0,
+      samplingFeatures: 0,
+    };
+    this.#executables = this.owns(new ExecutableCache(parts, source));
     try {
-      this.parts = this.#loadParts(library, settings);
-      const { ggml } = library;
-      this.#allocator = this.#opened(ggml.ggml_gallocr_new(library.cpuBufferType), ggml.ggml_gallocr_free);
-      this.#compute = this.#opened(new Compute(library, options.threads, settings.poll), (compute) =>
-        compute.close(),
-      );
-      this.weightBytes = this.parts.weights.bytes;
-      this.kvBytesPerPosition = this.parts.kv.bytesPerPosition;
-      this.#reserve();
+      this.#compute = this.owns(new Compute(parts.library, threads, poll));
+      // Lays out the largest step once, so that the shared activation buffer need not grow, which would drop every recorded graph.
+      const tokens = Math.min(batchTokensMax, contextLength);
+      const largest = { tokens, segmentRows: [tokens], outputRows: Math.min(tokens, blocks) };
+      this.#executables.get(largest, { argmax: false, probabilities: true });
     } catch (thrown) {
       this.close();
       throw thrown;
     }
   }
 
-  #opened<T>(value: T, close: (value: T) => void): T {
-    this.#closers.push(() => close(value));
-    return value;
-  }
-
-  #loadParts(library: GgmlLibrary, settings: GgmlModelSettings): ModelParts {
-    const source = this.#source;
-    const { slots, batchTokensMax, kvDtype } = this.#options;
-    const close = (part: { close(): void }) => part.close();
-    const weights = this.#opened(new ModelWeights(library, source.weights, settings.repack), close);
-    const probe = source.record({ tokens: 1, segmentRows: [1], outputRows: 1 });
-    const fused = fuse(probe, (names) => weights.canStack(names));
-    weights.place(fused.graph, fused.stacked);
-    const { contextLength, vocabularySize } = source;
-    const kv = this.#opened(
-      new KvArena(library, source.kv, headsOf(fused.graph, source.kv), {
-        slots,
-        contextLength,
-        dtype: kvDtype,
-      }),
-      close,
-    );
-    const windows = [...new Set(source.kv.layers.map((layer) => layer.window))];
-    const sizes = {
-      batchTokensMax,
-      contextLength,
-      rowClasses: kv.rowClasses,
-      windowClasses: windows.length,
-      temperatureLanes: temperatureLanes(vocabularySize),
-      extendedWidths: weights.extendedWidths,
-    };
-    const workspace = this.#opened(new Workspace(library, sizes), close);
-    return { library, weights, workspace, kv, windows, kvTypeId: dtypes[kvDtype].ggmlId, vocabularySize };
-  }
-
-  /** Lays out the largest step once, so that the shared activation buffer need not grow (which would drop every recorded graph). */
-  #reserve(): void {
-    const tokens = Math.min(this.#options.batchTokensMax, this.#source.contextLength);
-    const outputRows = Math.min(tokens, this.#options.slots);
-    this.#executable({ tokens, segmentRows: [tokens], outputRows }, 'probabilities');
+  /** Hands over something to close with the model. */
+  owns<T extends { close(): void }>(part: T): T {
+    this.#owned.push(part);
+    return part;
   }
 
   /** Graphs kept for reuse. */
@@ -127,98 +104,77 @@ export class GgmlModel implements DeviceModel {
     return this.#executables.size;
   }
 
-  run(batch: StepBatch): StepResult {
+  launch(batch: StepBatch): void {
     assert(this.#open, 'an open model');
+    assert(!this.#result, 'the step before was collected');
     const started = process.hrtime.bigint();
-    checkBatch(batch, {
-      vocabularySize: this.#source.vocabularySize,
-      contextLength: this.#source.contextLength,
-      slots: this.#options.slots,
-      batchTokensMax: this.#options.batchTokensMax,
-    });
-    const segmentRows = batch.segments.map((segment) => segment.rows);
-    const shape = { tokens: batch.tokens.length, segmentRows, outputRows: batch.outputRows.length };
-    const executable = this.#executable(shape, endOf(batch));
+    this.#checker.check(batch, this.#limits);
+    this.#operate(batch.kv);
+    const { segments, outputs } = batch;
+    if (batch.tokens.length === 0) {
+      this.#result = { output: { tokens: new Int32Array(0) }, computeNs: 0 };
+      return;
+    }
+    const segmentRows = Array.from(segments.rows.subarray(0, segments.count));
+    const shape = { tokens: batch.tokens.length, segmentRows, outputRows: outputs.count };
+    const executable = this.#executables.get(shape, endOf(outputs));
     const recorded = process.hrtime.bigint();
     this.#writeInputs(batch);
-    executable.bind(batch);
+    executable.bind(segments);
     const bound = process.hrtime.bigint();
     this.#compute.run(executable.target);
     const computed = process.hrtime.bigint();
-    const output = this.#output(batch, executable);
+    const output = this.#output(outputs, executable);
     this.times.recordNs = Number(recorded - started);
     this.times.inputsNs = Number(bound - recorded);
     this.times.computeNs = Number(computed - bound);
     this.times.outputNs = Number(process.hrtime.bigint() - computed);
-    return { output, computeNs: this.times.computeNs };
+    this.#result = { output, computeNs: this.times.computeNs };
   }
 
-  #executable(shape: BatchShape, end: GraphEnd): Executable {
-    const key = `${shape.segmentRows.join()}|${shape.outputRows}|${end}`;
-    const known = this.#executables.get(key);
-    if (known) {
-      this.#executables.delete(key);
-      this.#executables.set(key, known);
-      return known;
+  collect(): StepResult {
+    const result = definite(this.#result, 'a launched step');
+    this.#result = undefined;
+    return result;
+  }
+
+  #operate({ count, kinds, from, to, positions }: KvOperations): void {
+    const { kv } = this.parts;
+    for (let index = 0; index < count; index++) {
+      const source = from[index] as number;
+      const kind = kinds[index];
+      if (kind === kvOperation.copy) kv.copySlot(source, to[index] as number, positions[index] as number);
+      else if (kind === kvOperation.release) kv.releaseSlot(source);
+      else throw new DeviceError('DEVICE_BATCH_INVALID', `ggml slots have no KV operation ${kind}`);
     }
-    const fused: FusedGraph = fuse(this.#source.record(shape), (names) => this.parts.weights.canStack(names));
-    const executable = this.#layOut(() => new Executable(this.parts, fused, shape, this.#allocator, end));
-    this.#noteAllocation();
-    this.#executables.set(key, executable);
-    for (const [oldest, old] of this.#executables) {
-      if (this.#executables.size <= executablesMax) break;
-      this.#executables.delete(oldest);
-      old.close();
-    }
-    return executable;
-  }
-
-  /** The allocator frees its buffer before it asks for a larger one: after a refusal no graph may run in the old one again. */
-  #layOut(create: () => Executable): Executable {
-    try {
-      return create();
-    } catch (thrown) {
-      this.#dropExecutables();
-      this.#allocatedBytes = 0;
-      throw thrown;
-    }
-  }
-
-  /** A grown activation buffer has moved: graphs laid out in the old one are void. */
-  #noteAllocation(): void {
-    const bytes = this.parts.library.ggml.ggml_gallocr_get_buffer_size(this.#allocator, 0);
-    if (bytes === this.#allocatedBytes) return;
-    this.#allocatedBytes = bytes;
-    this.#dropExecutables();
-  }
-
-  #dropExecutables(): void {
-    for (const executable of this.#executables.values()) executable.close();
-    this.#executables.clear();
   }
 
   #writeInputs(batch: StepBatch): void {
     const { workspace, kv } = this.parts;
+    const { count, rows, wants, sampling } = batch.outputs;
     workspace.tokens.set(batch.tokens);
     workspace.positions.set(batch.positions);
-    workspace.outputRows.set(batch.outputRows);
+    workspace.outputRows.set(rows.subarray(0, count));
     kv.rowClasses.forEach((rowClass, index) => {
       this.#writeIndices(batch, rowClass, definite(workspace.rowIndices[index], 'row indices'));
     });
     const { temperatureLanes: lanes, inverseTemperatures } = workspace;
-    batch.temperatures?.forEach((temperature, row) => {
+    for (let row = 0; row < count; row++) {
+      const isWanted = (wants[row] as number) & want.probabilities;
+      const temperature = isWanted ? (sampling.temperature[row] as number) : 1;
       inverseTemperatures.fill(1 / temperature, row * lanes, (row + 1) * lanes);
-    });
+    }
   }
 
   /** Numbers the KV rows that the step writes, token by token, head by head. */
-  #writeIndices(batch: StepBatch, { rowBytes, kvHeads }: KvRowClass, indices: Uint32Array): void {
+  #writeIndices({ segments }: StepBatch, { rowBytes, kvHeads }: KvRowClass, indices: Uint32Array): void {
     const { contextLength, slotBytes } = this.parts.kv;
     const slotRows = slotBytes / rowBytes;
     let at = 0;
-    for (const segment of batch.segments) {
-      const first = segment.slot * slotRows + segment.kvLength - segment.rows;
-      for (let i = 0; i < segment.rows; i++) {
+    for (let segment = 0; segment < segments.count; segment++) {
+      const rows = segments.rows[segment] as number;
+      const first = slotOf(segments, segment) * slotRows + (segments.kvLength[segment] as number) - rows;
+      for (let i = 0; i < rows; i++) {
         for (let head = 0; head < kvHeads; head++) {
           const row = first + i + head * contextLength;
           indices[at++] = row % wordsPerUnit;
@@ -228,60 +184,39 @@ export class GgmlModel implements DeviceModel {
     }
   }
 
-  #output(batch: StepBatch, executable: Executable): StepResult['output'] {
-    const rows = batch.outputRows.length;
-    if (batch.want === 'greedy') {
-      return { kind: 'tokens', tokens: rows === 0 ? new Int32Array(0) : executable.tokens(rows) };
+  #output({ count, wants }: OutputTable, executable: Executable): StepOutput {
+    const tokens = new Int32Array(count).fill(hostChooses);
+    if (count === 0) return { tokens };
+    const { vocabularySize } = this.#limits;
+    const logits = executable.logits(count, vocabularySize);
+    const picked = executable.picksTokens ? executable.tokens(count) : undefined;
+    let all = 0;
+    for (let row = 0; row < count; row++) {
+      const wanted = wants[row] as number;
+      all |= wanted;
+      if (wanted & want.token)
+        tokens[row] = lowest(logits, row * vocabularySize, definite(picked, 'picked tokens')[row] as number);
     }
-    if (rows === 0) return { kind: 'logits', logits: new Float32Array(0) };
-    const { vocabularySize } = this.#source;
-    const logits = executable.logits(rows, vocabularySize);
-    if (!batch.temperatures) return { kind: 'logits', logits };
-    return { kind: 'logits', logits, probabilities: executable.probabilities(rows, vocabularySize) };
-  }
-
-  copySlot(from: number, to: number, length: number): void {
-    const { slots } = this.#options;
-    const inside = (slot: number) => Number.isInteger(slot) && slot >= 0 && slot < slots;
-    const fits = Number.isInteger(length) && length >= 0 && length <= this.#source.contextLength;
-    if (!inside(from) || !inside(to) || from === to || !fits) {
-      throw new DeviceError(
-        'DEVICE_BATCH_INVALID',
-        `cannot copy ${length} positions of slot ${from} to ${to} of ${slots}`,
-      );
-    }
-    this.parts.kv.copySlot(from, to, length);
-  }
-
-  releaseSlot(slot: number): void {
-    if (!Number.isInteger(slot) || slot < 0 || slot >= this.#options.slots) {
-      throw new DeviceError('DEVICE_BATCH_INVALID', `cannot release slot ${slot} of ${this.#options.slots}`);
-    }
-    this.parts.kv.releaseSlot(slot);
+    if ((all & want.logits) === 0) return { tokens };
+    const probabilities = executable.makesProbabilities && executable.probabilities(count, vocabularySize);
+    return { tokens, logits: { values: logits, ...(probabilities && { probabilities }) } };
   }
 
   close(): void {
     if (!this.#open) return;
     this.#open = false;
-    this.#dropExecutables();
-    for (const close of this.#closers.reverse()) close();
+    for (const part of this.#owned.reverse()) part.close();
   }
 }
 
-function endOf(batch: StepBatch): GraphEnd {
-  if (batch.want === 'greedy') return 'greedy';
-  return batch.temperatures ? 'probabilities' : 'logits';
+function endOf({ count, wants }: OutputTable): GraphEnd {
+  let all = 0;
+  for (let row = 0; row < count; row++) all |= wants[row] as number;
+  return { argmax: (all & want.token) !== 0, probabilities: (all & want.probabilities) !== 0 };
 }
 
-/** The heads of each KV layer, from the attention op that uses it. */
-function headsOf(graph: Graph, spec: KvSpec): KvHeads[] {
-  return spec.layers.map((layer, index) => {
-    const node = graph.nodes.find((other) => other.op === 'attention' && other.attributes.layer === index);
-    assert(node?.op === 'attention', `KV layer ${index} has an attention op`);
-    const { kvHeads, headDimension, valueHeadDimension } = node.attributes;
-    const fits =
-      layer.keyElements === kvHeads * headDimension && layer.valueElements === kvHeads * valueHeadDimension;
-    assert(fits, `KV layer ${index} keeps what its attention op reads`);
-    return { kvHeads, headDimension, valueHeadDimension };
-  });
+/** ggml picks the last of equal logits; the rule is the first. */
+function lowest(logits: Float32Array, start: number, picked: number): number {
+  const max = logits[start + picked] as number;
+  return Number.isFinite(max) ? logits.indexOf(max, start) - start : noTokenPossible;
 }

@@ -1,6 +1,6 @@
 import { definite } from '../../base/errors.ts';
-import { probabilityBlock } from '../device.ts';
 import { DeviceError } from '../errors.ts';
+import { probabilityBlock } from '../step.ts';
 import { extensionColumns, extensionSums } from './extension.ts';
 import type { Buffer, Context, Tensor } from './handles.ts';
 import type { KvRowClass } from './kv-arena.ts';
@@ -25,6 +25,8 @@ export interface WorkspaceSizes {
   temperatureLanes: number;
   /** Input widths of extended matrices (see `extension.ts`). */
   extendedWidths: readonly number[];
+  /** Widths of attention's results, each once. */
+  attentionWidths: readonly number[];
 }
 
 /** Inputs wide enough for an extended matrix: [batchTokensMax, width + extra] float32, block sums behind the inputs. */
@@ -63,6 +65,7 @@ export class Workspace {
     masks: number;
   };
   readonly #extended = new Map<number, ExtendedInput>();
+  readonly #joined = new Map<number, number>();
   #maskBytesUsed = 0;
 
   constructor(library: GgmlLibrary, sizes: WorkspaceSizes) {
@@ -99,11 +102,13 @@ export class Workspace {
       const columns = width + extensionColumns(width);
       return { width, columns, rowBytes: columns * 4, offset: take(columns * 4 * batchTokensMax) };
     });
+    const joined = sizes.attentionWidths.map((width) => [width, take(width * 4 * batchTokensMax)] as const);
     this.#map = MemoryMap.anonymous(end, `the workspace of ${batchTokensMax} tokens a step`);
     this.buffer = library.ggml.ggml_backend_cpu_buffer_from_ptr(BigInt(this.#map.address), this.#map.bytes);
     for (const { width, columns, rowBytes, offset } of extended) {
       this.#extended.set(width, { address: this.#map.address + offset, rowBytes, width, columns });
     }
+    for (const [width, offset] of joined) this.#joined.set(width, this.#map.address + offset);
     const ints = (offset: number) => new Int32Array(this.#map.view(offset, batchTokensMax * 4));
     this.tokens = ints(this.#offsets.tokens);
     this.positions = ints(this.#offsets.positions);
@@ -125,6 +130,11 @@ export class Workspace {
 
   extendedInput(width: number): ExtendedInput | undefined {
     return this.#extended.get(width);
+  }
+
+  /** Where results of attention of this width are gathered: [batchTokensMax, width] float32. */
+  joinedAddress(width: number): number | undefined {
+    return this.#joined.get(width);
   }
 
   /** A batch input by its graph name, as a tensor of `rows` i32. */

@@ -1,15 +1,19 @@
 import { totalmem } from 'node:os';
-import type { Device, DeviceModelSource } from '../device.ts';
+import type { Device, DeviceModelSource, LoadedWeights } from '../device.ts';
 import { DeviceError } from '../errors.ts';
+import { hostMemory } from '../host-memory.ts';
 import { NullModel } from './model.ts';
 import { parseNullOptions } from './options.ts';
 
 export { NullModel } from './model.ts';
 export { type NullMode, type NullOptions, nullOptionNames, parseNullOptions } from './options.ts';
 
+/** Positions of a KV block unless the engine is told otherwise: what GPUs use. */
+const blockPositions = 32;
+
 /**
- * The device without mathematics: tokens come from a hash of the slot's history (or a script) after a given step time, so that
- * scheduler, protocols and load tools run at data-centre rates on a laptop.
+ * The device without mathematics: tokens come from a hash of the sequence's history (or a script) after a given step time, so that
+ * scheduler, protocols and load tools run at data-centre rates on a laptop. Its KV cache is cut into blocks, as a GPU's.
  * @throws DeviceError `DEVICE_OPTION_INVALID`
  */
 export function openDevice(texts: Readonly<Record<string, string>>): Device {
@@ -22,7 +26,20 @@ export function openDevice(texts: Readonly<Record<string, string>>): Device {
       memoryBytes: totalmem(),
       details: Object.fromEntries(Object.entries(options).map(([name, value]) => [name, String(value)])),
     }),
-    load: (source, modelOptions) => new NullModel(source, modelOptions, options),
+    load: (source, modelOptions): LoadedWeights => {
+      const elements = source.kv.layers.reduce(
+        (sum, layer) => sum + layer.keyElements + layer.valueElements,
+        0,
+      );
+      const bytesPerPosition = elements * (modelOptions.kvDtype === 'f16' ? 2 : 4);
+      return {
+        weightBytes: 0,
+        kv: { bytesPerPosition, layout: 'either', blockPositions },
+        memory: hostMemory,
+        allocateKv: (size) => new NullModel(source, modelOptions, options, { ...size, bytesPerPosition }),
+        close: () => {},
+      };
+    },
     close: () => {},
   };
 }

@@ -1,14 +1,20 @@
 import { assert, definite } from '../../base/errors.ts';
 import { hash32 } from '../../base/random.ts';
-import type {
-  DeviceModel,
-  DeviceModelOptions,
-  DeviceModelSource,
-  StepBatch,
-  StepOutput,
-  StepResult,
-} from '../device.ts';
+import { StepChecker } from '../check-step.ts';
+import type { DeviceModel, DeviceModelOptions, DeviceModelSource, KvPoolFacts } from '../device.ts';
 import { DeviceError } from '../errors.ts';
+import { ReferenceSampler, type SampledRow } from '../reference/sampling.ts';
+import { SampledTokens } from '../sampled-tokens.ts';
+import {
+  hostChooses,
+  type OutputTable,
+  type StepBatch,
+  type StepOutput,
+  type StepResult,
+  samplingFeature,
+  want,
+} from '../step.ts';
+import { KvHistory } from './kv-history.ts';
 import type { NullOptions } from './options.ts';
 import { StepTimer } from './step-timer.ts';
 
@@ -17,184 +23,186 @@ const eosSalt = 1;
 const tokenSalt = 2;
 const candidateSalt = 3;
 
-/** What a slot "holds": for each position a hash of all tokens up to it, in place of keys and values. */
-interface NullSlot {
-  hashes: Uint32Array;
-  length: number;
+const choices = samplingFeature.draw | samplingFeature.state;
+const featuresOf: Readonly<Record<NullOptions['sampling'], number>> = {
+  device: choices | samplingFeature.logprobs,
+  host: 0,
+  none: choices,
+};
+
+/** What an output row's answer follows from. */
+interface RowFacts {
+  hash: number;
+  token: number;
+  position: number;
 }
 
-/** A model without mathematics. It keeps each slot's history, so a wrong slot copy or position changes what it answers. */
+/** A model without mathematics. It keeps each block's history, so a wrong copy, block or position changes what it answers. */
 export class NullModel implements DeviceModel {
-  readonly kvBytesPerPosition: number;
   readonly weightBytes = 0;
-  readonly #vocabularySize: number;
-  readonly #contextLength: number;
+  readonly kv: KvPoolFacts;
+  readonly inFlightStepsMax: number;
+  readonly samplingFeatures: number;
+  readonly #source: DeviceModelSource;
   readonly #batchTokensMax: number;
   readonly #options: NullOptions;
-  readonly #slots: NullSlot[];
+  readonly #history: KvHistory;
   readonly #timer: StepTimer;
   readonly #eos: ReadonlySet<number>;
+  readonly #checker: StepChecker;
+  readonly #sampler = new ReferenceSampler();
+  readonly #sampled = new SampledTokens();
+  readonly #launched: (() => StepResult | Promise<StepResult>)[] = [];
 
-  constructor(source: DeviceModelSource, modelOptions: DeviceModelOptions, options: NullOptions) {
-    this.#vocabularySize = source.vocabularySize;
-    this.#contextLength = source.contextLength;
+  constructor(
+    source: DeviceModelSource,
+    modelOptions: DeviceModelOptions,
+    options: NullOptions,
+    kv: KvPoolFacts,
+  ) {
+    this.#source = source;
     this.#batchTokensMax = modelOptions.batchTokensMax;
     this.#options = options;
-    this.#slots = Array.from({ length: modelOptions.slots }, () => ({
-      hashes: new Uint32Array(0),
-      length: 0,
-    }));
+    this.kv = kv;
+    this.inFlightStepsMax = options.inFlightStepsMax;
+    this.samplingFeatures = featuresOf[options.sampling];
+    this.#history = new KvHistory(kv);
+    this.#checker = new StepChecker(kv.blocks);
     this.#timer = new StepTimer(options.stepMs, options.rowUs);
     this.#eos = new Set(options.eosTokens);
-    const elements = source.kv.layers.reduce(
-      (sum, layer) => sum + layer.keyElements + layer.valueElements,
-      0,
-    );
-    this.kvBytesPerPosition = elements * (modelOptions.kvDtype === 'f16' ? 2 : 4);
     for (const token of [...options.eosTokens, ...options.script]) {
-      if (token >= source.vocabularySize) {
-        throw new DeviceError(
-          'DEVICE_OPTION_INVALID',
-          `null device: token ${token} is not below the vocabulary's size ${source.vocabularySize}`,
-        );
-      }
+      if (token < source.vocabularySize) continue;
+      throw new DeviceError(
+        'DEVICE_OPTION_INVALID',
+        `null device: token ${token} is not below the vocabulary's size ${source.vocabularySize}`,
+      );
     }
     if (this.#eos.size >= source.vocabularySize) {
       throw new DeviceError('DEVICE_OPTION_INVALID', 'null device: eos-tokens leaves no other token to emit');
     }
   }
 
-  run(batch: StepBatch): StepResult | Promise<StepResult> {
-    this.#write(batch);
-    const output = batch.want === 'greedy' ? this.#greedy(batch) : this.#candidates(batch);
-    return this.#timer.finish(batch.tokens.length, output);
+  launch(batch: StepBatch): void {
+    const { vocabularySize, contextLength } = this.#source;
+    this.#checker.check(batch, {
+      ...this.kv,
+      vocabularySize,
+      contextLength,
+      batchTokensMax: this.#batchTokensMax,
+      previousOutputs: this.#sampled.count,
+      samplingFeatures: this.samplingFeatures,
+    });
+    this.#history.operate(batch.kv);
+    const tokens = this.#sampled.resolve(batch);
+    this.#write(batch, tokens);
+    const output = this.#answer(batch, tokens);
+    this.#sampled.keep(batch.serial, output);
+    this.#launched.push(this.#timer.start(tokens.length, output));
   }
 
-  copySlot(from: number, to: number, length: number): void {
-    const source = this.#slot(from);
-    const target = this.#slot(to);
-    if (length > source.length) {
-      throw new DeviceError(
-        'DEVICE_BATCH_INVALID',
-        `slot ${from} holds ${source.length} positions, not the ${length} to copy`,
-      );
-    }
-    this.#grow(target, length);
-    target.hashes.set(source.hashes.subarray(0, length));
-    target.length = length;
-  }
-
-  releaseSlot(slot: number): void {
-    const released = this.#slot(slot);
-    released.hashes = new Uint32Array(0);
-    released.length = 0;
+  collect(): StepResult | Promise<StepResult> {
+    return definite(this.#launched.shift(), 'a launched step')();
   }
 
   close(): void {
-    this.#slots.length = 0;
+    this.#launched.length = 0;
   }
 
-  #slot(slot: number): NullSlot {
-    return definite(this.#slots[slot], `slot ${slot}`);
-  }
-
-  #grow(slot: NullSlot, length: number): void {
-    if (slot.hashes.length >= length) return;
-    const hashes = new Uint32Array(
-      Math.min(this.#contextLength, Math.max(64, length, slot.hashes.length * 2)),
-    );
-    hashes.set(slot.hashes.subarray(0, slot.length));
-    slot.hashes = hashes;
-  }
-
-  /** Checks the batch as strictly as a real device must, and appends every row to its slot's history. */
-  #write(batch: StepBatch): void {
-    const { tokens, positions, segments } = batch;
-    assert(tokens.length <= this.#batchTokensMax, `${tokens.length} rows are over ${this.#batchTokensMax}`);
-    const seen = new Set<number>();
+  /** Appends every row to its sequence's history. */
+  #write({ segments, positions }: StepBatch, tokens: Int32Array): void {
+    const { blocks, blockStart } = segments;
     let row = 0;
-    for (const segment of segments) {
-      const slot = this.#slot(segment.slot);
-      const first = segment.kvLength - segment.rows;
-      assert(!seen.has(segment.slot), `slot ${segment.slot} is in one batch twice`);
-      assert(
-        segment.rows > 0 && first >= 0 && first <= slot.length,
-        `slot ${segment.slot} has a gap at ${first}`,
-      );
-      assert(segment.kvLength <= this.#contextLength, `position ${segment.kvLength} is outside the context`);
-      seen.add(segment.slot);
-      this.#grow(slot, segment.kvLength);
-      let hash = first === 0 ? hashOfNothing : definite(slot.hashes[first - 1], 'hash');
-      for (let position = first; position < segment.kvLength; position++, row++) {
-        const token = tokens[row] ?? -1;
-        assert(positions[row] === position, `row ${row} is at ${positions[row]}, not ${position}`);
-        assert(token >= 0 && token < this.#vocabularySize, `token ${token} is not in the vocabulary`);
-        hash = hash32(hash, token);
-        slot.hashes[position] = hash;
+    for (let index = 0; index < segments.count; index++) {
+      const firstBlock = blockStart[index] as number;
+      const end = row + (segments.rows[index] as number);
+      const first = positions[row] as number;
+      let hash = first === 0 ? hashOfNothing : this.#history.at(blocks, firstBlock, first - 1);
+      for (; row < end; row++) {
+        hash = hash32(hash, tokens[row] as number);
+        this.#history.write(blocks, firstBlock, positions[row] as number, hash);
       }
-      slot.length = segment.kvLength;
     }
-    assert(row === tokens.length, 'segments do not cover the rows');
   }
 
-  #greedy(batch: StepBatch): StepOutput {
-    const tokens = new Int32Array(batch.outputRows.length);
-    this.#eachOutput(batch, (index, hash, token, position) => {
-      tokens[index] = this.#pick(hash, token, position);
-    });
-    return { kind: 'tokens', tokens };
+  #answer(batch: StepBatch, tokens: Int32Array): StepOutput {
+    const { outputs } = batch;
+    const facts = this.#rowFacts(batch, tokens);
+    const likeliest = (row: number) => this.#pick(definite(facts[row], 'output row'));
+    const isPlain = (row: number) =>
+      outputs.sampling.temperature[row] === 0 &&
+      outputs.sampling.state[row] === -1 &&
+      outputs.wants[row] === want.token;
+    let output: StepOutput;
+    if (this.#options.sampling === 'none' || facts.every((_, row) => isPlain(row))) {
+      output = { tokens: Int32Array.from(facts, (_, row) => this.#chosen(outputs, row, likeliest)) };
+      if (this.#options.sampling !== 'none') return output;
+    } else output = this.#sampler.choose(outputs, (row) => this.#candidates(definite(facts[row], 'row')));
+    const rows = facts.map((_, row) => row);
+    if (rows.some((row) => (outputs.wants[row] as number) & want.logits)) {
+      output.logits = this.#denseLogits(outputs, facts);
+    }
+    return output;
   }
 
-  #candidates(batch: StepBatch): StepOutput {
-    const perRow = Math.min(this.#options.candidates, this.#vocabularySize - this.#eos.size);
-    const ids = new Int32Array(batch.outputRows.length * perRow);
-    const logits = new Float32Array(ids.length);
-    this.#eachOutput(batch, (index, hash, token, position) => {
-      let id = this.#pick(hash, token, position);
-      for (let i = 0; i < perRow; i++) {
-        ids[index * perRow + i] = id;
-        // The pick is the argmax; the others lie up to five below it, each at a place of its own.
-        logits[index * perRow + i] = i === 0 ? 5 : (hash32(hash, i, candidateSalt) / 2 ** 32) * 4.99;
-        do id = (id + 1) % this.#vocabularySize;
-        while (this.#eos.has(id));
-      }
-    });
-    return { kind: 'candidates', perRow, ids, logits };
+  #chosen({ wants }: OutputTable, row: number, likeliest: (row: number) => number): number {
+    return (wants[row] as number) & want.token ? likeliest(row) : hostChooses;
   }
 
-  #eachOutput(
-    batch: StepBatch,
-    visit: (index: number, hash: number, token: number, position: number) => void,
-  ): void {
+  #rowFacts({ outputs, segments, positions }: StepBatch, tokens: Int32Array): RowFacts[] {
+    const facts: RowFacts[] = [];
     let index = 0;
-    let row = 0;
-    for (const segment of batch.segments) {
-      const slot = this.#slot(segment.slot);
-      const end = row + segment.rows;
-      for (; index < batch.outputRows.length; index++) {
-        const outputRow = definite(batch.outputRows[index], 'output row');
-        if (outputRow >= end) break;
-        const position = segment.kvLength - (end - outputRow);
-        visit(
-          index,
-          definite(slot.hashes[position], 'hash'),
-          definite(batch.tokens[outputRow], 'token'),
-          position,
-        );
-      }
-      row = end;
+    let end = segments.rows[0] ?? 0;
+    for (let output = 0; output < outputs.count; output++) {
+      const row = outputs.rows[output] as number;
+      while (row >= end) end += segments.rows[++index] as number;
+      const position = positions[row] as number;
+      const hash = this.#history.at(segments.blocks, segments.blockStart[index] as number, position);
+      facts.push({ hash, token: tokens[row] as number, position });
     }
-    assert(index === batch.outputRows.length, 'an output row lies outside the batch');
+    return facts;
   }
 
-  #pick(hash: number, token: number, position: number): number {
+  /** The row's possible tokens by id: the pick is the likeliest; the others lie up to five below it, each at a place of its own. */
+  #candidates(facts: RowFacts): SampledRow {
+    const count = Math.min(this.#options.candidates, this.#source.vocabularySize - this.#eos.size);
+    let id = this.#pick(facts);
+    const pairs: [id: number, logit: number][] = [];
+    for (let i = 0; i < count; i++) {
+      pairs.push([id, i === 0 ? 5 : (hash32(facts.hash, i, candidateSalt) / 2 ** 32) * 4.99]);
+      do id = (id + 1) % this.#source.vocabularySize;
+      while (this.#eos.has(id));
+    }
+    pairs.sort(([a], [b]) => a - b);
+    return { ids: Int32Array.from(pairs, ([a]) => a), logits: Float32Array.from(pairs, ([, b]) => b) };
+  }
+
+  /** Rows for the host: those that want logits, side by side. */
+  #denseLogits({ wants, count }: OutputTable, facts: readonly RowFacts[]): NonNullable<StepOutput['logits']> {
+    const { vocabularySize } = this.#source;
+    const places = new Int32Array(count).fill(-1);
+    let rows = 0;
+    for (let row = 0; row < count; row++) {
+      if ((wants[row] as number) & want.logits) places[row] = rows++;
+    }
+    const values = new Float32Array(rows * vocabularySize).fill(Number.NEGATIVE_INFINITY);
+    for (const [row, place] of places.entries()) {
+      if (place < 0) continue;
+      const { ids, logits } = this.#candidates(definite(facts[row], 'row'));
+      assert(ids, 'candidates have ids');
+      for (const [index, id] of ids.entries()) values[place * vocabularySize + id] = logits[index] as number;
+    }
+    return { values, places };
+  }
+
+  #pick({ hash, token, position }: RowFacts): number {
     const { mode, script, eosTokens, eosChance } = this.#options;
     if (mode === 'echo') return token;
     if (mode === 'script') return definite(script[(position + 1) % script.length], 'script token');
     if (eosChance > 0 && hash32(hash, eosSalt) / 2 ** 32 < eosChance)
       return definite(eosTokens[0], 'eos token');
-    let picked = hash32(hash, tokenSalt) % this.#vocabularySize;
-    while (this.#eos.has(picked)) picked = (picked + 1) % this.#vocabularySize;
+    const { vocabularySize } = this.#source;
+    let picked = hash32(hash, tokenSalt) % vocabularySize;
+    while (this.#eos.has(picked)) picked = (picked + 1) % vocabularySize;
     return picked;
   }
 }

@@ -1,63 +1,67 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { DeviceModel, StepBatch, StepOutput } from '../device.ts';
+import { batchOf, loadModel, operate, operation, runStep, stepTokens } from '../../../test/device/steps.ts';
+import type { DeviceModel } from '../device.ts';
+import { want } from '../step.ts';
 import { nullModelSource, openDevice } from './index.ts';
 
 const size = { vocabularySize: 100, contextLength: 64 };
 
-async function load(options: Record<string, string> = {}): Promise<DeviceModel> {
-  const modelOptions = { slots: 3, batchTokensMax: 32, kvDtype: 'f16' as const, threads: 1 };
-  return openDevice(options).load(nullModelSource(size), modelOptions);
+function load(options: Record<string, string> = {}, blockPositions?: number): Promise<DeviceModel> {
+  const modelOptions = { slots: 3, batchTokensMax: 32, kvDtype: 'f16' as const, threads: 1, blockPositions };
+  return loadModel(openDevice(options), nullModelSource(size), modelOptions);
 }
 
-function batch(slot: number, from: number, tokens: number[], want: StepBatch['want'] = 'greedy'): StepBatch {
-  return {
-    tokens: Int32Array.from(tokens),
-    positions: Int32Array.from(tokens, (_, i) => from + i),
-    segments: [{ slot, rows: tokens.length, kvLength: from + tokens.length }],
-    outputRows: Int32Array.of(tokens.length - 1),
-    want,
-  };
-}
+const batch = (slot: number, position: number, tokens: number[]) => ({ slot, position, tokens });
 
-async function tokenOf(model: DeviceModel, step: StepBatch): Promise<number> {
-  const { output } = await model.run(step);
-  assert.equal(output.kind, 'tokens');
-  return (output as Extract<StepOutput, { kind: 'tokens' }>).tokens[0]!;
+async function tokenOf(model: DeviceModel, step: ReturnType<typeof batch>): Promise<number> {
+  const [token] = await stepTokens(model, [step], [step.tokens.length - 1]);
+  return token!;
 }
 
 test('a token depends on the whole history and on nothing else', async () => {
   const model = await load();
   const whole = await tokenOf(model, batch(0, 0, [1, 2, 3, 4]));
-  await model.run(batch(1, 0, [1, 2]));
+  await runStep(model, [batch(1, 0, [1, 2])], { outputRows: [] });
   assert.equal(await tokenOf(model, batch(1, 2, [3, 4])), whole, 'chunks make no difference');
-  model.copySlot(0, 2, 3);
+  await operate(model, operation('copy', 0, 2, 3));
   assert.equal(await tokenOf(model, batch(2, 3, [4])), whole, 'nor does a copied prefix');
   const others = new Set<number>();
   for (let first = 0; first < 50; first++) others.add(await tokenOf(model, batch(0, 0, [first, 2, 3, 4])));
   assert.ok(others.size > 20, 'another first token makes another answer');
+  const paged = await load({}, 2);
+  const [token] = await stepTokens(paged, [{ blocks: [4, 1], position: 0, tokens: [1, 2, 3, 4] }], [3]);
+  assert.equal(token, whole, 'nor do blocks');
 });
 
 test('gaps, released slots and bad rows are found', async () => {
   const model = await load();
-  assert.throws(() => model.run(batch(0, 1, [1])), /gap/);
-  await model.run(batch(0, 0, [1, 2]));
-  assert.throws(() => model.copySlot(0, 1, 3), { code: 'DEVICE_BATCH_INVALID' });
-  assert.throws(() => model.run(batch(0, 2, [100])), /vocabulary/);
-  assert.throws(() => model.run({ ...batch(0, 2, [1]), outputRows: Int32Array.of(1) }), /output row/);
-  assert.throws(() => model.run({ ...batch(0, 2, [1]), positions: Int32Array.of(1) }), /row 0 is at 1/);
-  model.releaseSlot(0);
-  assert.throws(() => model.run(batch(0, 2, [1])), /gap/);
+  await assert.rejects(stepTokens(model, [batch(0, 1, [1])]), /gap/);
+  await stepTokens(model, [batch(0, 0, [1, 2])]);
+  await assert.rejects(operate(model, operation('copy', 0, 1, 3)), /holds 2 positions/);
+  await assert.rejects(stepTokens(model, [batch(0, 2, [100])]), /vocabulary/);
+  await assert.rejects(stepTokens(model, [batch(0, 2, [1])], [1]), /output row/);
+  await operate(model, operation('release', 0));
+  await assert.rejects(stepTokens(model, [batch(0, 2, [1])]), /gap/);
 });
 
-test('candidates are few, distinct, and led by the greedy token', async () => {
+test('few tokens are possible, led by the greedy one; device and host get the same', async () => {
   const model = await load({ candidates: '7' });
   const greedy = await tokenOf(model, batch(0, 0, [1, 2, 3]));
-  const { output } = await model.run(batch(1, 0, [1, 2, 3], 'logits'));
-  assert.ok(output.kind === 'candidates' && output.perRow === 7);
-  assert.equal(output.ids[0], greedy);
-  assert.equal(new Set(output.ids).size, 7);
-  assert.equal(output.logits.indexOf(Math.max(...output.logits)), 0);
+  const { logits } = await runStep(model, [batch(1, 0, [1, 2, 3])], { outputRows: [2], wants: want.logits });
+  const possible = [...logits!.values.entries()].filter(([, logit]) => Number.isFinite(logit));
+  assert.equal(possible.length, 7);
+  assert.equal(possible.toSorted(([, a], [, b]) => b - a)[0]![0], greedy);
+});
+
+test('a step may take a token that the one before sampled', async () => {
+  const model = await load();
+  const first = await tokenOf(model, batch(0, 0, [1, 2]));
+  const known = await tokenOf(model, batch(0, 2, [first]));
+  const again = await load();
+  await tokenOf(again, batch(0, 0, [1, 2]));
+  assert.equal(await tokenOf(again, batch(0, 2, [-1])), known);
+  await assert.rejects(stepTokens(again, [batch(0, 3, [-2])]), /output row 1; the step before had 1/);
 });
 
 test('echo, script and ids that end a text', async () => {
@@ -69,11 +73,14 @@ test('echo, script and ids that end a text', async () => {
   for (let first = 0; first < 20; first++) assert.equal(await tokenOf(never, batch(0, 0, [first])), 99);
 });
 
-test('a step time makes the device asynchronous and is reported', async () => {
-  const model = await load({ 'step-ms': '3', 'row-us': '500' });
-  const result = model.run(batch(0, 0, [1, 2]));
+test('a step time makes the device asynchronous and is reported; steps in flight follow each other', async () => {
+  const model = await load({ 'step-ms': '20', 'row-us': '500' });
+  const startMs = performance.now();
+  model.launch(batchOf(model, [batch(0, 0, [1, 2])]));
+  const result = model.collect();
   assert.ok(result instanceof Promise);
-  assert.ok((await result).computeNs > 2e6);
+  assert.equal((await result).computeNs, 21e6);
+  assert.ok(performance.now() - startMs >= 19);
 });
 
 test('options are checked by name', async () => {
@@ -84,7 +91,7 @@ test('options are checked by name', async () => {
   assert.throws(() => openDevice({ mode: 'script' }), { code, message: /list of token ids/ });
   assert.throws(() => openDevice({ 'eos-chance': '0.5' }), { code, message: /eos-tokens/ });
   await assert.rejects(load({ mode: 'script', script: '100' }), { code, message: /size 100/ });
-  assert.throws(() => nullModelSource(size).record({ tokens: 1, segmentRows: [1], outputRows: 1 }), {
+  assert.throws(() => nullModelSource(size).record({ tokens: 1, outputRows: 1 }), {
     code: 'DEVICE_OP_UNSUPPORTED',
   });
 });

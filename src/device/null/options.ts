@@ -9,6 +9,15 @@ export type NullMode =
   /** The token of `script` at the new token's position, cyclically. */
   | 'script';
 
+/** Who chooses among the candidates of a row that wants more than the likeliest one. */
+export type NullSampling =
+  /** The device, exactly as the reference device does. */
+  | 'device'
+  /** The host: the device can only pick the likeliest. */
+  | 'host'
+  /** Nobody: the likeliest is taken whatever was asked for, so that sampling costs the host nothing, as beside a GPU. */
+  | 'none';
+
 /** Settings of the null device; see docs/runtime.md. */
 export interface NullOptions {
   mode: NullMode;
@@ -20,11 +29,15 @@ export interface NullOptions {
   /** Ids that end a text; `hash` mode emits one with `eosChance` and never otherwise. */
   eosTokens: readonly number[];
   eosChance: number;
-  /** Candidates a row when the sampler wants more than the argmax. */
+  /** Tokens a row that are possible at all: all others' logits are −Infinity. */
   candidates: number;
+  sampling: NullSampling;
+  /** Steps that may be in flight. */
+  inFlightStepsMax: number;
 }
 
 const candidatesMax = 1024;
+const inFlightStepsLimit = 16;
 
 type Reader = (name: string, text: string) => Partial<NullOptions>;
 
@@ -39,6 +52,13 @@ const readers: Record<string, Reader> = {
   'eos-tokens': (name, text) => ({ eosTokens: tokenList(name, text) }),
   'eos-chance': (name, text) => ({ eosChance: numberIn(name, text, 0, 1) }),
   candidates: (name, text) => ({ candidates: Math.floor(numberIn(name, text, 1, candidatesMax)) }),
+  sampling: (name, text) => {
+    if (text === 'device' || text === 'host' || text === 'none') return { sampling: text };
+    throw invalid(name, text, 'device, host or none');
+  },
+  'steps-in-flight': (name, text) => ({
+    inFlightStepsMax: Math.floor(numberIn(name, text, 1, inFlightStepsLimit)),
+  }),
 };
 
 /** Names that `--device-option` takes for the null device. */
@@ -57,6 +77,8 @@ export function parseNullOptions(texts: Readonly<Record<string, string>>): NullO
     eosTokens: [],
     eosChance: 0,
     candidates: 16,
+    sampling: 'device',
+    inFlightStepsMax: 2,
   };
   for (const [name, text] of Object.entries(texts)) {
     const read = readers[name];

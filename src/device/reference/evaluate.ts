@@ -2,10 +2,9 @@ import { definite } from '../../base/errors.ts';
 import type { Graph, GraphNode } from '../../graph/graph.ts';
 import type { Op } from '../../graph/ops.ts';
 import { rowLength } from '../../graph/rules.ts';
-import type { Segment } from '../device.ts';
 import { DeviceError } from '../errors.ts';
-import type { KvStore } from './kv-store.ts';
-import { attention } from './ops/attention.ts';
+import type { KvBlocks } from './kv-blocks.ts';
+import { attention, type Segment } from './ops/attention.ts';
 import { geluOf, map, relu, sigmoid, silu, zip } from './ops/elementwise.ts';
 import { linear, takeRows } from './ops/linear.ts';
 import { layerNorm, rmsNorm, softmax } from './ops/normalize.ts';
@@ -21,7 +20,7 @@ export interface EvaluationContext {
   floats?: Readonly<Record<string, Float32Array>>;
   weights: ReferenceWeights;
   segments: readonly Segment[];
-  kv: KvStore;
+  kv: KvBlocks;
 }
 
 /**

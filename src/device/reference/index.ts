@@ -1,9 +1,7 @@
 import { totalmem } from 'node:os';
 import type { Device } from '../device.ts';
 import { DeviceError } from '../errors.ts';
-import { ReferenceModel } from './model.ts';
-
-export { ReferenceModel } from './model.ts';
+import { ReferenceLoadedWeights } from './model.ts';
 
 /**
  * The living definition of the ops: float32 values, float64 sums, plain loops on one thread. Every other device is tested against it.
@@ -17,7 +15,6 @@ export function openDevice(options: Readonly<Record<string, string>> = {}): Devi
       `the reference device takes no options; '${name}' was given`,
     );
   }
-  const models = new Set<ReferenceModel>();
   return {
     name: 'reference',
     describe: () => ({
@@ -26,13 +23,7 @@ export function openDevice(options: Readonly<Record<string, string>> = {}): Devi
       memoryBytes: totalmem(),
       details: { purpose: 'tests: slow, and the definition of every op' },
     }),
-    load(source, modelOptions) {
-      const model = new ReferenceModel(source, modelOptions);
-      models.add(model);
-      return model;
-    },
-    close() {
-      for (const model of models) model.close();
-    },
+    load: (source, modelOptions) => new ReferenceLoadedWeights(source, modelOptions),
+    close() {},
   };
 }

@@ -4,7 +4,7 @@ import { GraphBuilder } from '../../graph/builder.ts';
 import type { DeviceModelOptions, DeviceModelSource, WeightTensor } from '../device.ts';
 import { openDevice } from './index.ts';
 
-const options: DeviceModelOptions = { slots: 1, batchTokensMax: 4, kvDtype: 'f32', threads: 1 };
+const options: DeviceModelOptions = { batchTokensMax: 4, kvDtype: 'f32', threads: 1 };
 
 function source(weights: [string, WeightTensor][]): DeviceModelSource {
   return {

@@ -2,100 +2,177 @@ import { systemClock } from '../../base/clock.ts';
 import { definite } from '../../base/errors.ts';
 import type { BatchShape, Graph } from '../../graph/graph.ts';
 import { verifyGraph } from '../../graph/spec.ts';
-import { checkBatch } from '../check-batch.ts';
+import { StepChecker } from '../check-step.ts';
 import type {
+  DeviceMemory,
   DeviceModel,
   DeviceModelOptions,
   DeviceModelSource,
-  RowProbabilities,
-  StepBatch,
-  StepResult,
+  KvAbility,
+  KvPoolFacts,
+  KvPoolSize,
+  LoadedWeights,
 } from '../device.ts';
-import { probabilityBlock } from '../device.ts';
 import { DeviceError } from '../errors.ts';
+import { hostMemory } from '../host-memory.ts';
+import { SampledTokens } from '../sampled-tokens.ts';
+import {
+  probabilityBlock,
+  type RowProbabilities,
+  type StepBatch,
+  type StepResult,
+  samplingFeature,
+  want,
+} from '../step.ts';
 import { evaluate } from './evaluate.ts';
-import { KvStore } from './kv-store.ts';
+import { KvBlocks } from './kv-blocks.ts';
 import { softmaxWeights } from './ops/normalize.ts';
+import { ReferenceSampler } from './sampling.ts';
 import { loadWeights, type ReferenceWeights } from './weights.ts';
 
-/** A model whose steps are evaluated node by node. Every step records and verifies its graph anew: clarity over speed. */
-export class ReferenceModel implements DeviceModel {
+/** A model's weights as float32 arrays. */
+export class ReferenceLoadedWeights implements LoadedWeights {
   readonly weightBytes: number;
+  readonly kv: KvAbility;
   readonly #source: DeviceModelSource;
   readonly #options: DeviceModelOptions;
   readonly #weights: ReferenceWeights;
-  readonly #kv: KvStore;
-  #closed = false;
 
   constructor(source: DeviceModelSource, options: DeviceModelOptions) {
     this.#source = source;
     this.#options = options;
-    this.#weights = loadWeights(this.#record({ tokens: 1, segmentRows: [1], outputRows: 1 }), source.weights);
-    this.#kv = new KvStore(source.kv, options);
+    this.#weights = loadWeights(recorded(source, { tokens: 1, outputRows: 1 }), source.weights);
     let bytes = 0;
     for (const weight of this.#weights.values()) bytes += weight.byteLength;
     this.weightBytes = bytes;
+    const elements = source.kv.layers.reduce(
+      (sum, layer) => sum + layer.keyElements + layer.valueElements,
+      0,
+    );
+    this.kv = {
+      bytesPerPosition: elements * Float32Array.BYTES_PER_ELEMENT,
+      layout: 'either',
+      blockPositions: source.contextLength,
+    };
   }
 
-  get kvBytesPerPosition(): number {
-    return this.#kv.bytesPerPosition;
+  memory(): DeviceMemory {
+    return hostMemory();
   }
 
-  run(batch: StepBatch): StepResult {
-    this.#checkOpen();
+  allocateKv(size: KvPoolSize): ReferenceModel {
+    const facts = { ...size, bytesPerPosition: this.kv.bytesPerPosition };
+    return new ReferenceModel(this.#source, this.#options, this.#weights, this.weightBytes, facts);
+  }
+
+  close(): void {}
+}
+
+/** A model whose steps are evaluated node by node. Every step records and verifies its graph anew: clarity over speed. */
+export class ReferenceModel implements DeviceModel {
+  readonly weightBytes: number;
+  readonly kv: KvPoolFacts;
+  /** It computes in {@link launch}; two in flight let the overlapped loop be tested on real models. */
+  readonly inFlightStepsMax = 2;
+  readonly samplingFeatures = samplingFeature.draw | samplingFeature.state | samplingFeature.logprobs;
+  readonly #source: DeviceModelSource;
+  readonly #options: DeviceModelOptions;
+  readonly #weights: ReferenceWeights;
+  readonly #kv: KvBlocks;
+  readonly #checker: StepChecker;
+  readonly #sampler: ReferenceSampler;
+  readonly #sampled = new SampledTokens();
+  readonly #results: StepResult[] = [];
+  #closed = false;
+
+  constructor(
+    source: DeviceModelSource,
+    options: DeviceModelOptions,
+    weights: ReferenceWeights,
+    weightBytes: number,
+    kv: KvPoolFacts,
+  ) {
+    this.#source = source;
+    this.#options = options;
+    this.#weights = weights;
+    this.weightBytes = weightBytes;
+    this.kv = kv;
+    this.#kv = new KvBlocks(source.kv, kv, options.kvDtype);
+    this.#checker = new StepChecker(kv.blocks);
+    this.#sampler = new ReferenceSampler();
+  }
+
+  launch(batch: StepBatch): void {
+    if (this.#closed) throw new DeviceError('DEVICE_FAILED', 'the model was closed; load it again');
     const { vocabularySize, contextLength } = this.#source;
-    checkBatch(batch, { vocabularySize, contextLength, ...this.#options });
-    const started = systemClock.nowNs();
-    const graph = this.#record({
-      tokens: batch.tokens.length,
-      segmentRows: batch.segments.map((segment) => segment.rows),
-      outputRows: batch.outputRows.length,
+    this.#checker.check(batch, {
+      ...this.kv,
+      vocabularySize,
+      contextLength,
+      batchTokensMax: this.#options.batchTokensMax,
+      previousOutputs: this.#sampled.count,
+      samplingFeatures: this.samplingFeatures,
     });
-    for (const { slot, kvLength, rows } of batch.segments) this.#kv.extend(slot, kvLength, rows);
-    const { tokens, positions, outputRows, segments } = batch;
-    const integers = { tokens, positions, outputRows };
-    const outputs = evaluate(graph, { integers, weights: this.#weights, segments, kv: this.#kv });
-    const logits = definite(outputs.logits, "output 'logits'");
-    const computeNs = systemClock.nowNs() - started;
-    if (batch.want === 'logits') {
-      const { temperatures } = batch;
-      const probabilities = temperatures && probabilitiesOf(logits, temperatures);
-      return { output: { kind: 'logits', logits, ...(probabilities && { probabilities }) }, computeNs };
-    }
-    return { output: { kind: 'tokens', tokens: likeliest(logits, outputRows.length) }, computeNs };
+    const startedNs = systemClock.nowNs();
+    this.#kv.operate(batch.kv);
+    const logits = batch.tokens.length === 0 ? new Float32Array(0) : this.#evaluate(batch);
+    const { vocabularySize: width } = this.#source;
+    const output = this.#sampler.choose(batch.outputs, (row) => ({
+      logits: logits.subarray(row * width, (row + 1) * width),
+    }));
+    const probabilities = probabilitiesOf(batch, logits);
+    output.logits = { values: logits, ...(probabilities && { probabilities }) };
+    this.#sampled.keep(batch.serial, output);
+    this.#results.push({ output, computeNs: systemClock.nowNs() - startedNs });
   }
 
-  copySlot(from: number, to: number, length: number): void {
-    this.#checkOpen();
-    this.#kv.copy(from, to, length);
+  collect(): StepResult {
+    return definite(this.#results.shift(), 'a launched step');
   }
 
-  releaseSlot(slot: number): void {
-    this.#checkOpen();
-    this.#kv.release(slot);
+  #evaluate(batch: StepBatch): Float32Array {
+    const tokens = this.#sampled.resolve(batch);
+    const { positions, segments, outputs } = batch;
+    const { count } = outputs;
+    const graph = recorded(this.#source, { tokens: tokens.length, outputRows: count });
+    const views = Array.from({ length: segments.count }, (_, index) => ({
+      rows: segments.rows[index] as number,
+      kvLength: segments.kvLength[index] as number,
+      blocks: segments.blocks.subarray(segments.blockStart[index], segments.blockStart[index + 1]),
+    }));
+    for (const { blocks, kvLength, rows } of views) this.#kv.extend(blocks, kvLength, rows);
+    const integers = { tokens, positions, outputRows: outputs.rows.subarray(0, count) };
+    const results = evaluate(graph, {
+      integers,
+      weights: this.#weights,
+      segments: views,
+      kv: this.#kv,
+    });
+    return definite(results.logits, "output 'logits'");
   }
 
   close(): void {
     this.#closed = true;
   }
-
-  #record(shape: BatchShape): Graph {
-    const graph = this.#source.record(shape);
-    verifyGraph(graph);
-    return graph;
-  }
-
-  #checkOpen(): void {
-    if (this.#closed) throw new DeviceError('DEVICE_FAILED', 'the model was closed; load it again');
-  }
 }
 
-function probabilitiesOf(logits: Float32Array, temperatures: Float32Array): RowProbabilities {
-  const width = logits.length / temperatures.length;
+function recorded(source: DeviceModelSource, shape: BatchShape): Graph {
+  const graph = source.record(shape);
+  verifyGraph(graph);
+  return graph;
+}
+
+/** Every row's softmax at its temperature, if any row wants it. */
+function probabilitiesOf({ outputs }: StepBatch, logits: Float32Array): RowProbabilities | undefined {
+  const { count, wants, sampling } = outputs;
+  if (!wants.subarray(0, count).some((wanted) => wanted & want.probabilities)) return undefined;
+  const width = logits.length / count;
   const blocks = Math.floor(width / probabilityBlock);
   const values = new Float32Array(logits.length);
-  const blockSums = new Float32Array(temperatures.length * blocks);
-  for (const [row, temperature] of temperatures.entries()) {
+  const blockSums = new Float32Array(count * blocks);
+  for (let row = 0; row < count; row++) {
+    const temperature =
+      (wants[row] as number) & want.probabilities ? (sampling.temperature[row] as number) : 1;
     const own = Array.from(logits.subarray(row * width, (row + 1) * width), (logit) => logit / temperature);
     const weights = softmaxWeights(own);
     values.set(weights, row * width);
@@ -105,16 +182,4 @@ function probabilitiesOf(logits: Float32Array, temperatures: Float32Array): RowP
     }
   }
   return { values, blockSums };
-}
-
-/** The index of each row's largest logit; the lowest of equal ones. */
-function likeliest(logits: Float32Array, rows: number): Int32Array {
-  const width = logits.length / rows;
-  return Int32Array.from({ length: rows }, (_, row) => {
-    let best = 0;
-    for (let i = 1; i < width; i++) {
-      if ((logits[row * width + i] as number) > (logits[row * width + best] as number)) best = i;
-    }
-    return best;
-  });
 }

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { AttentionAttributes, RopeAttributes } from '../../graph/ops.ts';
-import { KvStore } from './kv-store.ts';
+import { KvBlocks } from './kv-blocks.ts';
 import { attention } from './ops/attention.ts';
 import { erf, geluOf, silu, zip } from './ops/elementwise.ts';
 import { linear, takeRows } from './ops/linear.ts';
@@ -128,9 +128,10 @@ const single: AttentionAttributes = {
 
 function attend(attributes: AttentionAttributes): Float32Array {
   const spec = { layers: [{ kind: 'self' as const, keyElements: 1, valueElements: 2 }] };
-  const kv = new KvStore(spec, { slots: 1, kvDtype: 'f32' });
-  kv.extend(0, 3, 3);
-  const segments = [{ slot: 0, rows: 3, kvLength: 3 }];
+  const blocks = Int32Array.of(1, 0);
+  const kv = new KvBlocks(spec, { blocks: 2, blockPositions: 2, hostBlocks: 0 }, 'f32');
+  kv.extend(blocks, 3, 3);
+  const segments = [{ blocks, rows: 3, kvLength: 3 }];
   // Queries (0, ln 2) in every row; keys 1, 0, 1; values (1, 0), (0, 1), (4, 4).
   const q = floats(0, Math.LN2, 0, Math.LN2, 0, Math.LN2);
   return attention(q, floats(1, 0, 1), floats(1, 0, 0, 1, 4, 4), attributes, segments, kv);

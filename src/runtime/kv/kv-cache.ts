@@ -1,18 +1,31 @@
-/** Names one sequence's place in a KV cache: a slot number, or a block table's number. */
-export type KvHandle = number;
+import type { KvOperations } from '../../device/step.ts';
 
-/** What a prompt may reuse. */
-export interface KvMatch {
-  handle: KvHandle;
-  /** Positions that are the same, from the first on. */
-  length: number;
+/** Tokens that can be looked at one by one, without a copy. */
+export interface TokenSource {
+  readonly length: number;
+  tokenAt(position: number): number;
 }
 
-/** Room for a sequence. */
-export interface KvReservation {
-  handle: KvHandle;
-  /** Positions already filled from another sequence. */
-  cached: number;
+/**
+ * One sequence's room in the cache: made by {@link KvCache.reserve}, and known only to the layout that made it. Sequences hold it from admission
+ * to their end (or pause).
+ */
+export interface KvPlace {
+  /** Positions already filled from another sequence when the place was made. */
+  readonly cached: number;
+}
+
+/** What a sequence asks room for. */
+export interface KvDemand {
+  /** What may share a prefix: adapter and salt in one string. */
+  readonly prefixKey: string;
+  readonly tokens: TokenSource;
+  /** Of its tokens, how many may come from others; one at least must be computed, for its logits. */
+  readonly reusableMax: number;
+  /** Another sequence's place that holds the same first `length` tokens: a fork of one prompt. */
+  readonly fork?: { place: KvPlace; length: number } | undefined;
+  /** Blocks of lower priority are evicted first; TensorRT-LLM's default is 35 of 0 to 100. */
+  readonly retentionPriority: number;
 }
 
 /** Where the KV cache's memory is. */
@@ -22,42 +35,61 @@ export interface KvUsage {
   /** Held by finished sequences for reuse; given up as soon as a reservation needs them. */
   bytesRetained: number;
   bytesMax: number;
-  handlesInUse: number;
-  handlesRetained: number;
+  /** Of the host tier. */
+  hostBytesUsed: number;
+  hostBytesMax: number;
+}
+
+/** Changes of what prompts may be found in the cache, as the hash of each chunk's whole prefix (`prefix-index.ts`). */
+export interface KvChanges {
+  stored: number[];
+  removed: number[];
 }
 
 /**
- * The KV cache's interface: what every layout means by it. Keys name what may share a prefix (adapter and salt in one string).
+ * The KV cache's interface, and what every layout means by it. Memory is counted in *units*: positions of a layout of slots, blocks of a
+ * layout of blocks.
  *
  * | method | slots | blocks |
  * |---|---|---|
- * | `match` | longest common prefix with any slot, live or retained | hash chain of full blocks |
- * | `reserve` | a free slot, room by bytes, prefix copied | blocks by reference count |
+ * | `cost` | positions | blocks that are not shared with a sequence in flight |
+ * | `reserve` | a free slot; the longest prefix that any slot has is copied | prefix by reference; a partial block is copied |
  * | `append` | room for more positions than reserved (`max_utilization`) | further blocks |
- * | `commit` | positions were written by a step and may be matched | a full block gets its hash |
- * | `truncate` | forget the last positions (rejected draft tokens) | the same |
- * | `fork` | `reserve` with a named source: rows are copied | shared blocks, copy on write |
- * | `pin` | never evict | the same |
+ * | `writeBlocks` | the slot | the block table; new blocks are taken here, within what was promised |
+ * | `commit` | positions were written by a step and may be matched | a full block gets its hash; one that another has already is shared |
  * | `release` | free, or retain for reuse | reference counts down |
- * | `usage` | bytes | bytes |
  *
- * `reorder` (beams), `export` and `import` (disaggregation) need what no device offers for slots yet and so are no part of it.
+ * Copies and the like are never done at once: they are collected and taken along by the next step, in order, on every rank.
  */
 export interface KvCache {
-  /** The longest reusable prefix of `tokens`, at most `lengthMax`; absent when none is worth its copy. */
-  match(key: string, tokens: Int32Array, lengthMax: number): KvMatch | undefined;
-  /** Whether {@link reserve} would succeed, given what is in flight and evicting all that is only retained. */
-  canReserve(positions: number): boolean;
-  /** Takes room for `positions`, reusing `match` if given. The caller asked {@link canReserve} first. */
-  reserve(key: string, positions: number, match?: KvMatch): KvReservation;
-  /** Makes the reservation at least `positions` long; false (and no change) if the bytes are not there. */
-  append(handle: KvHandle, positions: number): boolean;
-  /** The last step wrote `tokens[from, to)` of a sequence right behind what was committed before. */
-  commit(handle: KvHandle, tokens: Int32Array): void;
-  truncate(handle: KvHandle, length: number): void;
-  pin(handle: KvHandle): void;
-  unpin(handle: KvHandle): void;
-  /** Ends the reservation. `retain` keeps the committed positions for reuse until their bytes are needed; so does a pin. */
-  release(handle: KvHandle, retain: boolean): void;
+  /** Positions that one sequence may have at most when nothing else is in the cache. */
+  readonly positionsMax: number;
+  /** Units that no sequence in flight holds or was promised; what is only retained counts as free. */
+  readonly unitsFree: number;
+  /** Tokens that are hashed together. */
+  readonly chunkPositions: number;
+  /** Units that reserving `positions` would take now. */
+  cost(demand: KvDemand, positions: number): number;
+  /** Units that {@link append} to `positions` would take. */
+  growth(place: KvPlace, positions: number): number;
+  /** Units that releasing a place would free, at least. */
+  held(place: KvPlace): number;
+  /** Takes room for `positions`. The caller asked {@link cost} first. */
+  reserve(demand: KvDemand, positions: number): KvPlace;
+  /** Makes the reservation at least `positions` long; false (and no change) if the units are not there. */
+  append(place: KvPlace, positions: number): boolean;
+  /** Writes the blocks of positions [0, kvLength) to `blocks` from `at` on. @returns how many */
+  writeBlocks(place: KvPlace, kvLength: number, blocks: Int32Array, at: number): number;
+  /** Positions up to `length` were written with these tokens. */
+  commit(place: KvPlace, tokens: TokenSource, length: number): void;
+  /** Ends the reservation. `retain` keeps the committed positions for reuse until their memory is needed. */
+  release(place: KvPlace, tokens: TokenSource, retain: boolean): void;
+  /** Gives all memory back that no sequence in flight holds. */
+  releaseRetained(): void;
+  /** What must be done before the next step; the caller does it. */
+  takeOperations(): KvOperations;
+  readonly hasOperations: boolean;
+  /** What was stored and removed since the last call; undefined for nothing. */
+  takeChanges(): KvChanges | undefined;
   usage(): KvUsage;
 }

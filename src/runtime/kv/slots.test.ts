@@ -1,156 +1,158 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { SeededRandom } from '../../base/random.ts';
+import { kvOperation } from '../../device/step.ts';
+import type { KvDemand, KvPlace } from './kv-cache.ts';
 import { prefixCopyPositionsMin, SlotKvCache } from './slots.ts';
 
-/** A cache over slots that only remember what was done to them. */
-function open(overrides: { slots?: number; bytesMax?: number; retainedBytesMax?: number } = {}) {
-  const log: string[] = [];
-  const bytesMax = overrides.bytesMax ?? 400;
-  const cache = new SlotKvCache({
-    slots: 4,
-    bytesMax,
-    bytesPerPosition: 1,
-    retainedBytesMax: bytesMax,
-    copySlot: (from, to, length) => log.push(`copy ${from}>${to} ${length}`),
-    releaseSlot: (slot) => log.push(`release ${slot}`),
-    ...overrides,
-  });
-  return { cache, log };
+/** A text whose tokens can be looked at. */
+function text(tokens: readonly number[]) {
+  return { length: tokens.length, tokenAt: (position: number) => tokens[position] ?? -1 };
 }
 
-function tokens(length: number, first = 0): Int32Array {
-  return Int32Array.from({ length }, (_, i) => first + i);
+const counting = (length: number, first = 0) => text(Array.from({ length }, (_, i) => first + i));
+
+type Text = ReturnType<typeof text>;
+
+function demand(tokens: Text, prefixKey = '', reusableMax = tokens.length - 1): KvDemand {
+  return { prefixKey, tokens, reusableMax, retentionPriority: 35 };
+}
+
+function open(overrides: { slots?: number; positionsMax?: number; retainedPositionsMax?: number } = {}) {
+  const positionsMax = overrides.positionsMax ?? 400;
+  const options = { slots: 4, positionsMax, bytesPerPosition: 1, prefixReuse: true };
+  return new SlotKvCache({ ...options, retainedPositionsMax: positionsMax, ...overrides });
+}
+
+/** What was done to slots since the last call. */
+function log(cache: SlotKvCache): string[] {
+  const { count, kinds, from, to, positions } = cache.takeOperations();
+  return Array.from({ length: count }, (_, i) =>
+    kinds[i] === kvOperation.copy ? `copy ${from[i]}>${to[i]} ${positions[i]}` : `release ${from[i]}`,
+  );
+}
+
+function slotOf(cache: SlotKvCache, place: KvPlace): number {
+  const blocks = new Int32Array(1);
+  cache.writeBlocks(place, 1, blocks, 0);
+  return blocks[0]!;
 }
 
 /** Reserves, writes and retains a text. */
-function retain(cache: SlotKvCache, text: Int32Array, key = ''): number {
-  const { handle } = cache.reserve(key, text.length);
-  cache.commit(handle, text);
-  cache.release(handle, true);
-  return handle;
+function retain(cache: SlotKvCache, tokens: Text, key = ''): number {
+  const place = cache.reserve(demand(tokens, key), tokens.length);
+  const slot = slotOf(cache, place);
+  cache.commit(place, tokens, tokens.length);
+  cache.release(place, tokens, true);
+  return slot;
 }
 
-test('the longest prefix of the same key matches, from a named minimum on', () => {
-  const { cache } = open();
-  const short = retain(cache, tokens(20));
-  const long = retain(cache, tokens(60));
-  assert.deepEqual(cache.match('', tokens(40), 39), { handle: long, length: 39 });
-  assert.equal(cache.match('', tokens(20), 20)?.length, 20);
-  assert.equal(cache.match('other', tokens(40), 39), undefined);
-  assert.equal(cache.match('', tokens(40), prefixCopyPositionsMin - 1), undefined);
-  assert.deepEqual(cache.matchHandle(short, '', tokens(5), 4), { handle: short, length: 4 });
+test('the longest prefix of the same key is reused, from a named minimum on', () => {
+  const cache = open();
+  retain(cache, counting(20));
+  retain(cache, text([...Array(60).keys()]));
+  assert.equal(cache.reserve(demand(counting(45)), 45).cached, 44, 'mid-chunk');
+  assert.equal(cache.reserve(demand(counting(40), 'other'), 40).cached, 0);
+  assert.equal(cache.reserve(demand(counting(40), '', prefixCopyPositionsMin - 1), 40).cached, 0);
 });
 
-test('only committed positions match', () => {
-  const { cache } = open();
-  const { handle } = cache.reserve('', 60);
-  assert.equal(cache.match('', tokens(60), 59), undefined);
-  cache.commit(handle, tokens(30));
-  assert.equal(cache.match('', tokens(60), 59)?.length, 30);
-  cache.truncate(handle, 20);
-  assert.equal(cache.match('', tokens(60), 59)?.length, 20);
-  assert.throws(() => cache.truncate(handle, 21), /holds 20 positions/);
-  assert.throws(() => cache.commit(handle, tokens(41)), /wrote past its 60 positions/);
+test('only committed positions are found', () => {
+  const cache = open();
+  const long = counting(60);
+  const place = cache.reserve(demand(long), 60);
+  assert.equal(cache.reserve(demand(counting(50)), 50).cached, 0);
+  cache.commit(place, long, 32);
+  assert.equal(cache.reserve(demand(counting(50)), 50).cached, 32);
+  assert.throws(() => cache.commit(place, long, 61), /inside its room/);
 });
 
 test('a retained slot is taken over when most of it matches, copied when little does', () => {
-  const { cache, log } = open();
-  const first = retain(cache, tokens(80));
-  const whole = cache.reserve('', 100, { handle: first, length: 70 });
-  assert.deepEqual(whole, { handle: first, cached: 70 });
-  cache.commit(first, tokens(10, 500));
-  cache.release(first, true);
-  const part = cache.reserve('', 100, { handle: first, length: 40 });
-  assert.notEqual(part.handle, first);
-  assert.deepEqual(log, [`copy ${first}>${part.handle} 40`]);
-  assert.deepEqual([cache.usage().handlesInUse, cache.usage().handlesRetained], [1, 1]);
+  const cache = open();
+  const first = retain(cache, counting(80));
+  const whole = cache.reserve(demand(counting(75)), 100);
+  assert.deepEqual([slotOf(cache, whole), whole.cached, log(cache)], [first, 74, []]);
+  cache.commit(whole, counting(75), 75);
+  cache.release(whole, counting(75), true);
+  const branch = text([...Array(20).keys(), 900, 901]);
+  const copied = cache.reserve(demand(branch), 30);
+  assert.equal(copied.cached, 20);
+  assert.deepEqual(log(cache), [`copy ${first}>${slotOf(cache, copied)} 20`]);
 });
 
-test('without room for a copy the source is taken over after all', () => {
-  const { cache, log } = open({ bytesMax: 100 });
-  const first = retain(cache, tokens(80));
-  const { handle, cached } = cache.reserve('', 90, { handle: first, length: 40 });
-  assert.deepEqual([handle, cached, log.length], [first, 40, 0]);
+test('a live slot is copied and stays as it is', () => {
+  const cache = open();
+  const tokens = counting(64);
+  const source = cache.reserve(demand(tokens), 64);
+  cache.commit(source, tokens, 64);
+  const fork = cache.reserve({ ...demand(counting(10)), fork: { place: source, length: 7 } }, 20);
+  assert.deepEqual(
+    [fork.cached, log(cache)],
+    [7, [`copy ${slotOf(cache, source)}>${slotOf(cache, fork)} 7`]],
+  );
 });
 
-test('the least recently used is evicted first, and only when its bytes are needed', () => {
-  const { cache, log } = open({ bytesMax: 200 });
-  const oldest = retain(cache, tokens(60, 0));
-  const middle = retain(cache, tokens(60, 1000));
-  retain(cache, tokens(60, 2000));
-  // Reading the oldest by a copy makes it the most recent.
-  const reader = cache.reserve('', 20, { handle: oldest, length: 20 });
-  cache.release(reader.handle, false);
-  log.length = 0;
-  cache.reserve('', 50);
-  assert.deepEqual(log, [`release ${middle}`]);
+test('the least recently used goes first, and only when room is needed', () => {
+  const cache = open({ slots: 3, positionsMax: 150 });
+  const old = retain(cache, counting(50));
+  const young = retain(cache, counting(50, 100));
+  cache.reserve(demand(counting(20, 500)), 20);
+  assert.deepEqual(log(cache), [], 'there is room beside them');
+  cache.reserve(demand(counting(60, 600)), 60);
+  assert.deepEqual(log(cache), [`release ${old}`]);
+  cache.reserve(demand(counting(60, 700)), 60);
+  assert.deepEqual(log(cache), [`release ${young}`]);
+  assert.equal(cache.unitsFree, 0, 'positions are left, but no slot is');
 });
 
-test('a pinned slot is never evicted or taken over, and its room is not promised', () => {
-  const { cache, log } = open({ bytesMax: 100, slots: 2 });
-  const pinned = retain(cache, tokens(60));
-  cache.pin(pinned);
-  assert.ok(!cache.canReserve(41));
-  assert.ok(cache.canReserve(40));
-  const { handle } = cache.reserve('', 40, { handle: pinned, length: 30 });
-  assert.notEqual(handle, pinned);
-  assert.ok(!cache.canReserve(1), 'no slot is left');
+test('what is retained keeps to its own limit, and goes when it is told to', () => {
+  const cache = open({ retainedPositionsMax: 100 });
+  retain(cache, counting(60));
+  retain(cache, counting(60, 100));
+  assert.equal(cache.usage().bytesRetained, 60);
+  retain(cache, counting(101, 300));
+  assert.equal(cache.usage().bytesRetained, 60, 'too long to be kept at all');
   cache.releaseRetained();
-  assert.ok(!log.includes(`release ${pinned}`));
-  cache.unpin(pinned);
-  cache.releaseRetained();
-  assert.ok(log.includes(`release ${pinned}`));
-  assert.throws(() => cache.unpin(pinned), /not pinned/);
+  assert.equal(cache.usage().bytesRetained, 0);
 });
 
-test('what is retained keeps to its own limit; 0 retains nothing', () => {
-  const { cache } = open({ retainedBytesMax: 100 });
-  for (let i = 0; i < 4; i++) retain(cache, tokens(40, i * 1000));
-  assert.equal(cache.usage().bytesRetained, 80);
-  const none = open({ retainedBytesMax: 0 });
-  const handle = retain(none.cache, tokens(40));
-  assert.deepEqual(none.log, [`release ${handle}`]);
-});
-
-test('append grows a reservation if the bytes are there', () => {
-  const { cache } = open({ bytesMax: 100 });
-  const { handle } = cache.reserve('', 30);
-  cache.reserve('', 30);
-  assert.ok(cache.append(handle, 70));
-  assert.ok(!cache.append(handle, 71));
-  assert.equal(cache.usage().bytesReserved, 100);
-  assert.ok(cache.append(handle, 10), 'less than reserved changes nothing');
-  assert.equal(cache.usage().bytesReserved, 100);
-});
-
-test('random use never exceeds bytes or slots, and never loses one', () => {
-  for (let seed = 1; seed <= 50; seed++) {
+test('seeded: bytes are never over, a prefix is always the right one, everything comes back', () => {
+  for (let seed = 1; seed <= 40; seed++) {
     const random = new SeededRandom(seed);
-    const { cache } = open({ bytesMax: 150 + random.integer(300), retainedBytesMax: random.integer(400) });
-    const live: number[] = [];
-    const pinned: number[] = [];
+    const cache = open({ slots: 5, positionsMax: 300, retainedPositionsMax: random.integer(300) });
+    const stems = [0, 1, 2].map(() => Array.from({ length: 48 }, () => random.integer(4)));
+    const contents = new Map<number, number[]>();
+    const live: { place: KvPlace; tokens: number[]; slot: number }[] = [];
+    const apply = () => {
+      const { count, kinds, from, to, positions } = cache.takeOperations();
+      for (let i = 0; i < count; i++) {
+        if (kinds[i] === kvOperation.release) contents.delete(from[i]!);
+        else contents.set(to[i]!, contents.get(from[i]!)!.slice(0, positions[i]));
+      }
+    };
     for (let step = 0; step < 200; step++) {
-      const action = random.integer(5);
-      const positions = 20 + random.integer(80);
-      if (action <= 1 && cache.canReserve(positions)) {
-        const text = tokens(positions, random.integer(3) * 1000);
-        const { handle, cached } = cache.reserve('', positions, cache.match('', text, positions - 1));
-        cache.commit(handle, text.subarray(cached, cached + random.integer(positions - cached + 1)));
-        assert.ok(!live.includes(handle), `seed ${seed}: slot ${handle} has two writers`);
-        live.push(handle);
-      } else if (action === 2 && live.length > 0) {
-        const [handle] = live.splice(random.integer(live.length), 1);
-        cache.release(handle!, random.integer(3) > 0);
-      } else if (action === 3 && live.length > 0 && random.integer(4) === 0) {
-        const handle = live[random.integer(live.length)]!;
-        cache.pin(handle);
-        pinned.push(handle);
-      } else if (action === 4 && pinned.length > 0) cache.unpin(pinned.pop()!);
-      const { bytesReserved, bytesRetained, bytesMax, handlesInUse, handlesRetained } = cache.usage();
-      assert.ok(bytesReserved + bytesRetained <= bytesMax, `seed ${seed}: bytes`);
-      assert.equal(handlesInUse, live.length, `seed ${seed}: live slots`);
-      assert.ok(handlesInUse + handlesRetained <= 4, `seed ${seed}: slots`);
+      if (live.length > 0 && random.integer(2) === 0) {
+        const [one] = live.splice(random.integer(live.length), 1);
+        cache.release(one!.place, text(one!.tokens), random.integer(4) > 0);
+      } else {
+        const stem = stems[random.integer(3)]!.slice(0, random.integer(49));
+        const tokens = [...stem, ...Array.from({ length: 1 + random.integer(20) }, () => random.integer(4))];
+        if (cache.cost(demand(text(tokens)), tokens.length) > cache.unitsFree || live.length === 5) continue;
+        const place = cache.reserve(demand(text(tokens)), tokens.length);
+        apply();
+        const slot = slotOf(cache, place);
+        const held = contents.get(slot)?.slice(0, place.cached) ?? [];
+        assert.deepEqual(held, tokens.slice(0, place.cached), `seed ${seed}, step ${step}`);
+        contents.set(slot, tokens);
+        cache.commit(place, text(tokens), tokens.length);
+        live.push({ place, tokens, slot });
+      }
+      apply();
+      const { bytesReserved, bytesRetained } = cache.usage();
+      assert.ok(bytesReserved + bytesRetained <= 300, `seed ${seed}`);
     }
+    for (const { place, tokens } of live) cache.release(place, text(tokens), false);
+    cache.releaseRetained();
+    apply();
+    assert.deepEqual([contents.size, cache.unitsFree], [0, 300], `seed ${seed}`);
   }
 });

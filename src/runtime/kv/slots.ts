@@ -1,299 +1,303 @@
 import { assert, definite } from '../../base/errors.ts';
-import type { KvCache, KvHandle, KvMatch, KvReservation, KvUsage } from './kv-cache.ts';
+import type { KvOperations } from '../../device/step.ts';
+import type { KvCache, KvChanges, KvDemand, KvPlace, KvUsage, TokenSource } from './kv-cache.ts';
+import { OperationList } from './operation-list.ts';
+import { PrefixIndex, type PrefixNode } from './prefix-index.ts';
+import { RecencyList } from './recency-list.ts';
 
 /**
- * The fewest positions for which a copy pays: below it, computing them again in the step that runs anyway is as cheap as two
- * strided copies a layer, and would needlessly tie prompts together.
+ * The fewest positions for which a copy pays, and the chunk that prefixes are found by: below it, computing them again in the step that runs
+ * anyway is as cheap as two strided copies a layer, and would needlessly tie prompts together.
  */
 export const prefixCopyPositionsMin = 16;
 
 /** A retained slot is taken over in place when at least this part of it matches; else it is copied and stays for others. */
 const takeOverMatchRatioMin = 0.75;
 
-/** Sizes, and the device's two operations on slots. */
+/** Slots with the same chunk that are looked at for one that can be taken over. */
+const holdersLookedAtMax = 8;
+
+/** Sizes of the cache. */
 export interface SlotCacheOptions {
   slots: number;
-  bytesMax: number;
+  /** Positions that all slots together may have. */
+  positionsMax: number;
   bytesPerPosition: number;
+  prefixReuse: boolean;
   /** What finished sequences may keep for reuse; 0 gives everything back at release. */
-  retainedBytesMax: number;
-  /** The device's part. */
-  copySlot(from: number, to: number, length: number): void;
-  releaseSlot(slot: number): void;
+  retainedPositionsMax: number;
 }
 
-interface Slot {
-  state: 'free' | 'live' | 'retained';
-  key: string;
-  /** What the committed positions hold; capacity grows, `length` counts. */
-  tokens: Int32Array;
+/** A chunk of tokens, and the slots that hold it behind the same prefix. */
+type Node = PrefixNode<Set<Slot>>;
+
+/** One sequence's buffer. */
+class Slot implements KvPlace {
+  readonly number: number;
+  state: 'free' | 'live' | 'retained' = 'free';
+  cached = 0;
+  prefixKey = '';
+  /** Full chunks that it holds, in order. */
+  readonly nodes: Node[] = [];
+  /** The chunk begun at the end, of a retained slot. */
+  tail: Node | undefined;
+  committed = 0;
+  reservedPositions = 0;
+  /** Another text has the same hash as one of its chunks: what follows cannot be found. */
+  isIndexable = true;
+
+  constructor(number: number) {
+    this.number = number;
+  }
+}
+
+interface Match {
+  slot: Slot;
   length: number;
-  reservedPositions: number;
-  lastUse: number;
-  pins: number;
 }
 
-/** One contiguous KV buffer a sequence, admission by bytes, prefix reuse by copying rows between slots. */
+/** One contiguous KV buffer a sequence, admission by positions, prefix reuse by copying rows between slots. */
 export class SlotKvCache implements KvCache {
+  readonly chunkPositions = prefixCopyPositionsMin;
   readonly #options: SlotCacheOptions;
   readonly #slots: Slot[];
+  readonly #free: Slot[];
+  readonly #retained: RecencyList;
+  readonly #index = new PrefixIndex<Set<Slot>>(prefixCopyPositionsMin);
+  readonly #operations = new OperationList();
   #livePositions = 0;
   #retainedPositions = 0;
-  #liveCount = 0;
-  #retainedCount = 0;
-  #uses = 0;
 
   constructor(options: SlotCacheOptions) {
     this.#options = options;
-    this.#slots = Array.from({ length: options.slots }, () => ({
-      state: 'free' as const,
-      key: '',
-      tokens: new Int32Array(0),
-      length: 0,
-      reservedPositions: 0,
-      lastUse: 0,
-      pins: 0,
-    }));
+    this.#slots = Array.from({ length: options.slots }, (_, number) => new Slot(number));
+    this.#free = this.#slots.toReversed();
+    this.#retained = new RecencyList(options.slots);
   }
 
-  /** Positions that fit into the cache when nothing else is in it. */
   get positionsMax(): number {
-    return Math.floor(this.#options.bytesMax / this.#options.bytesPerPosition);
+    return this.#options.positionsMax;
   }
 
-  match(key: string, tokens: Int32Array, lengthMax: number): KvMatch | undefined {
-    let best: KvMatch | undefined;
-    for (const [handle, slot] of this.#slots.entries()) {
-      if (slot.state === 'free' || slot.key !== key) continue;
-      const length = commonPrefix(slot, tokens, Math.min(lengthMax, slot.length));
-      // Of equal ones a retained slot is better: it may be taken over without a copy.
-      const isBetter = length > (best?.length ?? 0) || (length === best?.length && slot.state === 'retained');
-      if (length >= prefixCopyPositionsMin && isBetter) best = { handle, length };
-    }
-    return best;
+  get unitsFree(): number {
+    const isFull = this.#free.length === 0 && this.#retained.size === 0;
+    return isFull ? 0 : this.#options.positionsMax - this.#livePositions;
   }
 
-  /** The committed prefix of a sequence still in place, however short; for forks of one prompt. */
-  matchHandle(handle: KvHandle, key: string, tokens: Int32Array, lengthMax: number): KvMatch | undefined {
-    const slot = this.#slot(handle);
-    if (slot.state === 'free' || slot.key !== key) return undefined;
-    const length = commonPrefix(slot, tokens, Math.min(lengthMax, slot.length));
-    return length > 0 ? { handle, length } : undefined;
+  get hasOperations(): boolean {
+    return !this.#operations.isEmpty;
   }
 
-  canReserve(positions: number): boolean {
-    const pinned = this.#pinned();
-    return (
-      this.#liveCount + pinned.count < this.#slots.length &&
-      this.#bytes(this.#livePositions + pinned.positions + positions) <= this.#options.bytesMax
-    );
+  takeOperations(): KvOperations {
+    return this.#operations.take();
   }
 
-  reserve(key: string, positions: number, match?: KvMatch): KvReservation {
-    assert(this.canReserve(positions), `no room for ${positions} positions`);
-    const source = match && this.#slot(match.handle);
-    const handle = this.#place(positions, match);
-    const slot = this.#slot(handle);
+  takeChanges(): KvChanges | undefined {
+    return this.#index.takeChanges();
+  }
+
+  cost(_demand: KvDemand, positions: number): number {
+    return positions;
+  }
+
+  growth(place: KvPlace, positions: number): number {
+    return Math.max(0, positions - (place as Slot).reservedPositions);
+  }
+
+  held(place: KvPlace): number {
+    return (place as Slot).reservedPositions;
+  }
+
+  reserve(demand: KvDemand, positions: number): KvPlace {
+    assert(positions <= this.unitsFree, `no room for ${positions} positions`);
+    const match = demand.fork
+      ? { slot: demand.fork.place as Slot, length: demand.fork.length }
+      : this.#find(demand);
+    const slot = this.#place(positions, match);
     const cached = match?.length ?? 0;
-    if (slot.state === 'retained') this.#forgetRetained(slot);
-    else if (match && source) {
-      this.#options.copySlot(match.handle, handle, cached);
-      this.#write(slot, source.tokens.subarray(0, cached), 0);
+    if (match && slot !== match.slot) {
+      this.#operations.copy(match.slot.number, slot.number, cached);
+      const chunks = Math.floor(cached / prefixCopyPositionsMin);
+      for (const node of match.slot.nodes.slice(0, chunks)) this.#holdNode(slot, node);
     }
-    if (source) source.lastUse = ++this.#uses;
     slot.state = 'live';
-    slot.key = key;
-    slot.length = cached;
+    slot.isIndexable = this.#options.prefixReuse;
+    slot.prefixKey = demand.prefixKey;
+    slot.cached = cached;
+    slot.committed = cached;
     slot.reservedPositions = positions;
-    slot.lastUse = ++this.#uses;
-    this.#liveCount++;
     this.#livePositions += positions;
-    return { handle, cached };
+    return slot;
   }
 
-  append(handle: KvHandle, positions: number): boolean {
-    const slot = this.#live(handle);
-    const more = positions - slot.reservedPositions;
-    if (more <= 0) return true;
+  append(place: KvPlace, positions: number): boolean {
+    const slot = place as Slot;
+    const more = this.growth(slot, positions);
+    if (more === 0) return true;
     if (!this.#evictFor(more)) return false;
     slot.reservedPositions = positions;
     this.#livePositions += more;
     return true;
   }
 
-  commit(handle: KvHandle, tokens: Int32Array): void {
-    const slot = this.#live(handle);
-    const length = slot.length + tokens.length;
-    assert(
-      length <= slot.reservedPositions,
-      `slot ${handle} wrote past its ${slot.reservedPositions} positions`,
-    );
-    this.#write(slot, tokens, slot.length);
-    slot.length = length;
-    slot.lastUse = ++this.#uses;
+  writeBlocks(place: KvPlace, kvLength: number, blocks: Int32Array, at: number): number {
+    const slot = place as Slot;
+    assert(kvLength <= slot.reservedPositions, `slot ${slot.number} has ${slot.reservedPositions} positions`);
+    blocks[at] = slot.number;
+    return 1;
   }
 
-  truncate(handle: KvHandle, length: number): void {
-    const slot = this.#live(handle);
-    assert(length <= slot.length, `slot ${handle} holds ${slot.length} positions, not ${length}`);
-    slot.length = length;
+  commit(place: KvPlace, tokens: TokenSource, length: number): void {
+    const slot = place as Slot;
+    assert(slot.state === 'live' && length <= slot.reservedPositions, 'a live slot writes inside its room');
+    slot.committed = length;
+    while (slot.isIndexable && (slot.nodes.length + 1) * prefixCopyPositionsMin <= length) {
+      const parent = slot.nodes.at(-1) ?? this.#index.root(slot.prefixKey);
+      const from = slot.nodes.length * prefixCopyPositionsMin;
+      const node =
+        this.#index.find(parent, tokens, from) ?? this.#index.add(parent, tokens, from, new Set<Slot>());
+      if (node) this.#holdNode(slot, node);
+      else slot.isIndexable = false;
+    }
   }
 
-  pin(handle: KvHandle): void {
-    this.#slot(handle).pins++;
-  }
-
-  unpin(handle: KvHandle): void {
-    const slot = this.#slot(handle);
-    assert(slot.pins > 0, `slot ${handle} is not pinned`);
-    slot.pins--;
-  }
-
-  release(handle: KvHandle, retain: boolean): void {
-    const slot = this.#live(handle);
-    this.#liveCount--;
+  release(place: KvPlace, tokens: TokenSource, retain: boolean): void {
+    const slot = place as Slot;
+    assert(slot.state === 'live', `slot ${slot.number} is ${slot.state}`);
     this.#livePositions -= slot.reservedPositions;
     slot.reservedPositions = 0;
+    const { retainedPositionsMax } = this.#options;
     const isKept =
-      slot.pins > 0 ||
-      (retain &&
-        slot.length >= prefixCopyPositionsMin &&
-        this.#bytes(slot.length) <= this.#options.retainedBytesMax);
+      retain && slot.committed >= prefixCopyPositionsMin && slot.committed <= retainedPositionsMax;
     if (!isKept) {
-      this.#free(handle, slot);
+      this.#setFree(slot);
       return;
     }
+    this.#addTail(slot, tokens);
     slot.state = 'retained';
-    slot.lastUse = ++this.#uses;
-    this.#retainedCount++;
-    this.#retainedPositions += slot.length;
-    while (this.#bytes(this.#retainedPositions) > this.#options.retainedBytesMax && this.#evictOldest()) {}
+    this.#retained.add(slot.number);
+    this.#retainedPositions += slot.committed;
+    while (this.#retainedPositions > retainedPositionsMax) this.#evictOldest();
   }
 
-  /** Gives all memory back that no sequence in flight holds. */
   releaseRetained(): void {
     while (this.#evictOldest()) {}
   }
 
   usage(): KvUsage {
+    const { bytesPerPosition, positionsMax } = this.#options;
     return {
-      bytesReserved: this.#bytes(this.#livePositions),
-      bytesRetained: this.#bytes(this.#retainedPositions),
-      bytesMax: this.#options.bytesMax,
-      handlesInUse: this.#liveCount,
-      handlesRetained: this.#retainedCount,
+      bytesReserved: this.#livePositions * bytesPerPosition,
+      bytesRetained: this.#retainedPositions * bytesPerPosition,
+      bytesMax: positionsMax * bytesPerPosition,
+      hostBytesUsed: 0,
+      hostBytesMax: 0,
     };
   }
 
+  /** The longest prefix that any slot has, live or retained, as far as full chunks and the beginning of one more go. */
+  #find({ prefixKey, tokens, reusableMax }: KvDemand): Match | undefined {
+    if (!this.#options.prefixReuse) return undefined;
+    let parent = this.#index.root(prefixKey);
+    let length = 0;
+    for (; length + prefixCopyPositionsMin <= reusableMax; length += prefixCopyPositionsMin) {
+      const node = this.#index.find(parent, tokens, length);
+      if (!node) break;
+      parent = node;
+    }
+    const lengthMax = Math.min(prefixCopyPositionsMin, reusableMax - length);
+    const partial = this.#index.longestPartial(parent, tokens, length, lengthMax);
+    if (length + (partial?.length ?? 0) < prefixCopyPositionsMin) return undefined;
+    const holders = (partial?.node ?? parent).holder;
+    return { slot: best(holders), length: length + (partial?.length ?? 0) };
+  }
+
   /** Finds the slot for a reservation and evicts what stands in its way; the match's own slot goes last, by being taken over. */
-  #place(positions: number, match: KvMatch | undefined): KvHandle {
-    const source = match && this.#slot(match.handle);
-    const isTakeable = source?.state === 'retained' && source.pins === 0;
-    if (match && source && isTakeable && match.length >= source.length * takeOverMatchRatioMin) {
-      this.#fitTakeOver(positions, match.handle);
-      return match.handle;
+  #place(positions: number, match: Match | undefined): Slot {
+    if (match?.slot.state !== 'retained') return this.#freeSlotFor(positions);
+    const { slot, length } = match;
+    this.#retained.remove(slot.number);
+    if (length < slot.committed * takeOverMatchRatioMin) {
+      const canStay = this.#evictFor(positions) && (this.#free.length > 0 || this.#evictOldest());
+      if (canStay) {
+        this.#retained.add(slot.number);
+        return definite(this.#free.pop(), 'a free slot');
+      }
     }
-    if (source) source.pins++;
-    const free = this.#evictFor(positions) ? this.#freeSlot() : undefined;
-    if (source) source.pins--;
-    if (free !== undefined) return free;
-    if (match && isTakeable) {
-      this.#fitTakeOver(positions, match.handle);
-      return match.handle;
-    }
-    // Only the pin on a retained source that may not be taken over can have stood in the way.
-    assert(this.#evictFor(positions), 'no bytes after eviction');
-    return definite(this.#freeSlot(), 'a slot after eviction');
+    this.#retainedPositions -= slot.committed;
+    this.#cut(slot, length);
+    assert(this.#evictFor(positions), 'no positions for a slot taken over');
+    return slot;
   }
 
-  /** Room for a slot that stays where it is: its retained positions are about to be counted as live. */
-  #fitTakeOver(positions: number, handle: KvHandle): void {
-    const slot = this.#slot(handle);
-    slot.pins++;
-    const fits = this.#evictFor(positions - slot.length);
-    slot.pins--;
-    assert(fits, 'no bytes for a slot taken over');
-  }
-
-  #freeSlot(): KvHandle | undefined {
-    let handle = this.#slots.findIndex((slot) => slot.state === 'free');
-    if (handle < 0 && this.#evictOldest()) handle = this.#slots.findIndex((slot) => slot.state === 'free');
-    return handle < 0 ? undefined : handle;
+  #freeSlotFor(positions: number): Slot {
+    assert(this.#evictFor(positions), 'no positions after eviction');
+    if (this.#free.length === 0) this.#evictOldest();
+    return definite(this.#free.pop(), 'a slot after eviction');
   }
 
   /** Evicts retained slots, least recently used first, until `positions` more fit. */
   #evictFor(positions: number): boolean {
-    const fits = () =>
-      this.#bytes(this.#livePositions + this.#retainedPositions + positions) <= this.#options.bytesMax;
-    while (!fits()) if (!this.#evictOldest()) return false;
+    const { positionsMax } = this.#options;
+    while (this.#livePositions + this.#retainedPositions + positions > positionsMax) {
+      if (!this.#evictOldest()) return false;
+    }
     return true;
   }
 
   #evictOldest(): boolean {
-    let oldest = -1;
-    let oldestUse = Number.POSITIVE_INFINITY;
-    for (const [handle, slot] of this.#slots.entries()) {
-      if (slot.state !== 'retained' || slot.pins > 0 || slot.lastUse >= oldestUse) continue;
-      oldest = handle;
-      oldestUse = slot.lastUse;
-    }
-    if (oldest < 0) return false;
-    const slot = this.#slot(oldest);
-    this.#forgetRetained(slot);
-    this.#free(oldest, slot);
+    const oldest = this.#slots[this.#retained.oldest];
+    if (!oldest) return false;
+    this.#retained.remove(oldest.number);
+    this.#retainedPositions -= oldest.committed;
+    this.#setFree(oldest);
     return true;
   }
 
-  #forgetRetained(slot: Slot): void {
-    this.#retainedCount--;
-    this.#retainedPositions -= slot.length;
-  }
-
-  #free(handle: KvHandle, slot: Slot): void {
+  #setFree(slot: Slot): void {
+    this.#cut(slot, 0);
     slot.state = 'free';
-    slot.length = 0;
-    slot.tokens = new Int32Array(0);
-    this.#options.releaseSlot(handle);
+    this.#free.push(slot);
+    this.#operations.release(slot.number);
   }
 
-  #pinned(): { count: number; positions: number } {
-    let count = 0;
-    let positions = 0;
-    for (const slot of this.#slots) {
-      if (slot.state !== 'retained' || slot.pins === 0) continue;
-      count++;
-      positions += slot.length;
+  /** Forgets what a slot holds from position `length` on. */
+  #cut(slot: Slot, length: number): void {
+    if (slot.tail) this.#dropNode(slot, slot.tail);
+    slot.tail = undefined;
+    while (slot.nodes.length * prefixCopyPositionsMin > length) {
+      this.#dropNode(slot, definite(slot.nodes.pop(), 'a chunk'));
     }
-    return { count, positions };
   }
 
-  #write(slot: Slot, tokens: Int32Array, at: number): void {
-    const length = at + tokens.length;
-    if (slot.tokens.length < length) {
-      const grown = new Int32Array(Math.max(64, length, slot.tokens.length * 2));
-      grown.set(slot.tokens.subarray(0, at));
-      slot.tokens = grown;
-    }
-    slot.tokens.set(tokens, at);
+  /** What was begun of the next chunk may serve others too. */
+  #addTail(slot: Slot, tokens: TokenSource): void {
+    const from = slot.nodes.length * prefixCopyPositionsMin;
+    const count = slot.committed - from;
+    if (!slot.isIndexable || count === 0 || count >= prefixCopyPositionsMin) return;
+    const parent = slot.nodes.at(-1) ?? this.#index.root(slot.prefixKey);
+    slot.tail = this.#index.addPartial(parent, tokens, from, count, new Set([slot]));
   }
 
-  #bytes(positions: number): number {
-    return positions * this.#options.bytesPerPosition;
+  #holdNode(slot: Slot, node: Node): void {
+    node.holder.add(slot);
+    slot.nodes.push(node);
   }
 
-  #slot(handle: KvHandle): Slot {
-    return definite(this.#slots[handle], `slot ${handle}`);
-  }
-
-  #live(handle: KvHandle): Slot {
-    const slot = this.#slot(handle);
-    assert(slot.state === 'live', `slot ${handle} is ${slot.state}`);
-    return slot;
+  #dropNode(slot: Slot, node: Node): void {
+    node.holder.delete(slot);
+    if (node.holder.size === 0) this.#index.remove(node);
   }
 }
 
-function commonPrefix(slot: { tokens: Int32Array }, tokens: Int32Array, lengthMax: number): number {
-  let length = 0;
-  while (length < lengthMax && slot.tokens[length] === tokens[length]) length++;
-  return length;
+/** Of slots that hold the same, a retained one is better: it may be taken over without a copy. */
+function best(holders: ReadonlySet<Slot>): Slot {
+  let first: Slot | undefined;
+  let looked = 0;
+  for (const slot of holders) {
+    if (slot.state === 'retained') return slot;
+    first ??= slot;
+    if (++looked === holdersLookedAtMax) break;
+  }
+  return definite(first, 'a chunk in the index has a holder');
 }

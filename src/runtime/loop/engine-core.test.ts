@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import {
+  type AuditedOptions,
   auditedEngine,
   contextLength,
   Outcomes,
@@ -11,9 +12,9 @@ import {
 import { DeviceError } from '../../device/errors.ts';
 import type { SequenceEvent } from '../requests/events.ts';
 import { type GenerationRequest, greedySampling } from '../requests/request.ts';
-import type { EngineCore, EngineCoreOptions } from './engine-core.ts';
+import type { EngineCore } from './engine-core.ts';
 
-async function open(options: Partial<EngineCoreOptions> & { deviceOptions?: Record<string, string> } = {}) {
+async function open(options: AuditedOptions = {}) {
   const outcomes = new Outcomes();
   const events: SequenceEvent[] = [];
   const engine = await auditedEngine(options, (step) => {
@@ -24,7 +25,7 @@ async function open(options: Partial<EngineCoreOptions> & { deviceOptions?: Reco
 }
 
 async function finishAll(core: EngineCore): Promise<void> {
-  for (let steps = 0; !core.idle; steps++) {
+  for (let steps = 0; core.hasRunnable; steps++) {
     assert.ok(steps < 10_000, 'it ends');
     await core.step();
   }
@@ -136,7 +137,7 @@ test('a stop id ends a sequence and is reported; minTokens puts it off', async (
 test('chunks of a prompt make the same text as the whole, and fill the budget beside generation', async () => {
   const request = requestOf({ id: 1, promptTokens: prompt(140) });
   const [alone] = await outcomesAlone(request);
-  const { core, model, outcomes } = await open({ batchTokensMax: 16 });
+  const { core, model, outcomes } = await open({ batchTokensMax: 16, inFlightStepsMax: 1 });
   core.submit(requestOf({ id: 2, promptTokens: prompt(4, 3), maxTokens: 12 }));
   await core.step();
   core.submit(request);
@@ -186,7 +187,7 @@ test('static_batch starts nothing until the whole batch has ended', async () => 
 });
 
 test('max_utilization admits more than fit at their worst, pauses, and still answers as if alone', async () => {
-  const options = { slots: 4, kvBytesMax: 260 * 128, capacityPolicy: 'max_utilization' };
+  const options = { slots: 4, kvBytesMax: 260 * 128, capacityPolicy: 'max_utilization', inFlightStepsMax: 1 };
   const { core, outcomes } = await open(options);
   const requests = [0, 1, 2, 3].map((id) => requestOf({ id, promptTokens: prompt(10, id), maxTokens: 120 }));
   for (const request of requests) core.submit(request);
@@ -294,7 +295,7 @@ test('cancelling works queued, in prefill and in generation, and no later batch 
     assert.equal(core.statistics().waitingRequests, 0);
     core.cancel(1);
     core.cancel(99);
-    assert.ok(core.idle);
+    assert.ok(core.isEmpty);
   }
 });
 
@@ -319,20 +320,43 @@ test('a cancel during an asynchronous step takes effect with its end, without an
   core.cancel(1);
   await step;
   assert.deepEqual(outcomes.of(1, 0), { tokens: outcomes.of(1, 0).tokens.slice(0, 1), finish: 'cancelled' });
-  assert.ok(core.idle);
+  await finishAll(core);
+  assert.ok(core.isEmpty);
 });
 
-test('a step that the device refuses fails its requests only', async () => {
-  const { core, model, outcomes, events } = await open({ slots: 1 });
-  core.submit(requestOf({ id: 1 }));
-  core.submit(requestOf({ id: 2 }));
+const outOfMemory = new DeviceError('DEVICE_OUT_OF_MEMORY', 'no memory for the step; lower batchTokensMax');
+
+test('a step that the device refuses is cut down until one sequence is to blame; its neighbours go on', async () => {
+  const { core, model, outcomes, events } = await open({ slots: 4 });
+  const requests = [1, 2, 3].map((id) => requestOf({ id, promptTokens: prompt(5, id), maxTokens: 9 }));
+  for (const request of requests) core.submit(request);
   await core.step();
-  model.failure = new DeviceError('DEVICE_OUT_OF_MEMORY', 'no memory for the step; lower batchTokensMax');
+  const bad = requestOf({ id: 4, promptTokens: prompt(40) });
+  core.submit(bad);
+  model.failure = ({ tokens }) => (tokens.length >= 30 ? outOfMemory : undefined);
   await finishAll(core);
-  assert.equal(outcomes.of(1, 0).finish, 'error');
+  assert.equal(outcomes.of(4, 0).finish, 'error');
   const { error } = events.find((event) => event.finish === 'error')!;
   assert.deepEqual([error?.code, error?.kind], ['DEVICE_OUT_OF_MEMORY', 'exhausted']);
-  assert.deepEqual([outcomes.of(2, 0)], await outcomesAlone(requestOf({ id: 2 })));
+  for (const request of requests) {
+    assert.deepEqual([outcomes.of(request.id, 0)], await outcomesAlone(request));
+  }
+});
+
+test('a step that is too large only as a whole runs in parts, and nobody fails', async () => {
+  for (const inFlightStepsMax of [1, 2]) {
+    const { core, model, outcomes } = await open({ slots: 4, inFlightStepsMax });
+    model.failure = ({ tokens }) => (tokens.length > 12 ? outOfMemory : undefined);
+    const sampling = { ...greedySampling, temperature: 1, seed: 1, presencePenalty: 1 };
+    const requests = [1, 2, 3, 4].map((id) =>
+      requestOf({ id, promptTokens: prompt(10, id), maxTokens: 9, sampling }),
+    );
+    for (const request of requests) core.submit(request);
+    await finishAll(core);
+    for (const request of requests) {
+      assert.deepEqual([outcomes.of(request.id, 0)], await outcomesAlone(request));
+    }
+  }
 });
 
 test('a lost device fails everything, says so, and takes no more', async () => {
@@ -340,14 +364,14 @@ test('a lost device fails everything, says so, and takes no more', async () => {
   const { core, model, outcomes } = await open({ slots: 1, onFatal: (error) => fatal.push(error) });
   core.submit(requestOf({ id: 1 }));
   core.submit(requestOf({ id: 2, sequences: 2 }));
-  model.failure = new DeviceError('DEVICE_FAILED', 'the GPU fell off the bus');
+  model.failure = () => new DeviceError('DEVICE_FAILED', 'the GPU fell off the bus');
   await core.step();
   assert.equal(fatal.length, 1);
   assert.deepEqual(
     [outcomes.of(1, 0), outcomes.of(2, 0), outcomes.of(2, 1)].map(({ finish }) => finish),
     ['error', 'error', 'error'],
   );
-  assert.ok(core.idle);
+  assert.ok(core.isEmpty);
   assert.throws(() => core.submit(requestOf({ id: 3 })), {
     code: 'ENGINE_FAILED',
     message: /fell off the bus/,
@@ -357,7 +381,7 @@ test('a lost device fails everything, says so, and takes no more', async () => {
 test('three refused steps in a row count as a lost device; without a handler step() throws', async () => {
   const { core, model } = await open({ slots: 1 });
   const refuse = async (id: number) => {
-    model.failure = new DeviceError('DEVICE_OUT_OF_MEMORY', 'no memory');
+    model.failure = ({ tokens }) => (tokens.length > 0 ? outOfMemory : undefined);
     core.submit(requestOf({ id }));
     await core.step();
   };

@@ -1,60 +1,52 @@
 import { assert, definite, messageOf, NereidError } from '../../base/errors.ts';
-import { uniform } from '../../base/random.ts';
-import type { DeviceModel, StepOutput, StepResult } from '../../device/device.ts';
-import { DeviceError } from '../../device/errors.ts';
+import type { DeviceModel } from '../../device/device.ts';
 import { type PhaseRecorder, phases } from '../../trace/phases.ts';
 import { RuntimeError } from '../errors.ts';
-import type { KvMatch, KvUsage } from '../kv/kv-cache.ts';
-import { SlotKvCache } from '../kv/slots.ts';
-import { planBatch, UrgencyQueue } from '../plan/scheduler.ts';
+import { createKvCache } from '../kv/create.ts';
+import type { KvCache, KvChanges, KvUsage } from '../kv/kv-cache.ts';
+import { type Prerequisite, whenReady } from '../plan/prerequisites.ts';
+import { emptyPlan, type PlannedRows, planBatch } from '../plan/scheduler.ts';
 import type { SequenceEvent } from '../requests/events.ts';
 import type { GenerationRequest } from '../requests/request.ts';
 import type { EngineDescription, EngineStatistics } from '../requests/statistics.ts';
 import { validateRequest } from '../requests/validate.ts';
-import { probabilitiesOf, rowOf } from '../sampling/logit-row.ts';
-import { tokenLogprobs } from '../sampling/logprobs.ts';
-import { Sampler } from '../sampling/sampler.ts';
 import { ActiveRequest, type Sequence } from '../sequences/sequence.ts';
-import { type AssembledStep, BatchAssembler, type OutputUse } from '../step/assembler.ts';
+import { BatchAssembler } from '../step/assembler.ts';
 import { EventSink } from '../step/event-sink.ts';
+import { Admission } from './admission.ts';
+import { Completion } from './completion.ts';
+import { type EngineCounters, newCounters } from './counters.ts';
 import { type EngineCoreOptions, type ResolvedOptions, resolveOptions } from './engine-options.ts';
+import { SequenceTable } from './sequence-table.ts';
+import { type CollectedStep, isSurvivable, StepPipeline } from './step-pipeline.ts';
 
 export type { EngineCoreOptions } from './engine-options.ts';
 
-/** Failed steps in a row after which the device counts as lost, even if each failure alone looked harmless. */
+/** Steps in a row that the device refused though they held one sequence alone; after that it counts as lost, harmless as each may look. */
 export const failedStepsMax = 3;
 
 /**
- * An engine without a transport: requests in, one array of events a step out. Whoever owns it calls {@link step} while it is not
- * {@link idle} and hands in submits and cancels between steps (or while an asynchronous step is in flight).
+ * An engine without a transport: requests in, one array of events a step out. Whoever owns it calls {@link step} while it
+ * {@link hasRunnable} and hands in submits and cancels between steps (or while an asynchronous step is in flight).
+ *
+ * With `inFlightStepsMax` 2 or more the next step is launched before the last one's tokens are read: they stay on the device, and host
+ * time hides behind the device's. With 1 the same code is the plain loop.
  */
 export class EngineCore {
   readonly description: EngineDescription;
-  readonly #model: DeviceModel;
   readonly #options: ResolvedOptions;
-  readonly #cache: SlotKvCache;
-  readonly #sampler: Sampler;
-  readonly #assembler: BatchAssembler;
+  readonly #cache: KvCache;
   readonly #events: EventSink;
   readonly #trace: PhaseRecorder;
-  readonly #requests = new Map<number, ActiveRequest>();
-  readonly #waiting = new UrgencyQueue<Sequence>();
-  readonly #running = new UrgencyQueue<Sequence>();
-  readonly #counters = {
-    promptTokens: 0,
-    cachedPromptTokens: 0,
-    generatedTokens: 0,
-    steps: 0,
-    computeNs: 0,
-    stepNs: 0,
-    prefixQueries: 0,
-    prefixHits: 0,
-  };
-  /** Requests of which nothing ran yet. */
-  #queuedRequests = 0;
+  readonly #table: SequenceTable;
+  readonly #admission: Admission;
+  readonly #completion: Completion;
+  readonly #pipeline: StepPipeline;
+  readonly #counters: EngineCounters = newCounters();
+  readonly #planned = emptyPlan<Sequence>();
   #arrivals = 0;
   #failedSteps = 0;
-  #inFlight: AssembledStep | undefined;
+  #isStepping = false;
   #fatal: unknown;
 
   /**
@@ -62,58 +54,81 @@ export class EngineCore {
    * @throws RuntimeError `OPTIONS_INVALID`
    */
   constructor(model: DeviceModel, options: EngineCoreOptions, emit: (events: SequenceEvent[]) => void) {
-    this.#model = model;
     this.#options = resolveOptions(options);
-    this.#trace = this.#options.phases;
-    this.#events = new EventSink((events) => {
-      this.#trace.begin(phases.emit);
-      emit(events);
-      this.#trace.end(phases.emit);
+    const { sequencesMax, batchTokensMax, prefixReuse, clock, capacityPolicy: policy } = this.#options;
+    const { vocabularySize, contextLength } = options;
+    const { samplingFeatures } = model;
+    const trace = this.#options.phases;
+    this.#trace = trace;
+    const events = new EventSink((batch) => {
+      trace.begin(phases.emit);
+      emit(batch);
+      trace.end(phases.emit);
     });
-    this.#sampler = new Sampler(options.vocabularySize);
-    this.#assembler = new BatchAssembler(options.batchTokensMax);
-    this.#cache = new SlotKvCache({
-      slots: options.slots,
-      bytesMax: options.kvBytesMax,
-      bytesPerPosition: model.kvBytesPerPosition,
-      retainedBytesMax: this.#options.prefixReuse ? this.#options.prefixCacheBytesMax : 0,
-      copySlot: (from, to, length) => model.copySlot(from, to, length),
-      releaseSlot: (slot) => {
-        // A lost device has nothing to give back, and might throw.
-        if (this.#fatal === undefined) model.releaseSlot(slot);
+    this.#events = events;
+    const cache = createKvCache(model.kv, this.#options);
+    this.#cache = cache;
+    const table = new SequenceTable({ cache, events, trace, prefixReuse, samplingStates: sequencesMax });
+    this.#table = table;
+    const counters = this.#counters;
+    this.#admission = new Admission({
+      ...{ policy, cache, table, sequencesMax, prefixReuse, samplingFeatures, counters, clock, trace },
+    });
+    const completion = new Completion({ cache, table, events, counters, clock, trace, vocabularySize });
+    this.#completion = completion;
+    const assembler = new BatchAssembler(
+      {
+        batchTokensMax,
+        sequencesMax,
+        samplingFeatures,
+        promptConsumer: (request, position) => completion.promptConsumer(request, position),
       },
-    });
+      cache,
+    );
+    const inFlightMax = Math.min(this.#options.inFlightStepsMax, model.inFlightStepsMax);
+    this.#pipeline = new StepPipeline(model, assembler, inFlightMax, batchTokensMax);
     this.description = {
       name: options.name,
       device: options.device,
-      vocabularySize: options.vocabularySize,
-      contextLength: options.contextLength,
-      sequencesMax: this.#options.sequencesMax,
-      batchTokensMax: options.batchTokensMax,
-      kvBytesMax: options.kvBytesMax,
+      vocabularySize,
+      contextLength,
+      sequencesMax,
+      batchTokensMax,
+      kvBytesMax: cache.usage().bytesMax,
+      kvChunkPositions: cache.chunkPositions,
       weightBytes: model.weightBytes,
     };
   }
 
-  /** Whether {@link step} would do nothing. */
-  get idle(): boolean {
-    return this.#requests.size === 0 && this.#events.isEmpty;
+  /** Whether there is nothing at all: no request, no event to hand over, no memory to give back. */
+  get isEmpty(): boolean {
+    return this.#table.requests.size === 0 && !this.hasRunnable;
+  }
+
+  /** Whether {@link step} would do something. Requests that wait for a prerequisite alone are not runnable. */
+  get hasRunnable(): boolean {
+    const { running, waiting } = this.#table;
+    if (!this.#events.isEmpty || this.#pipeline.inFlight > 0) return true;
+    if (this.#fatal !== undefined) return false;
+    return running.items.length > 0 || waiting.items.length > 0 || this.#cache.hasOperations;
   }
 
   /**
    * Queues a request.
+   * @param prerequisites what must be there before anything of it may run; released when it ends
    * @throws RuntimeError `REQUEST_INVALID`, `PROMPT_TOO_LONG`, `REQUEST_TOO_LARGE`, `QUEUE_FULL`, `ENGINE_FAILED`
    */
-  submit(request: GenerationRequest): void {
+  submit(request: GenerationRequest, prerequisites: readonly Prerequisite[] = []): void {
     if (this.#fatal !== undefined) throw engineFailed(this.#fatal);
     validateRequest(request, this.description);
-    if (this.#requests.has(request.id)) {
+    const { requests, queuedRequests } = this.#table;
+    if (requests.has(request.id)) {
       throw new RuntimeError('REQUEST_INVALID', `request id ${request.id} is in use; ids must be unique`);
     }
-    if (this.#queuedRequests >= this.#options.queuedRequestsMax) {
+    if (queuedRequests >= this.#options.queuedRequestsMax) {
       throw new RuntimeError(
         'QUEUE_FULL',
-        `${this.#queuedRequests} requests are waiting, which is the limit (queuedRequestsMax); try again later`,
+        `${queuedRequests} requests are waiting, which is the limit (queuedRequestsMax); try again later`,
       );
     }
     const active = new ActiveRequest(request, {
@@ -121,35 +136,38 @@ export class EngineCore {
       arrival: this.#arrivals++,
       arrivalNs: this.#options.clock.nowNs(),
       contextLength: this.#options.contextLength,
+      prerequisites,
     });
+    for (const sequence of active.sequences) sequence.consumer = this.#completion.tokenConsumer(sequence);
     this.#checkSize(definite(active.sequences[0], 'sequence'));
-    this.#requests.set(request.id, active);
-    this.#queuedRequests++;
+    this.#table.add(active);
     this.#trace.begin(phases.queue, request.id);
-    this.#enqueueReady(active);
+    whenReady(prerequisites, (error) => this.#onPrerequisites(active, error));
   }
 
   /** Ends a request or one sequence of it; unknown ones are ignored. No batch planned after the call holds it. */
   cancel(requestId: number, sequence?: number): void {
-    const request = this.#requests.get(requestId);
+    const request = this.#table.requests.get(requestId);
     if (!request) return;
-    for (const one of request.sequences) {
-      if (sequence !== undefined && one.index !== sequence) continue;
-      // Its slot is being written: it ends, without another token, when the step does.
-      if (this.#inFlight?.planned.some((planned) => planned.sequence === one)) one.isCancelled = true;
-      else this.#finish(one, 'cancelled');
+    if (sequence === undefined) {
+      for (const one of request.sequences) this.#table.finish(one, 'cancelled');
+      return;
     }
-    this.#enqueueReady(request);
+    const one = request.sequences[sequence];
+    if (one) this.#table.finish(one, 'cancelled');
+    this.#table.enqueueReady(request);
   }
 
   statistics(): EngineStatistics {
+    const { bytesReserved, bytesMax, hostBytesUsed } = this.#cache.usage();
     return {
       ...this.#counters,
       atNs: this.#options.clock.nowNs(),
-      runningSequences: this.#running.items.length,
-      waitingRequests: this.#queuedRequests,
-      kvBytesReserved: this.#cache.usage().bytesReserved,
-      kvBytesMax: this.#options.kvBytesMax,
+      runningSequences: this.#table.running.items.length,
+      waitingRequests: this.#table.queuedRequests,
+      kvBytesReserved: bytesReserved,
+      kvBytesMax: bytesMax,
+      kvHostBytesUsed: hostBytesUsed,
     };
   }
 
@@ -157,41 +175,63 @@ export class EngineCore {
     return this.#cache.usage();
   }
 
-  /** Gives back the KV memory of finished prompts that was kept for reuse. */
+  /** Which prompts became or ceased to be known to the cache since the last call. */
+  takeKvChanges(): KvChanges | undefined {
+    return this.#cache.takeChanges();
+  }
+
+  /** Gives back the KV memory of finished prompts that was kept for reuse, with the next step. */
   releaseRetained(): void {
     this.#cache.releaseRetained();
   }
 
-  /** One step: plan, run, sample, emit. Returns a promise when the device is asynchronous. */
+  /** One step: launches as many as may be in flight, then collects the oldest. Returns a promise when the device is asynchronous. */
   step(): void | Promise<void> {
-    assert(!this.#inFlight, 'one step at a time');
+    assert(!this.#isStepping, 'one step at a time');
     const startNs = this.#options.clock.nowNs();
-    let step: AssembledStep | undefined;
     this.#trace.step(this.#counters.steps + 1);
     this.#trace.begin(phases.step);
     try {
-      step = this.#plan();
-      if (!step) {
+      this.#launch();
+      if (this.#pipeline.inFlight === 0) {
         this.#events.flush();
         this.#endStep();
         return;
       }
-      this.#inFlight = step;
       this.#trace.begin(phases.compute);
-      const result = this.#model.run(step.batch);
-      if (result instanceof Promise) return this.#await(step, result, startNs);
-      this.#complete(step, result, startNs);
+      const collected = this.#pipeline.collect();
+      if (collected instanceof Promise) return this.#await(collected, startNs);
+      this.#complete(collected, startNs);
     } catch (thrown) {
-      this.#fail(step, thrown);
+      this.#fail(thrown);
     }
   }
 
-  async #await(step: AssembledStep, pending: Promise<StepResult>, startNs: number): Promise<void> {
+  async #await(pending: Promise<CollectedStep>, startNs: number): Promise<void> {
+    this.#isStepping = true;
     try {
-      this.#complete(step, await pending, startNs);
+      const collected = await pending;
+      this.#isStepping = false;
+      this.#complete(collected, startNs);
     } catch (thrown) {
-      this.#fail(step, thrown);
+      this.#isStepping = false;
+      this.#fail(thrown);
     }
+  }
+
+  #endStep(): void {
+    this.#trace.end(phases.step);
+    this.#trace.step(0);
+  }
+
+  #onPrerequisites(request: ActiveRequest, error: unknown): void {
+    if (error !== undefined) {
+      for (const sequence of request.sequences) this.#table.finish(sequence, 'error', error);
+    } else {
+      request.isReady = true;
+      this.#table.enqueueReady(request);
+    }
+    this.#options.onRunnable?.();
   }
 
   #checkSize(sequence: Sequence): void {
@@ -203,252 +243,97 @@ export class EngineCore {
     );
   }
 
-  /** Queues what of a request may start: its first sequence, and the others once the prompt is computed. */
-  #enqueueReady(request: ActiveRequest): void {
-    const isLed = request.sequences.some(({ state }) => state === 'waiting' || state === 'running');
-    for (const sequence of request.sequences) {
-      if (sequence.state !== 'pending') continue;
-      if (!request.isPromptComputed && isLed) return;
-      sequence.state = 'waiting';
-      this.#waiting.add(sequence);
-      if (!request.isPromptComputed) return;
+  /** Fills the pipeline as far as there is work that does not wait for what is in it. */
+  #launch(): void {
+    while (!this.#pipeline.isFull && this.#fatal === undefined) {
+      const planned = this.#pipeline.nextPart() ?? this.#plan();
+      const hasRows = planned.sequences.length > 0;
+      if (!hasRows && (!this.#cache.hasOperations || this.#pipeline.inFlight > 0)) return;
+      // A device that computes in the launch itself does so here; others at the collection.
+      this.#trace.begin(phases.compute);
+      const refused = this.#pipeline.launch(planned);
+      this.#trace.end(phases.compute);
+      if (refused) this.#refuse(refused.sequence, refused.error);
     }
   }
 
-  #endStep(): void {
-    this.#trace.end(phases.step);
-    this.#trace.step(0);
-  }
-
-  #plan(): AssembledStep | undefined {
+  #plan(): PlannedRows<Sequence> {
     this.#trace.begin(phases.admission);
-    this.#applyCapacity();
+    this.#admission.apply((sequence, error) => this.#failRequest(sequence.owner, error));
     this.#trace.end(phases.admission);
-    if (this.#running.items.length === 0) return undefined;
     this.#trace.begin(phases.schedule);
-    const planned = planBatch(this.#running.items, this.#options.batchTokensMax);
-    for (const { sequence, rows } of planned) {
-      const positions = Math.max(
-        sequence.computed + rows,
-        this.#options.capacityPolicy.reservation(sequence),
-      );
-      assert(this.#cache.append(sequence.handle, positions), 'a planned sequence has room');
-    }
-    const step = this.#assembler.assemble(planned);
+    const planned = this.#planned;
+    planBatch(this.#table.running.items, this.#options.batchTokensMax, planned);
+    this.#ensureRoom();
     this.#trace.end(phases.schedule);
-    return step;
+    return planned;
   }
 
-  #applyCapacity(): void {
-    const plan = this.#options.capacityPolicy.plan({
-      running: this.#running.items,
-      waiting: this.#waiting.items,
-      sequencesMax: this.#options.sequencesMax,
-      positionsMax: this.#cache.positionsMax,
-    });
-    for (const sequence of plan.pause) this.#pause(sequence);
-    for (const sequence of plan.admit) this.#admit(sequence);
-  }
-
-  #pause(sequence: Sequence): void {
-    this.#running.remove(sequence);
-    this.#cache.release(sequence.handle, this.#options.prefixReuse);
-    sequence.handle = -1;
-    sequence.computed = 0;
-    sequence.state = 'waiting';
-    this.#waiting.add(sequence);
-  }
-
-  #admit(sequence: Sequence): void {
-    const request = sequence.owner;
-    const match = this.#match(sequence);
-    const positions = this.#options.capacityPolicy.reservation(sequence);
-    const { handle, cached } = this.#cache.reserve(request.prefixKey, positions, match);
-    this.#waiting.remove(sequence);
-    this.#running.add(sequence);
-    sequence.handle = handle;
-    sequence.computed = cached;
-    sequence.state = 'running';
-    if (!Number.isNaN(request.startNs)) return;
-    request.startNs = this.#options.clock.nowNs();
-    this.#trace.end(phases.queue, request.request.id);
-    this.#trace.begin(phases.prefill, request.request.id);
-    request.cachedTokens = cached;
-    this.#queuedRequests--;
-    this.#counters.promptTokens += sequence.promptLength;
-    this.#counters.cachedPromptTokens += cached;
-    if (!this.#options.prefixReuse) return;
-    this.#counters.prefixQueries += sequence.promptLength;
-    this.#counters.prefixHits += cached;
-  }
-
-  /** KV to start from. One row at least is always computed, for its logits. */
-  #match(sequence: Sequence): KvMatch | undefined {
-    const request = sequence.owner;
-    if (request.needsPromptRows) return undefined;
-    const tokens = sequence.tokens;
-    const lengthMax = tokens.length - 1;
-    for (const { handle, state } of request.sequences) {
-      if (state !== 'running') continue;
-      const match = this.#cache.matchHandle(handle, request.prefixKey, tokens, lengthMax);
-      if (match) return match;
+  /** Under `max_utilization` a sequence may have to wait until another that is paused has left its memory. */
+  #ensureRoom(): void {
+    const { capacityPolicy } = this.#options;
+    if (!capacityPolicy.isPerStep) return;
+    const { sequences, rows } = this.#planned;
+    let kept = 0;
+    for (let index = 0; index < sequences.length; index++) {
+      const sequence = sequences[index] as Sequence;
+      const own = rows[index] as number;
+      const place = definite(sequence.place, 'a running sequence has a place');
+      const positions = Math.max(sequence.launched + own, capacityPolicy.reservation(sequence));
+      if (!this.#cache.append(place, positions)) continue;
+      sequences[kept] = sequence;
+      rows[kept++] = own;
     }
-    return this.#options.prefixReuse ? this.#cache.match(request.prefixKey, tokens, lengthMax) : undefined;
+    sequences.length = kept;
+    rows.length = kept;
   }
 
-  #complete(step: AssembledStep, result: StepResult, startNs: number): void {
+  #complete({ step, result }: CollectedStep, startNs: number): void {
     this.#trace.end(phases.compute);
-    this.#inFlight = undefined;
-    this.#failedSteps = 0;
     this.#trace.begin(phases.sample);
-    for (const { sequence, rows } of step.planned) this.#commit(sequence, rows);
-    for (const [row, use] of step.uses.entries()) this.#take(result.output, row, use);
+    this.#completion.take(step, result.output);
     this.#trace.end(phases.sample);
-    this.#counters.steps++;
-    this.#counters.computeNs += result.computeNs;
-    this.#counters.stepNs += this.#options.clock.nowNs() - startNs;
+    if (step.sequences.length > 0) {
+      this.#failedSteps = 0;
+      this.#counters.steps++;
+      this.#counters.computeNs += result.computeNs;
+      this.#counters.stepNs += this.#options.clock.nowNs() - startNs;
+    }
     this.#events.flush();
     this.#endStep();
   }
 
-  /** The step wrote `rows` more positions of the sequence. */
-  #commit(sequence: Sequence, rows: number): void {
-    const end = sequence.computed + rows;
-    this.#cache.commit(sequence.handle, sequence.tokens.subarray(sequence.computed, end));
-    sequence.computed = end;
-    if (sequence.isCancelled) {
-      this.#finish(sequence, 'cancelled');
-      this.#enqueueReady(sequence.owner);
-    }
-  }
-
-  /** Makes an output row into a token or a prompt's log-probability. */
-  #take(output: StepOutput, row: number, { sequence, promptPosition }: OutputUse): void {
-    // It was cancelled while the step ran, or another sequence of it failed.
-    if (sequence.state === 'finished') return;
-    if (promptPosition !== undefined) this.#takePromptLogprob(output, row, sequence, promptPosition);
-    else {
-      try {
-        this.#takeToken(output, row, sequence);
-      } catch (thrown) {
-        if (!(thrown instanceof RuntimeError)) throw thrown;
-        this.#failRequest(sequence.owner, thrown);
-      }
-    }
-  }
-
-  #takePromptLogprob(output: StepOutput, row: number, sequence: Sequence, position: number): void {
-    const { promptLogprobs, request } = sequence.owner;
-    assert(promptLogprobs && output.kind !== 'tokens', 'logits were asked for');
-    const logits = rowOf(output, row, this.#options.vocabularySize);
-    const token = definite(request.promptTokens[position], 'prompt token');
-    promptLogprobs[position] = tokenLogprobs(logits, token, request.promptLogprobs ?? 0);
-  }
-
-  #takeToken(output: StepOutput, row: number, sequence: Sequence): void {
-    const request = sequence.owner;
-    const { sampling, seed } = request;
-    let token: number;
-    if (output.kind === 'tokens') {
-      token = definite(output.tokens[row], 'token');
-      this.#start(sequence);
-      this.#events.token(sequence, token);
-    } else {
-      const logits = rowOf(output, row, this.#options.vocabularySize);
-      const { tokens, promptLength, index, length } = sequence;
-      token = this.#sampler.sample(logits, {
-        sampling,
-        tokens,
-        promptLength,
-        probabilities: probabilitiesOf(output, row, this.#options.vocabularySize),
-        uniform: sampling.isGreedy ? 0 : uniform(seed, index, length),
-      });
-      this.#start(sequence);
-      const wantsLogprobs = sampling.logprobs >= 0;
-      this.#events.token(
-        sequence,
-        token,
-        wantsLogprobs ? tokenLogprobs(logits, token, sampling.logprobs) : undefined,
-      );
-    }
-    this.#counters.generatedTokens++;
-    sequence.push(token);
-    this.#finishIfDone(sequence, token);
-    if (!request.isPromptComputed) {
-      request.isPromptComputed = true;
-      this.#enqueueReady(request);
-    }
-  }
-
-  #finishIfDone(sequence: Sequence, token: number): void {
-    const { request, stopTokens } = sequence.owner;
-    if (stopTokens.has(token) && sequence.generated > request.minTokens - 1) this.#finish(sequence, 'stop');
-    else if (sequence.generated >= request.maxTokens || sequence.length >= this.#options.contextLength) {
-      this.#finish(sequence, 'length');
-    }
-  }
-
-  #start(sequence: Sequence): void {
-    const request = sequence.owner;
-    if (request.isStarted) return;
-    request.isStarted = true;
-    this.#trace.end(phases.prefill, request.request.id);
-    this.#trace.begin(phases.decode, request.request.id);
-    this.#events.start(sequence, {
-      seed: request.seed,
-      cachedTokens: request.cachedTokens,
-      queuedMs: (request.startNs - request.arrivalNs) / 1e6,
-      prefillMs: (this.#options.clock.nowNs() - request.startNs) / 1e6,
-      promptLogprobs: request.promptLogprobs,
-    });
-  }
-
-  /** Ends a sequence in whatever state it is, and its request with its last one. */
-  #finish(sequence: Sequence, reason: NonNullable<Sequence['finish']>, error?: unknown): void {
-    if (sequence.state === 'finished') return;
-    if (sequence.state === 'waiting') this.#waiting.remove(sequence);
-    if (sequence.state === 'running') {
-      this.#running.remove(sequence);
-      this.#cache.release(sequence.handle, reason !== 'error' && this.#options.prefixReuse);
-      sequence.handle = -1;
-    }
-    sequence.state = 'finished';
-    sequence.finish = reason;
-    this.#events.finish(sequence, error);
-    const request = sequence.owner;
-    request.unfinished--;
-    if (request.unfinished > 0) return;
-    this.#requests.delete(request.request.id);
-    if (request.isStarted) this.#trace.end(phases.decode, request.request.id);
-    if (Number.isNaN(request.startNs)) this.#queuedRequests--;
+  /** The device refuses one sequence's rows, though nothing else was in the step. */
+  #refuse(sequence: Sequence, error: unknown): void {
+    this.#failedSteps++;
+    if (this.#failedSteps >= failedStepsMax) throw error;
+    this.#failRequest(sequence.owner, error);
   }
 
   #failRequest(request: ActiveRequest, error: unknown): void {
-    for (const sequence of request.sequences) this.#finish(sequence, 'error', error);
+    const own = error instanceof NereidError ? error : engineFailed(error);
+    for (const sequence of request.sequences) this.#table.finish(sequence, 'error', own);
   }
 
-  /** A step failed: its requests fail; the rest goes on if the device is still there. */
-  #fail(step: AssembledStep | undefined, thrown: unknown): void {
-    this.#inFlight = undefined;
+  /** A step could not be launched or did not come back: its requests fail, or all do if the device is lost. */
+  #fail(thrown: unknown): void {
+    const step = this.#pipeline.abandon();
+    for (const sequence of step?.sequences ?? []) sequence.inFlight--;
     this.#failedSteps++;
     const isFatal = !step || !isSurvivable(thrown) || this.#failedSteps >= failedStepsMax;
     const failed = isFatal
-      ? [...this.#requests.values()]
-      : new Set(definite(step, 'step').planned.map(({ sequence }) => sequence.owner));
-    const error = thrown instanceof NereidError && !isFatal ? thrown : engineFailed(thrown);
-    if (isFatal) this.#fatal = thrown ?? error;
-    for (const request of failed) this.#failRequest(request, error);
+      ? [...this.#table.requests.values()]
+      : new Set(step.sequences.map(({ owner }) => owner));
+    if (isFatal) this.#fatal = thrown ?? engineFailed(thrown);
+    for (const request of failed) this.#failRequest(request, isFatal ? engineFailed(thrown) : thrown);
+    if (step) this.#completion.settle(step);
+    if (isFatal) this.#pipeline.abandonAll();
     this.#events.flush();
     this.#endStep();
     if (!isFatal) return;
     if (!this.#options.onFatal) throw thrown;
     this.#options.onFatal(thrown);
   }
-}
-
-/** Whether the device itself says that it can go on: it refused this work, rather than broke. */
-function isSurvivable(thrown: unknown): boolean {
-  return thrown instanceof DeviceError && thrown.code !== 'DEVICE_FAILED';
 }
 
 function engineFailed(cause: unknown): RuntimeError {

@@ -9,6 +9,8 @@ import { type CapacityPolicy, capacityPolicy } from '../plan/capacity.ts';
 /** Seeds that the engine picks are below it; node:crypto draws no more bits at once. */
 const seedMax = 2 ** 48 - 1;
 
+const inFlightStepsDefault = 2;
+
 /** Limits and settings of an engine. Sizes are checked; see {@link resolveOptions}. */
 export interface EngineCoreOptions {
   name: string;
@@ -17,13 +19,16 @@ export interface EngineCoreOptions {
   vocabularySize: number;
   /** Positions of one sequence. */
   contextLength: number;
-  /** KV slots of the loaded model. */
-  slots: number;
   /** Token budget of one step; at least the sequences that may run at once. */
   batchTokensMax: number;
   kvBytesMax: number;
-  /** Sequences in flight at most, if fewer than slots. */
-  sequencesMax?: number;
+  /** Sequences in flight at most; no more than the device has slots. */
+  sequencesMax: number;
+  /**
+   * Steps that may be launched before the first of them is collected, as far as the device can: 2 hides the host's time behind the
+   * device's, 1 is the plain loop. Default 2.
+   */
+  inFlightStepsMax?: number;
   /** Requests that may wait. */
   queuedRequestsMax?: number;
   /** By TensorRT-LLM's name: `guaranteed_no_evict` (default), `max_utilization`, `static_batch`. */
@@ -37,13 +42,18 @@ export interface EngineCoreOptions {
   phases?: PhaseRecorder;
   /** A seed for a request that brings none: a safe integer ≥ 0. */
   randomSeed?: () => number;
+  /** Something became runnable outside of {@link EngineCore.step}: a prerequisite is there. */
+  onRunnable?: () => void;
   /** The device is lost and every request failed; without it `step()` throws what happened. */
   onFatal?: (error: unknown) => void;
 }
 
 /** Options with every default filled in. */
-export type ResolvedOptions = Required<Omit<EngineCoreOptions, 'capacityPolicy' | 'onFatal'>> & {
+export type ResolvedOptions = Required<
+  Omit<EngineCoreOptions, 'capacityPolicy' | 'onFatal' | 'onRunnable'>
+> & {
   capacityPolicy: CapacityPolicy;
+  onRunnable: (() => void) | undefined;
   onFatal: ((error: unknown) => void) | undefined;
 };
 
@@ -51,7 +61,8 @@ export type ResolvedOptions = Required<Omit<EngineCoreOptions, 'capacityPolicy' 
 export function resolveOptions(options: EngineCoreOptions): ResolvedOptions {
   const resolved: ResolvedOptions = {
     ...options,
-    sequencesMax: Math.min(options.sequencesMax ?? options.slots, options.slots),
+    inFlightStepsMax: options.inFlightStepsMax ?? inFlightStepsDefault,
+    onRunnable: options.onRunnable,
     queuedRequestsMax: options.queuedRequestsMax ?? queuedRequestsMax,
     capacityPolicy: capacityPolicy(options.capacityPolicy ?? 'guaranteed_no_evict'),
     prefixReuse: options.prefixReuse ?? true,
@@ -64,6 +75,7 @@ export function resolveOptions(options: EngineCoreOptions): ResolvedOptions {
   atLeast('contextLength', resolved.contextLength, 2);
   atLeast('vocabularySize', resolved.vocabularySize, 1);
   atLeast('sequencesMax', resolved.sequencesMax, 1);
+  atLeast('inFlightStepsMax', resolved.inFlightStepsMax, 1);
   atLeast('queuedRequestsMax', resolved.queuedRequestsMax, 1);
   atLeast('kvBytesMax', resolved.kvBytesMax, 1);
   atLeast('prefixCacheBytesMax', resolved.prefixCacheBytesMax, 0);

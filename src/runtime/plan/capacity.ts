@@ -4,20 +4,31 @@ import { UnknownNameError } from '../../base/registry.ts';
 export interface CapacityClaim {
   /** Which request it belongs to, by arrival. */
   readonly arrival: number;
-  /** Tokens known: what the next steps will write at least. */
-  readonly length: number;
+  /** Tokens known or under way: what the next steps will write at least. */
+  readonly positionsKnown: number;
   /** What it can come to at most. */
   readonly positionsWorst: number;
 }
 
-/** What a policy decides on: who runs, who waits, and how much there is. */
+/** What a policy decides on: who runs, who waits, and how much there is. KV memory is counted in the cache's units. */
 export interface CapacityState<S extends CapacityClaim> {
   /** By urgency. */
   running: readonly S[];
   /** By urgency; none of them holds anything. */
   waiting: readonly S[];
+  /** Whether any of `waiting` belongs to a request that has begun. */
+  hasWaitingOfBegun: boolean;
   sequencesMax: number;
-  positionsMax: number;
+  /** Sequences that may be admitted now: each costs host time, which others wait for. */
+  admissionsMax: number;
+  /** Units that no running sequence holds or was promised. */
+  unitsFree: number;
+  /** Units that admitting a waiting sequence with room for `positions` would take. */
+  cost(claim: S, positions: number): number;
+  /** Units that a running sequence needs beyond those that it has, for room for `positions`. */
+  growth(claim: S, positions: number): number;
+  /** Units that pausing a running sequence would free, at least. */
+  held(claim: S): number;
 }
 
 /** What a policy decided. */
@@ -30,72 +41,83 @@ export interface CapacityPlan<S extends CapacityClaim> {
 /** Who may hold KV memory. Pure. Names are TensorRT-LLM's (`batch_scheduler_policy`). */
 export interface CapacityPolicy {
   readonly name: string;
+  /** Whether it must be asked before every step, or only when something came, ended or was cancelled. */
+  readonly isPerStep: boolean;
   /** Positions to reserve when a sequence is admitted, and to have before its next step. */
   reservation(claim: CapacityClaim): number;
   plan<S extends CapacityClaim>(state: CapacityState<S>): CapacityPlan<S>;
 }
 
-/** Growth that `max_utilization` leaves free for each running sequence when it admits one, so that it does not pause it at once. */
+/** Growth that `max_utilization` leaves free for each sequence when it admits one, so that it does not pause it at once. */
 export const growthHeadroomPositions = 32;
 
 /** Strictly in order of urgency: one that does not fit holds back all behind it, so that large requests cannot starve. */
 function admitInOrder<S extends CapacityClaim>(
   state: CapacityState<S>,
-  kept: readonly S[],
-  cost: (claim: S) => number,
+  waiting: readonly S[],
+  unitsFree: number,
+  positions: (claim: S) => number,
 ): S[] {
   const admit: S[] = [];
-  let positions = kept.reduce((sum, claim) => sum + cost(claim), 0);
-  for (const claim of state.waiting) {
-    positions += cost(claim);
-    if (kept.length + admit.length >= state.sequencesMax || positions > state.positionsMax) break;
+  const room = Math.min(state.sequencesMax - state.running.length, state.admissionsMax);
+  let units = 0;
+  for (let index = 0; index < waiting.length && admit.length < room; index++) {
+    const claim = waiting[index] as S;
+    units += state.cost(claim, positions(claim));
+    if (units > unitsFree) break;
     admit.push(claim);
   }
   return admit;
 }
 
+const worst = (claim: CapacityClaim) => claim.positionsWorst;
+
 /** Reserves the worst case at admission: what runs never has to stop for memory. */
 const guaranteedNoEvict: CapacityPolicy = {
   name: 'guaranteed_no_evict',
-  reservation: (claim) => claim.positionsWorst,
-  plan: (state) => ({
-    admit: admitInOrder(state, state.running, (claim) => claim.positionsWorst),
-    pause: [],
-  }),
+  isPerStep: false,
+  reservation: worst,
+  plan: (state) => ({ admit: admitInOrder(state, state.waiting, state.unitsFree, worst), pause: [] }),
 };
 
 /** Reserves what is needed now, and pauses the least urgent when it runs out. */
 const maxUtilization: CapacityPolicy = {
   name: 'max_utilization',
-  reservation: (claim) => claim.length,
+  isPerStep: true,
+  reservation: (claim) => claim.positionsKnown,
   plan: (state) => {
-    let positions = 0;
-    let kept = 0;
-    for (const claim of state.running) {
-      if (positions + claim.length > state.positionsMax) break;
-      positions += claim.length;
-      kept++;
+    const { running } = state;
+    let needed = 0;
+    for (const claim of running) needed += state.growth(claim, claim.positionsKnown);
+    let free = state.unitsFree;
+    let kept = running.length;
+    // The most urgent one always fits: its worst case alone fits the cache.
+    while (needed > free && kept > 1) {
+      const claim = running[--kept] as (typeof running)[number];
+      needed -= state.growth(claim, claim.positionsKnown);
+      free += state.held(claim);
     }
-    const pause = state.running.slice(kept);
+    const pause = running.slice(kept);
     if (pause.length > 0) return { admit: [], pause };
-    const cost = (claim: CapacityClaim) =>
-      Math.min(claim.positionsWorst, claim.length + growthHeadroomPositions);
-    return { admit: admitInOrder(state, state.running, cost), pause: [] };
+    const wanted = (claim: CapacityClaim) =>
+      Math.min(claim.positionsWorst, claim.positionsKnown + growthHeadroomPositions);
+    return { admit: admitInOrder(state, state.waiting, free - needed, wanted), pause: [] };
   },
 };
 
 /** Version 1 batching: a batch forms when the last one has wholly ended. The other sequences of its requests may still join. */
 const staticBatch: CapacityPolicy = {
   name: 'static_batch',
-  reservation: (claim) => claim.positionsWorst,
+  isPerStep: false,
+  reservation: worst,
   plan: (state) => {
-    const arrivals = new Set(state.running.map((claim) => claim.arrival));
-    const waiting =
-      arrivals.size === 0 ? state.waiting : state.waiting.filter((claim) => arrivals.has(claim.arrival));
-    return {
-      admit: admitInOrder({ ...state, waiting }, state.running, (claim) => claim.positionsWorst),
-      pause: [],
-    };
+    let { waiting } = state;
+    if (state.running.length > 0) {
+      if (!state.hasWaitingOfBegun) return { admit: [], pause: [] };
+      const arrivals = new Set(state.running.map((claim) => claim.arrival));
+      waiting = waiting.filter((claim) => arrivals.has(claim.arrival));
+    }
+    return { admit: admitInOrder(state, waiting, state.unitsFree, worst), pause: [] };
   },
 };
 

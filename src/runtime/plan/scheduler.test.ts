@@ -2,15 +2,18 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { capacityPolicy, capacityPolicyNames } from './capacity.ts';
-import { compareUrgency, planBatch, type Schedulable, UrgencyQueue } from './scheduler.ts';
+import { emptyPlan, planBatch, type Schedulable } from './scheduler.ts';
+import { compareUrgency, type Urgency, UrgencyQueue } from './urgency-queue.ts';
 
-const schedulable: fc.Arbitrary<Schedulable> = fc.record({
-  priority: fc.integer({ min: 0, max: 3 }),
-  arrival: fc.nat(1000),
-  index: fc.nat(3),
-  rowsPending: fc.oneof(fc.constant(1), fc.integer({ min: 1, max: 500 })),
-  rowsPerStepMax: fc.constantFrom(Number.POSITIVE_INFINITY, 32),
-});
+const schedulable: fc.Arbitrary<Schedulable & Urgency> = fc
+  .record({
+    priority: fc.integer({ min: 0, max: 3 }),
+    arrival: fc.nat(1000),
+    index: fc.nat(3),
+    rowsReady: fc.oneof(fc.constant(0), fc.constant(1), fc.integer({ min: 1, max: 500 })),
+    rowsPerStepMax: fc.constantFrom(Number.POSITIVE_INFINITY, 32),
+  })
+  .map((facts) => ({ ...facts, isGenerating: facts.rowsReady <= 1 }));
 
 const running = fc
   .uniqueArray(schedulable, {
@@ -24,20 +27,19 @@ test('a plan keeps the budget, plans every generation row, and gives prompts the
   fc.assert(
     fc.property(running, fc.nat(200), (sequences, extra) => {
       const budget = sequences.length + extra;
-      const planned = planBatch(sequences, budget);
+      const plan = emptyPlan<Schedulable & Urgency>();
+      planBatch(sequences, budget, plan);
+      const planned = plan.sequences.map((sequence, index) => ({ sequence, rows: plan.rows[index]! }));
       const rows = planned.reduce((sum, one) => sum + one.rows, 0);
       assert.ok(rows <= budget);
       assert.equal(new Set(planned.map(({ sequence }) => sequence)).size, planned.length);
       for (const one of planned) {
         assert.ok(one.rows >= 1);
-        assert.ok(one.rows <= Math.min(one.sequence.rowsPending, one.sequence.rowsPerStepMax));
+        assert.ok(one.rows <= Math.min(one.sequence.rowsReady, one.sequence.rowsPerStepMax));
       }
-      const generating = sequences.filter(({ rowsPending }) => rowsPending === 1);
-      assert.deepEqual(
-        planned.slice(0, generating.length).map(({ sequence }) => sequence),
-        generating,
-      );
-      const prompts = sequences.filter(({ rowsPending }) => rowsPending > 1);
+      const generating = sequences.filter(({ rowsReady }) => rowsReady === 1);
+      assert.deepEqual(plan.sequences.slice(0, generating.length), generating);
+      const prompts = sequences.filter(({ rowsReady }) => rowsReady > 1);
       const plannedPrompts = planned.slice(generating.length);
       assert.deepEqual(
         plannedPrompts.map(({ sequence }) => sequence),
@@ -45,7 +47,7 @@ test('a plan keeps the budget, plans every generation row, and gives prompts the
       );
       // Only the last planned prompt may get less than it could take, and nothing is left over while one waits.
       for (const one of plannedPrompts.slice(0, -1)) {
-        assert.equal(one.rows, Math.min(one.sequence.rowsPending, one.sequence.rowsPerStepMax));
+        assert.equal(one.rows, Math.min(one.sequence.rowsReady, one.sequence.rowsPerStepMax));
       }
       if (plannedPrompts.length < prompts.length) assert.equal(rows, budget);
     }),
@@ -55,7 +57,7 @@ test('a plan keeps the budget, plans every generation row, and gives prompts the
 test('the queue stays in order and finds what it holds', () => {
   fc.assert(
     fc.property(running, fc.array(fc.nat(39)), (sequences, removals) => {
-      const queue = new UrgencyQueue<Schedulable>();
+      const queue = new UrgencyQueue<Urgency>();
       const expected = new Set(sequences);
       for (const sequence of [...sequences].reverse()) queue.add(sequence);
       for (const index of removals) {
@@ -70,10 +72,10 @@ test('the queue stays in order and finds what it holds', () => {
 const claim = fc
   .record({
     arrival: fc.nat(1000),
-    length: fc.integer({ min: 1, max: 100 }),
+    positionsKnown: fc.integer({ min: 1, max: 100 }),
     more: fc.integer({ min: 1, max: 100 }),
   })
-  .map(({ arrival, length, more }) => ({ arrival, length, positionsWorst: length + more }));
+  .map(({ more, ...facts }) => ({ ...facts, positionsWorst: facts.positionsKnown + more, held: 0 }));
 
 test('capacity policies never promise more positions or sequences than there are, and always let somebody run', () => {
   const state = fc.record({
@@ -86,17 +88,26 @@ test('capacity policies never promise more positions or sequences than there are
   fc.assert(
     fc.property(state, ({ name, waiting, sequencesMax, positionsMax, growth }) => {
       const policy = capacityPolicy(name);
-      const first = policy.plan({ running: [], waiting, sequencesMax, positionsMax });
+      type Claim = (typeof waiting)[number];
+      const facts = {
+        ...{ hasWaitingOfBegun: false, sequencesMax, admissionsMax: 100 },
+        cost: (_: Claim, positions: number) => positions,
+        growth: (one: Claim, positions: number) => Math.max(0, positions - one.held),
+        held: (one: Claim) => one.held,
+      };
+      const first = policy.plan({ ...facts, running: [], waiting, unitsFree: positionsMax });
       assert.deepEqual(first.pause, []);
       assert.deepEqual(first.admit, waiting.slice(0, first.admit.length), 'in order, nobody passed over');
       assert.ok(first.admit.length > 0 || waiting.length === 0);
       // What was admitted grows by up to its worst; then the policy is asked again.
       const grown = first.admit.map((one, i) => ({
         ...one,
-        length: Math.min(one.positionsWorst, one.length + growth[i]!),
+        held: policy.reservation(one),
+        positionsKnown: Math.min(one.positionsWorst, one.positionsKnown + growth[i]!),
       }));
       const rest = waiting.slice(first.admit.length);
-      const second = policy.plan({ running: grown, waiting: rest, sequencesMax, positionsMax });
+      const unitsFree = positionsMax - grown.reduce((sum, one) => sum + one.held, 0);
+      const second = policy.plan({ ...facts, running: grown, waiting: rest, unitsFree });
       const kept = grown.filter((one) => !second.pause.includes(one));
       assert.ok(kept.length > 0 || grown.length === 0, 'the most urgent goes on');
       assert.deepEqual(kept, grown.slice(0, kept.length), 'the least urgent are paused');
@@ -106,4 +117,26 @@ test('capacity policies never promise more positions or sequences than there are
       assert.ok(kept.length + second.admit.length <= sequencesMax);
     }),
   );
+});
+
+test('no policy admits more at once than it is told to', () => {
+  const waiting = Array.from({ length: 50 }, (_, arrival) => ({
+    arrival,
+    positionsKnown: 1,
+    positionsWorst: 2,
+  }));
+  for (const name of capacityPolicyNames) {
+    const { admit } = capacityPolicy(name).plan({
+      ...{
+        running: [],
+        waiting,
+        hasWaitingOfBegun: false,
+        sequencesMax: 40,
+        admissionsMax: 7,
+        unitsFree: 999,
+      },
+      ...{ cost: () => 1, growth: () => 0, held: () => 0 },
+    });
+    assert.equal(admit.length, 7, name);
+  }
 });

@@ -5,82 +5,60 @@
 
 /** What scheduling must know of a sequence. */
 export interface Schedulable {
-  readonly priority: number;
-  readonly arrival: number;
-  /** Among its request's sequences. */
-  readonly index: number;
-  readonly rowsPending: number;
+  /** Its prompt is computed: it waits for its next token. */
+  readonly isGenerating: boolean;
+  /** Rows that could run now: 0 while it waits for something, 1 in the generation phase, more in the context phase. */
+  readonly rowsReady: number;
   readonly rowsPerStepMax: number;
 }
 
-/** Rows of one sequence in the step. */
+/** One step's rows: `rows[i]` of `sequences[i]`. Reused from step to step. */
 export interface PlannedRows<S extends Schedulable> {
-  sequence: S;
-  rows: number;
+  readonly sequences: S[];
+  readonly rows: number[];
 }
 
-/** Higher priority first, then earlier arrival, then the request's own order. */
-export function compareUrgency(a: Schedulable, b: Schedulable): number {
-  return b.priority - a.priority || a.arrival - b.arrival || a.index - b.index;
+/** An empty plan, for {@link planBatch} to fill. */
+export function emptyPlan<S extends Schedulable>(): PlannedRows<S> {
+  return { sequences: [], rows: [] };
 }
 
 /**
- * Shares one step's token budget: a row for each sequence in its generation phase, then chunks of prompts in order of urgency. A
+ * Shares one step's token budget: the rows of each sequence in its generation phase, then chunks of prompts in order of urgency. A
  * long prompt cannot starve: generation rows take at most one row a sequence, and a prompt in front of it ends.
- * @param running by urgency, each with at least one row pending
+ * @param running by urgency
  * @param batchTokensMax at least as many as sequences may run, so that no generation row ever waits
+ * @param planned is emptied first
  */
 export function planBatch<S extends Schedulable>(
   running: readonly S[],
   batchTokensMax: number,
-): PlannedRows<S>[] {
-  const planned: PlannedRows<S>[] = [];
+  planned: PlannedRows<S>,
+): void {
+  planned.sequences.length = 0;
+  planned.rows.length = 0;
   let budget = batchTokensMax;
-  for (const sequence of running) {
-    if (sequence.rowsPending !== 1 || budget === 0) continue;
-    planned.push({ sequence, rows: 1 });
-    budget--;
-  }
-  for (const sequence of running) {
-    if (budget === 0) break;
-    if (sequence.rowsPending === 1) continue;
-    const rows = Math.min(sequence.rowsPending, sequence.rowsPerStepMax, budget);
-    planned.push({ sequence, rows });
+  let prompts = 0;
+  for (let index = 0; index < running.length && budget > 0; index++) {
+    const sequence = running[index] as S;
+    if (!sequence.isGenerating) {
+      prompts++;
+      continue;
+    }
+    const rows = sequence.rowsReady;
+    if (rows === 0 || rows > budget) continue;
+    planned.sequences.push(sequence);
+    planned.rows.push(rows);
     budget -= rows;
   }
-  return planned;
-}
-
-/** A queue ordered by urgency. */
-export class UrgencyQueue<S extends Schedulable> {
-  readonly #items: S[] = [];
-
-  get items(): readonly S[] {
-    return this.#items;
-  }
-
-  add(item: S): void {
-    this.#items.splice(this.#indexOf(item), 0, item);
-  }
-
-  /** Removes an item that is in it; false if it was not. */
-  remove(item: S): boolean {
-    const index = this.#indexOf(item);
-    if (this.#items[index] !== item) return false;
-    this.#items.splice(index, 1);
-    return true;
-  }
-
-  /** Where the item is or belongs: the first place whose item is not more urgent. */
-  #indexOf(item: S): number {
-    let low = 0;
-    let high = this.#items.length;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      const other = this.#items[middle];
-      if (other && compareUrgency(other, item) < 0) low = middle + 1;
-      else high = middle;
-    }
-    return low;
+  if (prompts === 0) return;
+  for (let index = 0; index < running.length && budget > 0; index++) {
+    const sequence = running[index] as S;
+    if (sequence.isGenerating) continue;
+    const rows = Math.min(sequence.rowsReady, sequence.rowsPerStepMax, budget);
+    if (rows === 0) continue;
+    planned.sequences.push(sequence);
+    planned.rows.push(rows);
+    budget -= rows;
   }
 }

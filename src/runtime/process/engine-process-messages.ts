@@ -1,7 +1,13 @@
 import type { ErrorKind } from '../../base/errors.ts';
 import type { EngineSizes } from './load-model.ts';
 
-/** The supervisor's first (and only) IPC message to an engine process. */
+/** What the supervisor tells an engine process: once how to start, then now and then to show that it lives. */
+export type SupervisorMessage =
+  | { kind: 'configure'; configuration: EngineProcessConfiguration }
+  /** Answered with a heartbeat. */
+  | { kind: 'ping' };
+
+/** What an engine process is to be. */
 export interface EngineProcessConfiguration extends EngineSizes {
   /** The model's name in logs and metrics. */
   name: string;
@@ -14,6 +20,6 @@ export interface EngineProcessConfiguration extends EngineSizes {
 /** What an engine process tells its supervisor. */
 export type EngineProcessMessage =
   | { kind: 'ready' }
-  /** Sent about once a second while stepping and when falling idle; a busy engine that stops sending is stuck. */
+  /** Sent about once a second while stepping, when falling idle, and in answer to a ping; an engine that stops sending is stuck. */
   | { kind: 'heartbeat'; busy: boolean }
   | { kind: 'failed'; code: string; errorKind: ErrorKind; message: string };

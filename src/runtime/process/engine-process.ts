@@ -9,9 +9,15 @@ import type { DeviceModelSource } from '../../device/device.ts';
 import { threadTracer } from '../../trace/process-tracer.ts';
 import { EngineCore } from '../loop/engine-core.ts';
 import { EngineServer } from '../transport/engine-server.ts';
-import type { EngineProcessConfiguration, EngineProcessMessage } from './engine-process-messages.ts';
+import type {
+  EngineProcessConfiguration,
+  EngineProcessMessage,
+  SupervisorMessage,
+} from './engine-process-messages.ts';
 import { loadModel } from './load-model.ts';
 import { dieWithParent } from './parent-death.ts';
+
+let isBusy = false;
 
 async function loadSource(configuration: EngineProcessConfiguration): Promise<DeviceModelSource> {
   if (configuration.engineFolder !== undefined) {
@@ -27,9 +33,12 @@ async function start(configuration: EngineProcessConfiguration): Promise<void> {
   const source = await loadSource(configuration);
   const { model, options } = await loadModel(configuration.name, source, configuration);
   const server = new EngineServer(
-    (emit) => new EngineCore(model, options, emit),
+    (emit, onRunnable) => new EngineCore(model, { ...options, onRunnable }, emit),
     fail,
-    (busy) => send({ kind: 'heartbeat', busy }),
+    (busy) => {
+      isBusy = busy;
+      send({ kind: 'heartbeat', busy });
+    },
   );
   await server.listen(configuration.socketPath);
   send({ kind: 'ready' });
@@ -53,7 +62,10 @@ process.on('SIGTERM', () => {});
 process.on('disconnect', () => process.exit(0));
 process.on('uncaughtException', fail);
 process.on('unhandledRejection', fail);
-process.once('message', (configuration) => {
-  dieWithParent();
-  start(configuration as EngineProcessConfiguration).catch(fail);
+process.on('message', (message: SupervisorMessage) => {
+  if (message.kind === 'ping') send({ kind: 'heartbeat', busy: isBusy });
+  else if (message.kind === 'configure') {
+    dieWithParent();
+    start(message.configuration).catch(fail);
+  }
 });

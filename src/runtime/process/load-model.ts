@@ -1,7 +1,6 @@
-import type { Device, DeviceModel, DeviceModelSource } from '../../device/device.ts';
+import type { Device, DeviceModel, DeviceModelSource, KvDtype, LoadedWeights } from '../../device/device.ts';
 import { devices } from '../../device/registry.ts';
 import type { EngineCoreOptions } from '../loop/engine-options.ts';
-import { defaultKvBytes } from './kv-memory.ts';
 
 /** How a model is put on a device, and how much room its engine gets. */
 export interface EngineSizes {
@@ -13,16 +12,22 @@ export interface EngineSizes {
   slots: number;
   /** Token budget of one step. */
   batchTokensMax: number;
-  kvDtype: 'f16' | 'f32';
-  /** Absent: {@link defaultKvBytes}. */
+  kvDtype: KvDtype;
+  /** Absent: what all sequences at full length would take, at most the device's default share of its free memory. */
   kvBytesMax?: number;
-  /** This engine's part of the memory that {@link defaultKvBytes} may take: 1 / engines on the machine. Default 1. */
+  /** This engine's part of that share: 1 / engines on the machine. Default 1. */
   memoryShare?: number;
+  /** Positions of a KV block; absent: the device's own choice, a slot a sequence on CPU. */
+  kvBlockPositions?: number;
+  /** Host memory that evicted KV blocks move to. Default 0: none. */
+  kvHostBytesMax?: number;
   /** Positions a sequence, if less than the model's own. */
   contextLength?: number;
   prefixReuse: boolean;
-  /** By TensorRT-LLM's name; see `capacity.ts`. */
+  /** By TensorRT-LLM's name; see `plan/capacity.ts`. */
   capacityPolicy?: string;
+  /** Steps that may be in flight, as far as the device can; 1 is the plain loop. Default 2. */
+  inFlightStepsMax?: number;
 }
 
 /** A model on its device, and what an {@link EngineCore} over it is made with. */
@@ -43,19 +48,48 @@ export async function loadModel(
   sizes: EngineSizes,
 ): Promise<LoadedEngine> {
   const device = await (await devices.load(sizes.device)).openDevice(sizes.deviceOptions);
-  const contextWanted = Math.min(source.contextLength, sizes.contextLength ?? source.contextLength);
-  let model: DeviceModel;
   try {
-    model = await device.load({ ...source, contextLength: contextWanted }, sizes);
+    const contextWanted = Math.min(source.contextLength, sizes.contextLength ?? source.contextLength);
+    const weights = await device.load({ ...source, contextLength: contextWanted }, sizes);
+    const room = roomFor(weights, contextWanted, sizes);
+    const model = await weights.allocateKv(room.pool);
+    const { slots, batchTokensMax, prefixReuse, capacityPolicy, inFlightStepsMax } = sizes;
+    return {
+      device,
+      model,
+      options: {
+        name,
+        device: device.name,
+        vocabularySize: source.vocabularySize,
+        contextLength: room.contextLength,
+        kvBytesMax: room.kvBytesMax,
+        ...{ sequencesMax: slots, batchTokensMax, prefixReuse, capacityPolicy, inFlightStepsMax },
+      },
+    };
   } catch (thrown) {
     device.close();
     throw thrown;
   }
-  const { slots, batchTokensMax, prefixReuse, capacityPolicy } = sizes;
-  const perPosition = Math.max(1, model.kvBytesPerPosition);
-  const kvBytesMax = sizes.kvBytesMax ?? defaultKvBytes(slots, contextWanted, perPosition, sizes.memoryShare);
+}
+
+/** Sizes the KV cache by what the weights left free. It is a bound for admission; on CPU, pages are touched as positions are written. */
+function roomFor(weights: LoadedWeights, contextWanted: number, sizes: EngineSizes) {
+  const { slots, memoryShare = 1, kvHostBytesMax = 0 } = sizes;
+  const perPosition = Math.max(1, weights.kv.bytesPerPosition);
+  const { freeBytes, kvShareDefault } = weights.memory();
+  const affordable = Math.floor(freeBytes * kvShareDefault * memoryShare);
+  const kvBytesMax = sizes.kvBytesMax ?? Math.min(slots * contextWanted * perPosition, affordable);
   const contextLength = Math.max(2, Math.min(contextWanted, Math.floor(kvBytesMax / perPosition)));
-  const { vocabularySize } = source;
-  const room = { slots, batchTokensMax, kvBytesMax, contextLength, prefixReuse, capacityPolicy };
-  return { device, model, options: { name, device: device.name, vocabularySize, ...room } };
+  const blockPositions = Math.min(contextWanted, sizes.kvBlockPositions ?? weights.kv.blockPositions);
+  const blockBytes = blockPositions * perPosition;
+  const isSlots = blockPositions >= contextLength;
+  const pool = {
+    // A slot takes up memory only as far as it is written, so that there may be one for every sequence.
+    blocks: isSlots ? slots : Math.max(1, Math.floor(kvBytesMax / blockBytes)),
+    blockPositions: isSlots ? contextWanted : blockPositions,
+    hostBlocks: Math.floor(kvHostBytesMax / blockBytes),
+  };
+  // Blocks are whole: what is left of a context that does not fill the last one cannot be promised.
+  const whole = isSlots ? contextLength : Math.min(contextLength, pool.blocks * blockPositions);
+  return { pool, kvBytesMax, contextLength: whole };
 }

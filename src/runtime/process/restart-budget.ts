@@ -1,10 +1,18 @@
-/** Restarts in a row without a healthy spell between them, before giving up. */
+/** Quick restarts in a row without a healthy spell between them. */
 export const restartsInARowMax = 5;
 /** A process that ran for so long was healthy: the count starts anew. */
 export const healthyAfterMs = 60_000;
-const delayMs = { first: 100, max: 10_000 };
+/** Pauses before quick restarts, doubling; and before each one after those, for ever: a shortage may end. */
+const delayMs = { first: 100, max: 1_600, slow: 10_000 };
 
-/** Decides whether, and after what pause, a process that ended is started again. */
+/** When a process that ended is started again. */
+export interface Restart {
+  delayMs: number;
+  /** It ended too often: the pace is slow now, and whoever waits for it should know. */
+  isSlow: boolean;
+}
+
+/** Decides after what pause a process that ended, or did not start, is started again. */
 export class RestartBudget {
   readonly #max: number;
   #inARow = 0;
@@ -20,11 +28,11 @@ export class RestartBudget {
     this.#startedMs = performance.now();
   }
 
-  /** The pause before the next start in milliseconds, or undefined: give up. */
-  next(): number | undefined {
+  /** The process ended. */
+  next(): Restart {
     if (performance.now() - this.#startedMs > healthyAfterMs) this.#inARow = 0;
     this.#startedMs = Number.NaN;
-    if (this.#inARow >= this.#max) return undefined;
-    return Math.min(delayMs.first * 2 ** this.#inARow++, delayMs.max);
+    if (this.#inARow >= this.#max) return { delayMs: delayMs.slow, isSlow: true };
+    return { delayMs: Math.min(delayMs.first * 2 ** this.#inARow++, delayMs.max), isSlow: false };
   }
 }

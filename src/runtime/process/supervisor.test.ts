@@ -3,7 +3,7 @@ import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -138,14 +138,56 @@ describe('an engine process under its supervisor', () => {
     );
   });
 
-  test('given up after too many restarts: everybody is told so', async () => {
+  test('after too many restarts it goes on trying, slowly, and everybody is told so until it is back', async () => {
     const told: SupervisorEvent[] = [];
     const supervisor = await start({}, { restartsMax: 0, onEvent: (event) => told.push(event) });
     process.kill(supervisor.pid as number, 'SIGKILL');
-    await until(() => told.some(({ event }) => event === 'gave-up'), 'giving up');
+    await until(() => told.some(({ event }) => event === 'unavailable'), 'the slow pace');
     const pool = new EnginePool([supervisor.client]);
-    assert.match(pool.notReadyReason ?? '', /not restarted any more/);
-    assert.throws(() => pool.submit(request([1]), () => {}), /not restarted any more/);
+    assert.match(pool.notReadyReason ?? '', /0 times in a row .*SIGKILL.* tried again every 10 s/);
+    assert.throws(() => pool.submit(request([1]), () => {}), /tried again every 10 s/);
+    await supervisor.client.whenReady();
+    assert.equal(pool.notReadyReason, undefined);
+    assert.equal(tokensOf(await generate(supervisor.client, request([1]))).length, 16);
+  });
+
+  for (const state of ['idle', 'in a step']) {
+    test(`stopped by a signal while ${state}: it does not answer, so it is killed and restarted`, {
+      skip: process.platform !== 'linux',
+    }, async () => {
+      const told: SupervisorEvent[] = [];
+      const options = { idleDeadlineMs: 2_000, onEvent: (event: SupervisorEvent) => told.push(event) };
+      const supervisor = await start({ 'step-ms': '5' }, options);
+      const running = generate(supervisor.client, request([1], { maxTokens: state === 'idle' ? 1 : 400 }));
+      if (state === 'idle') await running;
+      else await sleep(100);
+      process.kill(supervisor.pid as number, 'SIGSTOP');
+      for (const events of await Promise.all([generate(supervisor.client, request([1])), running])) {
+        if (events === (await running) && state === 'idle') continue;
+        assert.equal(events.at(-1)?.error?.code, 'ENGINE_UNAVAILABLE');
+      }
+      assert.match(
+        told.find(({ event }) => event === 'stuck')?.detail ?? '',
+        /no answer while idle or stopped/,
+      );
+      await supervisor.client.whenReady();
+      assert.equal(tokensOf(await generate(supervisor.client, request([1]))).length, 16);
+    });
+  }
+
+  test('a step longer than an idle engine may be silent is let be', async () => {
+    const supervisor = await start({ 'step-ms': '2500' }, { idleDeadlineMs: 1_000 });
+    const events = await generate(supervisor.client, request([1], { maxTokens: 1 }));
+    assert.equal(events.at(-1)?.finish, 'length');
+  });
+
+  test('its folder deleted: the next life makes it again', async () => {
+    const supervisor = await start();
+    rmSync(dirname(supervisor.socketPath), { recursive: true });
+    process.kill(supervisor.pid as number, 'SIGKILL');
+    await until(() => !supervisor.client.ready, 'the loss noticed');
+    await supervisor.client.whenReady();
+    assert.equal(tokensOf(await generate(supervisor.client, request([1]))).length, 16);
   });
 
   test('stuck in a step: killed after the deadline and restarted', async () => {

@@ -1,49 +1,44 @@
-import { type ChildProcess, fork } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { entryPoint } from '../../base/entry.ts';
-import { NereidError } from '../../base/errors.ts';
-import { RuntimeError } from '../errors.ts';
+import { messageOf } from '../../base/errors.ts';
 import { RemoteEngine } from '../transport/remote-client.ts';
-import type { EngineProcessConfiguration, EngineProcessMessage } from './engine-process-messages.ts';
+import { EngineChild } from './engine-child.ts';
+import type { EngineProcessConfiguration } from './engine-process-messages.ts';
+import { isStopped, pingIntervalMs } from './liveness.ts';
 import { RestartBudget, restartsInARowMax } from './restart-budget.ts';
+import { SocketFolder } from './socket-folder.ts';
 
 /** What the supervisor says while it works, for logs. */
 export interface SupervisorEvent {
-  event: 'started' | 'exited' | 'restarting' | 'stuck' | 'gave-up';
+  event: 'started' | 'exited' | 'restarting' | 'stuck' | 'unavailable';
   engine: string;
   detail: string;
 }
 
-/** When to give up on an engine, and whom to tell. */
+/** When an engine counts as stuck, how it is restarted, and whom to tell. */
 export interface SupervisorOptions {
   onEvent?: (event: SupervisorEvent) => void;
   /** A busy engine that reports no step for so long is killed and restarted. */
   stepDeadlineMs?: number;
+  /** An engine that has nothing to do, or was stopped by a signal, and does not answer for so long is killed and restarted. */
+  idleDeadlineMs?: number;
   /** An engine that is not ready so long after its start is killed: loading hangs. */
   startTimeoutMs?: number;
-  /** See {@link RestartBudget}. */
+  /** Quick restarts in a row; see {@link RestartBudget}. */
   restartsMax?: number;
 }
 
-const heartbeatCheckMs = 1_000;
-const exitGraceMs = 2_000;
-
 /**
  * Owns one engine process (a tensor-parallel group will be several: one dead rank then ends them all, since its peers would spin
- * inside NCCL). Restarts it when it dies or stops stepping; meanwhile the client is not ready and its requests have failed cleanly.
+ * inside NCCL). Restarts it when it dies, stops stepping or stops answering, for ever; meanwhile the client is not ready and its
+ * requests have failed cleanly.
  */
 export class EngineSupervisor {
   readonly client: RemoteEngine;
   readonly socketPath: string;
-  readonly #folder: string;
+  readonly #folder = new SocketFolder();
   readonly #configuration: EngineProcessConfiguration;
   readonly #options: Required<SupervisorOptions>;
-  #child: ChildProcess | undefined;
-  #heartbeatMs = 0;
-  #busy = false;
   readonly #budget: RestartBudget;
+  #child: EngineChild | undefined;
   #watch: NodeJS.Timeout | undefined;
   #restartTimer: NodeJS.Timeout | undefined;
   #closed = false;
@@ -52,15 +47,12 @@ export class EngineSupervisor {
     configuration: Omit<EngineProcessConfiguration, 'socketPath'>,
     options: SupervisorOptions,
   ) {
-    this.#folder = mkdtempSync(join(tmpdir(), 'nereid-'));
-    this.socketPath =
-      process.platform === 'win32'
-        ? `\\\\.\\pipe\\${this.#folder.replaceAll(/[\\/:]/g, '-')}`
-        : join(this.#folder, 'engine.sock');
+    this.socketPath = this.#folder.socketPath;
     this.#configuration = { ...configuration, socketPath: this.socketPath };
     this.#options = {
       onEvent: () => {},
       stepDeadlineMs: 120_000,
+      idleDeadlineMs: 5_000,
       startTimeoutMs: 600_000,
       restartsMax: restartsInARowMax,
       ...options,
@@ -86,7 +78,7 @@ export class EngineSupervisor {
       await supervisor.close();
       throw thrown;
     }
-    supervisor.#watch = setInterval(() => supervisor.#checkHeartbeat(), heartbeatCheckMs);
+    supervisor.#watch = setInterval(() => supervisor.#checkLife(), pingIntervalMs);
     supervisor.#watch.unref();
     return supervisor;
   }
@@ -101,115 +93,53 @@ export class EngineSupervisor {
     this.#closed = true;
     clearInterval(this.#watch);
     clearTimeout(this.#restartTimer);
-    const child = this.#child;
-    if (child && child.exitCode === null && child.signalCode === null) {
-      await new Promise<void>((resolve) => {
-        const timer = setTimeout(() => child.kill('SIGKILL'), exitGraceMs);
-        child.once('exit', () => {
-          clearTimeout(timer);
-          resolve();
-        });
-        if (child.connected) child.disconnect();
-        else child.kill('SIGKILL');
-      });
-    }
+    await this.#child?.end();
     process.off('exit', this.#removeFolder);
     this.#removeFolder();
   }
 
-  readonly #removeFolder = (): void => rmSync(this.#folder, { recursive: true, force: true });
+  readonly #removeFolder = (): void => this.#folder.remove();
 
-  /** Resolves when the process says it is ready, rejects when it says or shows that it is not. */
-  #spawn(): Promise<void> {
-    if (process.platform !== 'win32') rmSync(this.socketPath, { force: true });
-    const { path, execArgv } = entryPoint('runtime/process/engine-process');
-    const child = fork(path, {
-      execArgv,
-      serialization: 'advanced',
-      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
-    });
+  async #spawn(): Promise<void> {
+    this.#folder.renew();
+    const child = new EngineChild(this.#configuration, this.#options.startTimeoutMs);
     this.#child = child;
-    this.#busy = false;
-    return new Promise((resolve, reject) => {
-      let isReady = false;
-      const startTimer = setTimeout(() => {
-        const problem = `the engine process was not ready after ${this.#options.startTimeoutMs} ms (startTimeoutMs)`;
-        reject(new RuntimeError('ENGINE_FAILED', `${problem}; it was killed`));
-        child.kill('SIGKILL');
-      }, this.#options.startTimeoutMs);
-      let failure: NereidError | undefined;
-      child.on('message', (raw) => {
-        const message = raw as EngineProcessMessage;
-        if (message.kind === 'ready') {
-          isReady = true;
-          clearTimeout(startTimer);
-          this.#budget.started();
-          this.#tell('started', `process ${child.pid}`);
-          resolve();
-        } else if (message.kind === 'heartbeat') {
-          this.#busy = message.busy;
-          this.#heartbeatMs = performance.now();
-        } else failure = new NereidError(message.code, message.errorKind, message.message);
-      });
-      child.on('error', (cause) =>
-        reject(
-          new RuntimeError('ENGINE_FAILED', `the engine process could not be started: ${cause.message}`, {
-            cause,
-          }),
-        ),
-      );
-      child.once('exit', (code, signal) => {
-        clearTimeout(startTimer);
-        const detail = failure?.message ?? `exit ${signal ?? code}`;
-        if (isReady) this.#exited(detail);
-        else
-          reject(
-            failure ??
-              new RuntimeError('ENGINE_FAILED', `the engine process ended while starting (${detail})`),
-          );
-      });
-      child.send(this.#configuration);
-    });
+    await child.ready;
+    this.#budget.started();
+    this.client.setTrouble(undefined);
+    this.#tell('started', `process ${child.pid}`);
+    void child.gone.then((detail) => this.#ended(detail));
   }
 
-  #exited(detail: string): void {
+  #ended(detail: string): void {
     if (this.#closed) return;
     this.#tell('exited', detail);
-    this.#restart();
-  }
-
-  #restart(): void {
-    const delayMs = this.#budget.next();
-    if (delayMs === undefined) {
-      const reason = `the engine of ${this.#configuration.name} stopped ${this.#options.restartsMax} times in a row`;
-      this.client.giveUp(
-        `${reason} and is not restarted any more; see the server's log, then restart the server`,
-      );
-      this.#tell(
-        'gave-up',
-        `${this.#options.restartsMax} restarts in a row did not help; the model stays unavailable`,
-      );
-      return;
-    }
-    this.#tell('restarting', `in ${delayMs} ms`);
+    const { delayMs, isSlow } = this.#budget.next();
+    const { name } = this.#configuration;
+    if (isSlow) {
+      const trouble = `the engine of ${name} stopped ${this.#options.restartsMax} times in a row (last: ${detail})`;
+      this.client.setTrouble(`${trouble}; it is tried again every ${delayMs / 1000} s, see the server's log`);
+      this.#tell('unavailable', `${trouble}; trying again in ${delayMs} ms`);
+    } else this.#tell('restarting', `in ${delayMs} ms`);
     this.#restartTimer = setTimeout(() => {
-      this.#spawn().catch((thrown: Error) => {
-        if (this.#closed) return;
-        this.#tell('exited', thrown.message);
-        this.#restart();
-      });
+      this.#spawn().catch((thrown: unknown) => this.#ended(messageOf(thrown)));
     }, delayMs);
   }
 
-  #checkHeartbeat(): void {
-    const silentMs = performance.now() - this.#heartbeatMs;
-    if (!this.#busy || silentMs < this.#options.stepDeadlineMs) return;
-    this.#tell(
-      'stuck',
-      `no step for ${silentMs} ms (stepDeadlineMs ${this.#options.stepDeadlineMs}); killing it`,
-    );
-    this.#busy = false;
-    this.#child?.kill('SIGKILL');
+  #checkLife(): void {
+    const child = this.#child;
+    if (!child) return;
+    const silentMs = Math.round(child.ping());
+    const { stepDeadlineMs, idleDeadlineMs } = this.#options;
+    if (silentMs < Math.min(idleDeadlineMs, stepDeadlineMs)) return;
+    // A long step is not silence; but a stopped process makes no step.
+    const inStep = child.busy && !isStopped(child.pid);
+    if (inStep && silentMs < stepDeadlineMs) return;
+    const limit = inStep
+      ? `no step (stepDeadlineMs ${stepDeadlineMs})`
+      : `no answer while idle or stopped (idleDeadlineMs ${idleDeadlineMs})`;
+    this.#tell('stuck', `${limit} for ${silentMs} ms; killing it`);
+    child.kill();
   }
 
   #tell(event: SupervisorEvent['event'], detail: string): void {

@@ -8,6 +8,8 @@ export interface EngineStatistics {
   waitingRequests: number;
   kvBytesReserved: number;
   kvBytesMax: number;
+  /** Of the host tier, for reuse alone. */
+  kvHostBytesUsed: number;
   promptTokens: number;
   cachedPromptTokens: number;
   generatedTokens: number;
@@ -30,5 +32,7 @@ export interface EngineDescription {
   sequencesMax: number;
   batchTokensMax: number;
   kvBytesMax: number;
+  /** Tokens whose KV is found together (`kv/prefix-hash.ts`): what a prefix-aware router must hash by. */
+  kvChunkPositions: number;
   weightBytes: number;
 }

@@ -47,7 +47,7 @@ export class Candidates {
   readonly #blockWeights: Float64Array;
   readonly #bucketCounts = new Int32Array(stepMax + 1);
   readonly #bucketWeights = new Float64Array(stepMax + 1);
-  #row: LogitRow = { logits: new Float32Array(0), start: 0, width: 0, ids: undefined };
+  #row: LogitRow = { logits: new Float32Array(0), start: 0, width: 0 };
   #max = 0;
   /** Steps of distance for one unit of logit. */
   #scale = 0;
@@ -69,7 +69,7 @@ export class Candidates {
     this.#row = row;
     this.#max = row.logits[maxPosition] as number;
     this.#scale = stepsPerUnit / cuts.temperature;
-    // A row shorter than the histogram (a device's candidates) is gathered whole.
+    // A row shorter than the histogram is gathered whole.
     const isShort = row.width <= stepMax;
     if (cuts.minP === 0 && cuts.topK === 0 && !isShort) return this.#drawByMass(cuts.topP, uniform);
     if (cuts.minP > 0) this.#gather(0, this.#minPSteps(cuts.minP));

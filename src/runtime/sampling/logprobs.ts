@@ -1,31 +1,25 @@
 import type { TokenLogprobs } from '../requests/events.ts';
 import { stepsPerUnit } from './exponential.ts';
 import { sumWeights } from './histogram.ts';
-import { argmax, type LogitRow, tokenAt } from './logit-row.ts';
+import { type LogitRow, likeliest, tokenAt } from './logit-row.ts';
 
 /**
  * Log-probabilities of the model's own distribution (no temperature, no penalties), as vLLM and OpenAI report them.
- * @param token the chosen one; −Infinity if it is not in the row
+ * @param token the chosen one
  * @param top how many of the likeliest to report; fewer if the row has fewer
  */
 export function tokenLogprobs(row: LogitRow, token: number, top: number): TokenLogprobs {
-  const maxPosition = argmax(row);
+  const maxPosition = likeliest(row);
   const max = row.logits[maxPosition] ?? Number.NaN;
   const logSum = max + Math.log(sumWeights(row, max, stepsPerUnit));
   const best = topPositions(row, top);
   return {
-    logprob: logitOf(row, token) - logSum,
+    logprob: (row.logits[row.start + token] as number) - logSum,
     top: {
       tokens: Int32Array.from(best, (position) => tokenAt(row, position)),
       logprobs: Float32Array.from(best, (position) => (row.logits[position] as number) - logSum),
     },
   };
-}
-
-function logitOf(row: LogitRow, token: number): number {
-  if (!row.ids) return row.logits[row.start + token] as number;
-  const position = row.ids.subarray(0, row.start + row.width).indexOf(token, row.start);
-  return position < 0 ? Number.NEGATIVE_INFINITY : (row.logits[position] as number);
 }
 
 /** Positions of the `count` largest logits, largest first; of equal ones the earlier first. `count` is small: insertion. */

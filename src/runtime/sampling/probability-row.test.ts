@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { SeededRandom, uniform } from '../../base/random.ts';
-import { probabilityBlock } from '../../device/device.ts';
+import { probabilityBlock } from '../../device/step.ts';
 import { type GenerationRequest, greedySampling, type SamplingParameters } from '../requests/request.ts';
 import type { LogitRow } from './logit-row.ts';
 import type { ProbabilityRow } from './probability-row.ts';
@@ -37,7 +37,7 @@ function rowsOf(logits: readonly number[], temperature: number): [LogitRow, Prob
     const from = width + block * probabilityBlock;
     blockSums[blocks + block] = values.subarray(from, from + probabilityBlock).reduce((a, b) => a + b, 0);
   }
-  const row = { logits: Float32Array.from([...logits, ...logits]), start: width, width, ids: undefined };
+  const row = { logits: Float32Array.from([...logits, ...logits]), start: width, width };
   return [row, { values, start: width, width, blockSums, blockStart: blocks }];
 }
 
@@ -65,8 +65,9 @@ test('the token from probabilities is the one from logits, but within 1e-5 of a 
     const at = (draw: number, own?: ProbabilityRow) =>
       sampler.sample(row, {
         sampling,
-        tokens: Int32Array.of(0),
-        promptLength: 1,
+        generated: 0,
+        position: 1,
+        counts: undefined,
         probabilities: own,
         uniform: Math.min(1 - 2 ** -53, Math.max(0, draw)),
       });
@@ -96,7 +97,7 @@ for (const parameters of [{}, { topP: 0.6 }, { topK: 4 }, { minP: 0.2 }]) {
     const counts = new Map<number, number>();
     const draws = 20_000;
     for (let i = 0; i < draws; i++) {
-      const context = { sampling, tokens: Int32Array.of(0), promptLength: 1, probabilities };
+      const context = { sampling, generated: 0, position: 1, counts: undefined, probabilities };
       const token = sampler.sample(row, { ...context, uniform: uniform(7, 0, i) });
       counts.set(token, (counts.get(token) ?? 0) + 1);
     }
@@ -130,6 +131,6 @@ function keptWeights(weights: readonly number[], cut: Partial<SamplingParameters
 test('NaN probabilities are left aside for the logits', () => {
   const [row, probabilities] = rowsOf([1, 2, Number.NaN, 0], 1);
   const sampling = compile({ temperature: 1, topK: 1 });
-  const context = { sampling, tokens: Int32Array.of(0), promptLength: 1, probabilities, uniform: 0.5 };
+  const context = { sampling, generated: 0, position: 1, counts: undefined, probabilities, uniform: 0.5 };
   assert.equal(new Sampler(4).sample(row, context), 1);
 });

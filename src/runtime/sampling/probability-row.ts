@@ -1,4 +1,4 @@
-import { probabilityBlock } from '../../device/device.ts';
+import { probabilityBlock } from '../../device/step.ts';
 
 /**
  * One output row's probabilities, as a device made them. They say cheaply where likely tokens are: a block whose sum is below a

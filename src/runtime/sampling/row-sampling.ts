@@ -1,3 +1,4 @@
+import { samplingFeature } from '../../device/step.ts';
 import type { GenerationRequest, SamplingParameters } from '../requests/request.ts';
 
 /** Below it a temperature counts as 0 (vLLM's threshold): dividing by it would overflow. */
@@ -14,19 +15,28 @@ export interface RowSampling {
   minTokens: number;
   /** Top log-probabilities wanted; −1 is none. */
   logprobs: number;
+  /** Bits of `samplingFeature` that a device needs to choose its tokens. */
+  features: number;
 }
 
 /** Prepares a request's sampling once. */
 export function compileSampling(request: GenerationRequest): RowSampling {
   const parameters = request.sampling;
   const bias = parameters.logitBias ?? [];
+  const isGreedy = parameters.temperature < temperatureMin;
+  const hasPenalties =
+    parameters.repetitionPenalty !== 1 ||
+    parameters.presencePenalty !== 0 ||
+    parameters.frequencyPenalty !== 0;
+  const bans = request.minTokens > 0 && request.stopTokenIds.length > 0;
   return {
     parameters,
-    isGreedy: parameters.temperature < temperatureMin,
-    hasPenalties:
-      parameters.repetitionPenalty !== 1 ||
-      parameters.presencePenalty !== 0 ||
-      parameters.frequencyPenalty !== 0,
+    isGreedy,
+    hasPenalties,
+    features:
+      (isGreedy ? 0 : samplingFeature.draw) |
+      (hasPenalties || bias.length > 0 || bans ? samplingFeature.state : 0) |
+      (request.logprobs === undefined ? 0 : samplingFeature.logprobs),
     biasTokens: Int32Array.from(bias, ([token]) => token),
     biasValues: Float32Array.from(bias, ([, value]) => value),
     stopTokens: Int32Array.from(request.stopTokenIds),

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { SeededRandom, uniform } from '../../base/random.ts';
 import { type GenerationRequest, greedySampling, type SamplingParameters } from '../requests/request.ts';
+import { TokenCounts } from '../sequences/token-counts.ts';
 import { expNegativeSteps, stepMax, stepsPerUnit } from './exponential.ts';
 import type { LogitRow } from './logit-row.ts';
 import { tokenLogprobs } from './logprobs.ts';
@@ -9,7 +10,7 @@ import { compileSampling } from './row-sampling.ts';
 import { Sampler } from './sampler.ts';
 
 function dense(logits: number[]): LogitRow {
-  return { logits: Float32Array.from(logits), start: 0, width: logits.length, ids: undefined };
+  return { logits: Float32Array.from(logits), start: 0, width: logits.length };
 }
 
 interface Setting extends Partial<SamplingParameters> {
@@ -40,10 +41,12 @@ function choose(
 ): number {
   const context = {
     sampling: compile(setting),
-    tokens: Int32Array.from([...prompt, ...output]),
-    promptLength: prompt.length,
+    generated: output.length,
+    position: prompt.length + output.length,
+    counts: new TokenCounts(Int32Array.from(prompt)),
     uniform: draw,
   };
+  for (const token of output) context.counts.add(token);
   return new Sampler(16).sample(row, context);
 }
 
@@ -108,7 +111,13 @@ for (const setting of settings) {
     const draws = 20_000;
     const seed = 11;
     for (let i = 0; i < draws; i++) {
-      const context = { sampling, tokens: Int32Array.of(0), promptLength: 1, uniform: uniform(seed, 0, i) };
+      const context = {
+        sampling,
+        generated: 0,
+        position: 1,
+        counts: undefined,
+        uniform: uniform(seed, 0, i),
+      };
       const token = sampler.sample(row, context);
       counts[token]!++;
     }
@@ -136,7 +145,7 @@ test('a row longer than the histogram follows the exact distribution too, with n
     const large = new Map<number, number>();
     let others = 0;
     for (let i = 0; i < draws; i++) {
-      const context = { sampling, tokens: Int32Array.of(0), promptLength: 1, uniform: uniform(31, 0, i) };
+      const context = { sampling, generated: 0, position: 1, counts: undefined, uniform: uniform(31, 0, i) };
       const token = sampler.sample(dense(values), context);
       assert.ok(expected[token]! > 0, 'a token that was cut is never drawn');
       if (token % 500 === 0) large.set(token, (large.get(token) ?? 0) + 1);
@@ -184,7 +193,7 @@ test('cuts equal those of a full sort, on large random rows with ties', () => {
       const draw = cumulative + probability / 2;
       cumulative += probability;
       if (probability < 1e-6) continue;
-      const context = { sampling, tokens: Int32Array.of(0), promptLength: 1, uniform: draw };
+      const context = { sampling, generated: 0, position: 1, counts: undefined, uniform: draw };
       assert.equal(
         sampler.sample(row, context),
         token,
@@ -210,7 +219,7 @@ test('penalties equal the hand-computed ones', () => {
       let high = 50;
       for (let i = 0; i < 60; i++) {
         const middle = (low + high) / 2;
-        const probe = { logits: Float32Array.of(...row.logits, middle), start: 0, width: 5, ids: undefined };
+        const probe = { logits: Float32Array.of(...row.logits, middle), start: 0, width: 5 };
         for (let other = 0; other < 4; other++) if (other !== token) probe.logits[other] = -1e9;
         if (choose(probe, setting, 0, [0, 1, 2], [2, 2, 1]) === 4) high = middle;
         else low = middle;
@@ -259,38 +268,6 @@ test('a row without a possible token fails, whatever made it so', () => {
   assert.throws(() => choose(dense([1, 2]), { minTokens: 1, stopTokenIds: [0, 1] }), {
     code: 'LOGITS_INVALID',
   });
-});
-
-test('candidates are sampled like the same tokens of a whole row', () => {
-  const random = new SeededRandom(3);
-  for (let round = 0; round < 200; round++) {
-    const whole = new Array<number>(16).fill(Number.NEGATIVE_INFINITY);
-    // Ascending ids behind a first row, so that both kinds walk tokens in the same order.
-    const ids = [1, 4, 6, 9, 15];
-    const values = ids.map(() => random.next() * 6);
-    for (const [i, id] of ids.entries()) whole[id] = Math.fround(values[i]!);
-    const row: LogitRow = {
-      logits: Float32Array.from([9, 9, 9, 9, 9, ...values]),
-      start: 5,
-      width: 5,
-      ids: Int32Array.from([0, 0, 0, 0, 0, ...ids]),
-    };
-    const setting: Setting = {
-      temperature: 1,
-      topK: 4,
-      topP: 0.9,
-      repetitionPenalty: 1.2,
-      logitBias: [[4, 1]],
-    };
-    const draw = random.next();
-    assert.equal(
-      choose(row, setting, draw, [3], [6, 9, 6]),
-      choose(dense(whole), setting, draw, [3], [6, 9, 6]),
-    );
-    const token = ids[random.integer(5)]!;
-    const [a, b] = [tokenLogprobs(row, token, 3), tokenLogprobs(dense(whole), token, 3)];
-    assert.deepEqual(a, b);
-  }
 });
 
 test('log-probabilities are those of the softmax, likeliest first', () => {

@@ -1,16 +1,20 @@
 import { RuntimeError } from '../errors.ts';
+import type { TokenCounts } from '../sequences/token-counts.ts';
 import { Adjustments } from './adjustments.ts';
 import { Candidates } from './candidates.ts';
-import { argmax, type LogitRow, tokenAt } from './logit-row.ts';
+import { type LogitRow, likeliest, tokenAt } from './logit-row.ts';
 import type { ProbabilityRow } from './probability-row.ts';
 import { isPlainDraw, type RowSampling } from './row-sampling.ts';
 
 /** What a row's choice depends on beside its logits. */
 export interface RowContext {
   sampling: RowSampling;
-  /** Prompt and output so far. */
-  tokens: Int32Array;
-  promptLength: number;
+  /** Tokens made so far. */
+  generated: number;
+  /** Position of the token to choose. */
+  position: number;
+  /** What was said so far; looked at only where {@link RowSampling.hasPenalties}. */
+  counts: TokenCounts | undefined;
   /** The row's softmax at its own temperature, if the device made it. Used only where {@link isPlainDraw}. */
   probabilities?: ProbabilityRow | undefined;
   /** In [0, 1), keyed by (seed, sequence, position); not used when greedy. */
@@ -19,11 +23,10 @@ export interface RowContext {
 
 /** Chooses tokens from rows of logits, with scratch memory for one vocabulary. A row's choice depends on nothing outside its context. */
 export class Sampler {
-  readonly #adjustments: Adjustments;
+  readonly #adjustments = new Adjustments();
   readonly #candidates: Candidates;
 
   constructor(vocabularySize: number) {
-    this.#adjustments = new Adjustments(vocabularySize);
     this.#candidates = new Candidates(vocabularySize);
   }
 
@@ -32,15 +35,15 @@ export class Sampler {
    * @throws RuntimeError `LOGITS_INVALID` when no token is possible
    */
   sample(row: LogitRow, context: RowContext): number {
-    const { sampling, tokens, promptLength, probabilities, uniform } = context;
-    if (probabilities && isPlainDraw(sampling, tokens.length - promptLength)) {
+    const { sampling, generated, position, counts, probabilities, uniform } = context;
+    if (probabilities && isPlainDraw(sampling, generated)) {
       const token = this.#candidates.drawLikely(row, probabilities, sampling.parameters, uniform);
       if (token >= 0) return token;
     }
-    this.#adjustments.apply(row, sampling, tokens, promptLength);
+    this.#adjustments.apply(row, sampling, generated, counts);
     try {
-      const best = argmax(row);
-      if (best < 0) throw noToken(tokens.length);
+      const best = likeliest(row);
+      if (best < 0) throw noToken(position);
       if (sampling.isGreedy) return tokenAt(row, best);
       return this.#candidates.draw(row, best, sampling.parameters, uniform);
     } finally {
@@ -49,7 +52,8 @@ export class Sampler {
   }
 }
 
-function noToken(position: number): RuntimeError {
+/** No token of a row is possible. */
+export function noToken(position: number): RuntimeError {
   return new RuntimeError(
     'LOGITS_INVALID',
     `no token is possible at position ${position}: all are banned (logit bias, min tokens), or the model made NaN or infinity; ` +

@@ -1,30 +1,46 @@
-import type { KvHandle } from '../kv/kv-cache.ts';
-import type { FinishReason, TokenLogprobs } from '../requests/events.ts';
+import { assert } from '../../base/errors.ts';
+import type { KvPlace, TokenSource } from '../kv/kv-cache.ts';
+import type { Prerequisite } from '../plan/prerequisites.ts';
+import type { FinishReason, SequenceEvent, TokenLogprobs } from '../requests/events.ts';
 import type { GenerationRequest } from '../requests/request.ts';
 import { compileSampling, type RowSampling } from '../sampling/row-sampling.ts';
+import type { RowConsumer } from '../step/row-consumer.ts';
+import { TokenCounts } from './token-counts.ts';
 
 export type SequenceState =
-  /** Waits for the request's prompt to be computed by another of its sequences. */
+  /** Waits for a prerequisite, or for the request's prompt to be computed by another of its sequences. */
   | 'pending'
   /** In the queue: has no place in the KV cache. */
   | 'waiting'
   | 'running'
   | 'finished';
 
+/** What the engine adds to a request when it takes it. */
+export interface RequestFacts {
+  seed: number;
+  /** Serial number of arrival; orders requests of one priority. */
+  arrival: number;
+  arrivalNs: number;
+  contextLength: number;
+  prerequisites: readonly Prerequisite[];
+}
+
 /** A request inside an engine, with its sequences. */
 export class ActiveRequest {
   readonly request: GenerationRequest;
   readonly seed: number;
-  /** Serial number of arrival; orders requests of one priority. */
   readonly arrival: number;
   readonly arrivalNs: number;
   readonly stopTokens: ReadonlySet<number>;
   readonly sampling: RowSampling;
   /** What may share KV with it. */
   readonly prefixKey: string;
+  readonly prerequisites: readonly Prerequisite[];
   readonly sequences: readonly Sequence[];
   /** Sequences without a finish yet. */
   unfinished: number;
+  /** All prerequisites are there. */
+  isReady = false;
   /** When its first row was in a step; NaN until then. */
   startNs = Number.NaN;
   /** Whether its first event, with `start`, was emitted. */
@@ -35,14 +51,12 @@ export class ActiveRequest {
   /** By prompt position; entry 0 stays empty. Absent unless asked for. */
   readonly promptLogprobs: (TokenLogprobs | undefined)[] | undefined;
 
-  constructor(
-    request: GenerationRequest,
-    given: { seed: number; arrival: number; arrivalNs: number; contextLength: number },
-  ) {
+  constructor(request: GenerationRequest, facts: RequestFacts) {
     this.request = request;
-    this.seed = given.seed;
-    this.arrival = given.arrival;
-    this.arrivalNs = given.arrivalNs;
+    this.seed = facts.seed;
+    this.arrival = facts.arrival;
+    this.arrivalNs = facts.arrivalNs;
+    this.prerequisites = facts.prerequisites;
     this.stopTokens = new Set(request.stopTokenIds);
     this.sampling = compileSampling(request);
     this.prefixKey = request.cacheSalt ?? '';
@@ -51,7 +65,7 @@ export class ActiveRequest {
       request.promptLogprobs === undefined
         ? undefined
         : new Array(request.promptTokens.length).fill(undefined);
-    const positionsWorst = Math.min(request.promptTokens.length + request.maxTokens, given.contextLength);
+    const positionsWorst = Math.min(request.promptTokens.length + request.maxTokens, facts.contextLength);
     this.sequences = Array.from(
       { length: request.sequences },
       (_, index) => new Sequence(this, index, positionsWorst),
@@ -64,24 +78,46 @@ export class ActiveRequest {
   }
 }
 
-/** One text that a request grows: the prompt and its own tokens. */
-export class Sequence {
+/**
+ * One text that a request grows: the prompt and its own tokens. Steps may be in flight: `launched` positions were handed to the device, of which
+ * `committed` are known to be done; `tokensInFlight` tokens were chosen on the device, or are being chosen, and are not known here yet.
+ */
+export class Sequence implements TokenSource {
   readonly owner: ActiveRequest;
   /** 0-based among the request's. */
   readonly index: number;
   /** KV positions it can come to at most. */
   readonly positionsWorst: number;
+  /** Makes its next token of an output row. Set once, by whoever runs the loop. */
+  consumer: RowConsumer | undefined;
   state: SequenceState = 'pending';
   finish: FinishReason | undefined;
-  /** To be ended when the step in flight is over. */
-  isCancelled = false;
-  /** Its place in the KV cache; −1 while it has none. */
-  handle: KvHandle = -1;
-  /** Positions whose KV is in the cache. */
-  computed = 0;
+  /** Its place in the KV cache, while it has one. */
+  place: KvPlace | undefined;
+  /** Where the device keeps what its sampling depends on; −1 for nowhere. */
+  samplingState = -1;
+  /** Whether {@link samplingState} is yet to be filled by the next step. */
+  needsStateLoad = false;
+  /** It gives up its memory as soon as nothing of it is in flight, and computes its tokens anew later. */
+  isPausing = false;
+  /** Positions whose rows were launched. */
+  launched = 0;
+  /** Positions whose KV is in the cache for certain. */
+  committed = 0;
+  /** Steps in flight that hold rows of it. */
+  inFlight = 0;
+  tokensInFlight = 0;
+  /** Which output row of which step chooses the newest token in flight. */
+  outputRow = -1;
+  outputSerial = -1;
+  /** The host chooses its next token, from logits: it cannot run again before they are here. */
+  isHostChoosing = false;
   /** Prompt and output tokens known so far. */
   length: number;
+  /** Its event of the step that is being emitted. */
+  event: SequenceEvent | undefined;
   #tokens: Int32Array;
+  #counts: TokenCounts | undefined;
 
   constructor(owner: ActiveRequest, index: number, positionsWorst: number) {
     this.owner = owner;
@@ -104,13 +140,26 @@ export class Sequence {
     return this.owner.request.promptTokens.length;
   }
 
+  /** Tokens made and known. */
   get generated(): number {
     return this.length - this.promptLength;
   }
 
-  /** Rows that must run before its next token: 1 in the generation phase, more in the context phase. */
-  get rowsPending(): number {
-    return this.length - this.computed;
+  /** Tokens known or under way. */
+  get positionsKnown(): number {
+    return this.length + this.tokensInFlight;
+  }
+
+  get isGenerating(): boolean {
+    return this.length + this.tokensInFlight - this.launched <= 1;
+  }
+
+  /** Rows that could run now: 1 in the generation phase, more in the context phase; 0 while it must wait for what is in flight. */
+  get rowsReady(): number {
+    if (this.isPausing) return 0;
+    if (this.tokensInFlight > 0 && (this.isHostChoosing || this.positionsKnown >= this.positionsWorst))
+      return 0;
+    return this.positionsKnown - this.launched;
   }
 
   /** Rows of it in one step at most: rows with a logits row each are dear. */
@@ -118,20 +167,43 @@ export class Sequence {
     return this.owner.needsPromptRows ? promptLogprobRowsMax : Number.POSITIVE_INFINITY;
   }
 
-  /** All tokens so far; a view, valid until the next {@link push}. */
-  get tokens(): Int32Array {
-    return this.#tokens.subarray(0, this.length);
+  tokenAt(position: number): number {
+    return this.#tokens[position] as number;
+  }
+
+  /** Copies tokens [from, to) to `target` at `at`. */
+  copyTokens(from: number, to: number, target: Int32Array, at: number): void {
+    if (to - from === 1) target[at] = this.#tokens[from] as number;
+    else target.set(this.#tokens.subarray(from, to), at);
+  }
+
+  /** All its own tokens; a copy. */
+  outputTokens(): Int32Array {
+    return this.#tokens.slice(this.promptLength, this.length);
+  }
+
+  /** How often each token stands in it, for penalties on the host; made when first asked for. */
+  get counts(): TokenCounts {
+    if (!this.#counts) {
+      this.#counts = new TokenCounts(this.owner.request.promptTokens);
+      for (let position = this.promptLength; position < this.length; position++) {
+        this.#counts.add(this.tokenAt(position));
+      }
+    }
+    return this.#counts;
   }
 
   push(token: number): void {
+    assert(this.length < this.positionsWorst, 'a token inside the room that was reserved');
     if (this.length === this.#tokens.length) {
       const grown = new Int32Array(
-        Math.min(this.positionsWorst, Math.max(this.length * 2, this.length + 64)),
+        Math.max(this.length + 1, Math.min(this.positionsWorst, Math.max(this.length * 2, this.length + 64))),
       );
       grown.set(this.#tokens);
       this.#tokens = grown;
     }
     this.#tokens[this.length++] = token;
+    this.#counts?.add(token);
   }
 }
 

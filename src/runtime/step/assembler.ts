@@ -1,74 +1,215 @@
-import type { Segment, StepBatch } from '../../device/device.ts';
+import { assert } from '../../base/errors.ts';
+import { noKvOperations, type StepBatch, want } from '../../device/step.ts';
+import type { KvCache } from '../kv/kv-cache.ts';
 import type { PlannedRows } from '../plan/scheduler.ts';
 import { isPlainDraw, isPlainGreedy } from '../sampling/row-sampling.ts';
-import type { Sequence } from '../sequences/sequence.ts';
+import type { ActiveRequest, Sequence } from '../sequences/sequence.ts';
+import type { RowConsumer } from './row-consumer.ts';
+import { SamplingColumns } from './sampling-columns.ts';
 
-/** What an output row is for. */
-export interface OutputUse {
-  sequence: Sequence;
-  /** Prompt position whose log-probability the row gives; absent: the row gives the sequence's next token. */
-  promptPosition?: number;
-}
-
-/** A step as it goes to the device, with what its rows are for. */
-export interface AssembledStep {
-  batch: StepBatch;
-  planned: readonly PlannedRows<Sequence>[];
+/** A launched step, until it is collected: which rows are whose. Reused from step to step. */
+export class LaunchedStep {
+  serial = -1;
+  readonly sequences: Sequence[] = [];
+  readonly rows: number[] = [];
   /** By output row. */
-  uses: readonly OutputUse[];
+  readonly consumers: RowConsumer[] = [];
+  readonly wants: Uint8Array;
+  /** By sequence: what its newest token in flight was before this step. */
+  readonly outputRowsBefore: number[] = [];
+  readonly outputSerialsBefore: number[] = [];
+  /** Sequences whose sampling state this step fills. */
+  readonly loaded: Sequence[] = [];
+
+  constructor(rowsMax: number) {
+    this.wants = new Uint8Array(rowsMax);
+  }
 }
 
-/** Writes planned rows into a device's batch. The arrays are reused: a step's batch is valid until the next is assembled. */
+/** What the assembler needs to know of the engine. */
+export interface AssemblerOptions {
+  batchTokensMax: number;
+  sequencesMax: number;
+  samplingFeatures: number;
+  /** Makes a prompt's log-probability of a row; see `consumers/`. */
+  promptConsumer(request: ActiveRequest, position: number): RowConsumer;
+}
+
+/**
+ * Writes planned rows into a device's batch. There is one set of columns: a device reads them before `launch` returns. A decode row costs
+ * a few writes, whatever it asks for.
+ */
 export class BatchAssembler {
+  readonly #options: AssemblerOptions;
+  readonly #cache: KvCache;
   readonly #tokens: Int32Array;
   readonly #positions: Int32Array;
   readonly #outputRows: Int32Array;
-  readonly #temperatures: Float32Array;
+  readonly #wants: Uint8Array;
+  readonly #sampling: SamplingColumns;
+  readonly #segmentRows: Int32Array;
+  readonly #kvLength: Int32Array;
+  readonly #blockStart: Int32Array;
+  #blocks = new Int32Array(1024);
+  #outputs = 0;
 
-  constructor(batchTokensMax: number) {
+  constructor(options: AssemblerOptions, cache: KvCache) {
+    this.#options = options;
+    this.#cache = cache;
+    const { batchTokensMax, sequencesMax } = options;
     this.#tokens = new Int32Array(batchTokensMax);
     this.#positions = new Int32Array(batchTokensMax);
     this.#outputRows = new Int32Array(batchTokensMax);
-    this.#temperatures = new Float32Array(batchTokensMax);
+    this.#wants = new Uint8Array(batchTokensMax);
+    this.#sampling = new SamplingColumns(batchTokensMax);
+    this.#segmentRows = new Int32Array(sequencesMax);
+    this.#kvLength = new Int32Array(sequencesMax);
+    this.#blockStart = new Int32Array(sequencesMax + 1);
   }
 
-  assemble(planned: readonly PlannedRows<Sequence>[]): AssembledStep {
-    const segments: Segment[] = [];
-    const uses: OutputUse[] = [];
-    let want: StepBatch['want'] = 'greedy';
-    let draws = false;
+  /** Assembles the step and marks its sequences as launched; {@link takeBack} undoes that. */
+  assemble(planned: PlannedRows<Sequence>, step: LaunchedStep, serial: number): StepBatch {
+    step.serial = serial;
+    step.sequences.length = 0;
+    step.rows.length = 0;
+    step.consumers.length = 0;
+    step.outputRowsBefore.length = 0;
+    step.outputSerialsBefore.length = 0;
+    step.loaded.length = 0;
+    this.#sampling.clear();
+    this.#outputs = 0;
     let row = 0;
-    for (const { sequence, rows } of planned) {
-      const kvLength = sequence.computed + rows;
-      this.#tokens.set(sequence.tokens.subarray(sequence.computed, kvLength), row);
-      for (let position = sequence.computed; position < kvLength; position++, row++) {
-        this.#positions[row] = position;
-        const use = outputUse(sequence, position);
-        if (!use) continue;
-        const { sampling } = sequence.owner;
-        const isDraw = use.promptPosition === undefined && isPlainDraw(sampling, sequence.generated);
-        if (isDraw) draws = true;
-        this.#outputRows[uses.length] = row;
-        this.#temperatures[uses.length] = isDraw ? sampling.parameters.temperature : 1;
-        uses.push(use);
-        if (use.promptPosition !== undefined || !isPlainGreedy(sampling, sequence.generated)) want = 'logits';
-      }
-      segments.push({ slot: sequence.handle, rows, kvLength });
+    let block = 0;
+    for (let index = 0; index < planned.sequences.length; index++) {
+      const sequence = planned.sequences[index] as Sequence;
+      const rows = planned.rows[index] as number;
+      const kvLength = sequence.launched + rows;
+      this.#segmentRows[index] = rows;
+      this.#kvLength[index] = kvLength;
+      this.#blockStart[index] = block;
+      step.outputRowsBefore.push(sequence.outputRow);
+      step.outputSerialsBefore.push(sequence.outputSerial);
+      block += this.#placeBlocks(sequence, kvLength, block);
+      this.#writeRows(sequence, kvLength, row, step);
+      row += rows;
+      sequence.launched = kvLength;
+      sequence.inFlight++;
+      step.sequences.push(sequence);
+      step.rows.push(rows);
     }
-    const batch: StepBatch = {
+    const count = planned.sequences.length;
+    this.#blockStart[count] = block;
+    step.wants.set(this.#wants.subarray(0, this.#outputs));
+    return {
+      serial,
       tokens: this.#tokens.subarray(0, row),
       positions: this.#positions.subarray(0, row),
-      segments,
-      outputRows: this.#outputRows.subarray(0, uses.length),
-      want,
-      ...(draws && { temperatures: this.#temperatures.subarray(0, uses.length) }),
+      segments: {
+        count,
+        rows: this.#segmentRows,
+        kvLength: this.#kvLength,
+        blockStart: this.#blockStart,
+        blocks: this.#blocks,
+      },
+      outputs: {
+        count: this.#outputs,
+        rows: this.#outputRows,
+        wants: this.#wants,
+        sampling: this.#sampling,
+      },
+      kv: this.#cache.hasOperations ? this.#cache.takeOperations() : noKvOperations,
     };
-    return { batch, planned, uses };
   }
-}
 
-function outputUse(sequence: Sequence, position: number): OutputUse | undefined {
-  if (position === sequence.length - 1) return { sequence };
-  const givesPromptLogprob = sequence.owner.needsPromptRows && position + 1 < sequence.promptLength;
-  return givesPromptLogprob ? { sequence, promptPosition: position + 1 } : undefined;
+  /** A launch failed and no row ran: everything is as it was before it was assembled. */
+  takeBack(step: LaunchedStep): void {
+    for (const [index, sequence] of step.sequences.entries()) {
+      sequence.launched -= step.rows[index] as number;
+      sequence.inFlight--;
+      if (sequence.outputSerial !== step.serial) continue;
+      sequence.tokensInFlight--;
+      sequence.outputRow = step.outputRowsBefore[index] as number;
+      sequence.outputSerial = step.outputSerialsBefore[index] as number;
+    }
+    for (const sequence of step.loaded) sequence.needsStateLoad = true;
+  }
+
+  #placeBlocks(sequence: Sequence, kvLength: number, at: number): number {
+    const { place } = sequence;
+    assert(place, 'a planned sequence has a place in the cache');
+    const blocksMax = at + Math.ceil(kvLength / this.#cache.chunkPositions) + 1;
+    if (this.#blocks.length < blocksMax) {
+      const grown = new Int32Array(blocksMax * 2);
+      grown.set(this.#blocks);
+      this.#blocks = grown;
+    }
+    return this.#cache.writeBlocks(place, kvLength, this.#blocks, at);
+  }
+
+  #writeRows(sequence: Sequence, kvLength: number, firstRow: number, step: LaunchedStep): void {
+    const { launched, length } = sequence;
+    const knownEnd = Math.min(kvLength, length);
+    if (launched < knownEnd) sequence.copyTokens(launched, knownEnd, this.#tokens, firstRow);
+    if (kvLength > length) {
+      assert(
+        kvLength === length + 1 && sequence.outputSerial === step.serial - 1,
+        'a token of the last step',
+      );
+      this.#tokens[firstRow + length - launched] = -1 - sequence.outputRow;
+    }
+    for (let position = launched, row = firstRow; position < kvLength; position++, row++) {
+      this.#positions[row] = position;
+    }
+    if (sequence.owner.promptLogprobs) this.#addPromptRows(sequence, kvLength, firstRow, step);
+    if (kvLength === sequence.positionsKnown) {
+      this.#addTokenRow(sequence, firstRow + kvLength - launched - 1, step);
+    }
+  }
+
+  /** Output rows that give the log-probabilities of the prompt's next tokens. */
+  #addPromptRows(sequence: Sequence, kvLength: number, firstRow: number, step: LaunchedStep): void {
+    const { owner, launched, promptLength } = sequence;
+    if (!owner.needsPromptRows) return;
+    for (let position = launched; position < Math.min(kvLength, promptLength - 1); position++) {
+      const output = this.#addRow(firstRow + position - launched, want.logits, position + 1);
+      step.consumers[output] = this.#options.promptConsumer(owner, position + 1);
+    }
+  }
+
+  /** The output row that gives the sequence's next token. */
+  #addTokenRow(sequence: Sequence, row: number, step: LaunchedStep): void {
+    const { owner, consumer } = sequence;
+    const { sampling } = owner;
+    assert(consumer, 'a running sequence has a consumer');
+    const generated = sequence.generated + sequence.tokensInFlight;
+    const position = sequence.positionsKnown;
+    let output: number;
+    sequence.isHostChoosing = false;
+    if ((sampling.features & ~this.#options.samplingFeatures) === 0) {
+      const logprobs = sampling.logprobs >= 0 ? want.logprobs : 0;
+      output = this.#addRow(row, want.token | logprobs, position);
+      if (sampling.features !== 0) {
+        if (sequence.needsStateLoad) step.loaded.push(sequence);
+        this.#sampling.set(output, sequence);
+      }
+    } else if (isPlainGreedy(sampling, generated)) output = this.#addRow(row, want.token, position);
+    else {
+      sequence.isHostChoosing = true;
+      const draws = isPlainDraw(sampling, generated);
+      output = this.#addRow(row, want.logits | (draws ? want.probabilities : 0), position);
+      if (draws) this.#sampling.setTemperature(output, sampling.parameters.temperature);
+    }
+    step.consumers[output] = consumer;
+    sequence.tokensInFlight++;
+    sequence.outputRow = output;
+    sequence.outputSerial = step.serial;
+  }
+
+  #addRow(row: number, wants: number, position: number): number {
+    const output = this.#outputs++;
+    this.#outputRows[output] = row;
+    this.#wants[output] = wants;
+    this.#sampling.setPlain(output, position);
+    return output;
+  }
 }

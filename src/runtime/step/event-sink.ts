@@ -6,7 +6,7 @@ import type { Sequence } from '../sequences/sequence.ts';
 export class EventSink {
   readonly #emit: (events: SequenceEvent[]) => void;
   #events: SequenceEvent[] = [];
-  #bySequence = new Map<Sequence, SequenceEvent>();
+  #sequences: Sequence[] = [];
 
   constructor(emit: (events: SequenceEvent[]) => void) {
     this.#emit = emit;
@@ -16,32 +16,23 @@ export class EventSink {
     return this.#events.length === 0;
   }
 
-  /** The sequence's event of this step. */
-  event(sequence: Sequence): SequenceEvent {
-    let event = this.#bySequence.get(sequence);
-    if (!event) {
-      event = { requestId: sequence.owner.request.id, sequence: sequence.index, tokens: [] };
-      this.#bySequence.set(sequence, event);
-      this.#events.push(event);
-    }
-    return event;
-  }
-
   token(sequence: Sequence, token: number, logprobs?: TokenLogprobs): void {
-    const event = this.event(sequence);
-    event.tokens.push(token);
-    if (logprobs) {
+    const { event } = sequence;
+    if (!event) this.#add(sequence, [token]).logprobs = logprobs && [logprobs];
+    else {
+      event.tokens.push(token);
+      if (!logprobs) return;
       event.logprobs ??= [];
       event.logprobs.push(logprobs);
     }
   }
 
   start(sequence: Sequence, start: RequestStart): void {
-    this.event(sequence).start = start;
+    (sequence.event ?? this.#add(sequence, [])).start = start;
   }
 
   finish(sequence: Sequence, error?: unknown): void {
-    const event = this.event(sequence);
+    const event = sequence.event ?? this.#add(sequence, []);
     event.finish = sequence.finish;
     if (error !== undefined) event.error = errorFields(error);
   }
@@ -50,9 +41,27 @@ export class EventSink {
   flush(): void {
     if (this.isEmpty) return;
     const events = this.#events;
+    for (const sequence of this.#sequences) sequence.event = undefined;
     this.#events = [];
-    this.#bySequence = new Map();
+    this.#sequences = [];
     this.#emit(events);
+  }
+
+  /** The sequence's event of this step; all fields at once, so that every event has one shape. */
+  #add(sequence: Sequence, tokens: number[]): SequenceEvent {
+    const event: SequenceEvent = {
+      requestId: sequence.owner.request.id,
+      sequence: sequence.index,
+      tokens,
+      logprobs: undefined,
+      finish: undefined,
+      start: undefined,
+      error: undefined,
+    };
+    sequence.event = event;
+    this.#events.push(event);
+    this.#sequences.push(sequence);
+    return event;
   }
 }
 

@@ -42,16 +42,19 @@ export class EngineServer {
   #looping = false;
 
   /**
-   * @param makeCore is given the sink for each step's events
+   * @param makeCore is given the sink for each step's events, and what to call when something became runnable by itself
    * @param onFatal the loop cannot go on; the process should end
    * @param onHeartbeat about once a {@link heartbeatIntervalMs} while stepping, and when the engine falls idle
    */
   constructor(
-    makeCore: (emit: (events: SequenceEvent[]) => void) => EngineCore,
+    makeCore: (emit: (events: SequenceEvent[]) => void, onRunnable: () => void) => EngineCore,
     onFatal: (error: unknown) => void,
     onHeartbeat: (busy: boolean) => void,
   ) {
-    this.#core = makeCore((events) => this.#dispatch(events));
+    this.#core = makeCore(
+      (events) => this.#dispatch(events),
+      () => this.#wake(),
+    );
     this.#onFatal = onFatal;
     this.#onHeartbeat = onHeartbeat;
     this.#server = createServer({ noDelay: true }, (socket) => this.#accept(socket));
@@ -120,7 +123,7 @@ export class EngineServer {
   }
 
   #wake(): void {
-    if (this.#looping || this.#core.idle) return;
+    if (this.#looping || !this.#core.hasRunnable) return;
     this.#looping = true;
     this.#beat(true);
     setImmediate(() => void this.#turn());
@@ -134,7 +137,7 @@ export class EngineServer {
       this.#onFatal(thrown);
       return;
     }
-    if (this.#core.idle) {
+    if (!this.#core.hasRunnable) {
       this.#looping = false;
       this.#beat(false);
       this.#broadcastStatistics();

@@ -35,7 +35,7 @@ export class RemoteEngine implements EngineClient {
   #retryMs = reconnectMs.first;
   #retryTimer: NodeJS.Timeout | undefined;
   #closed = false;
-  #gaveUpReason: string | undefined;
+  #trouble: string | undefined;
   #draining = false;
   #waiters: (() => void)[] = [];
   #onIdle: (() => void) | undefined;
@@ -50,7 +50,7 @@ export class RemoteEngine implements EngineClient {
   }
 
   get notReadyReason(): string | undefined {
-    return this.ready ? undefined : this.#gaveUpReason;
+    return this.ready ? undefined : this.#trouble;
   }
 
   /** Resolves at the first hello, and at once while connected. */
@@ -78,7 +78,7 @@ export class RemoteEngine implements EngineClient {
       throw new RuntimeError('SHUTTING_DOWN', 'the server is shutting down; send the request elsewhere');
     const hello = this.#hello;
     if (!hello || !this.#socket) {
-      const reason = this.#gaveUpReason ?? 'the engine is starting or restarting; try again in a moment';
+      const reason = this.#trouble ?? 'the engine is starting or restarting; try again in a moment';
       throw new RuntimeError('ENGINE_UNAVAILABLE', reason);
     }
     if (this.#running.size >= queuedRequestsMax) {
@@ -95,9 +95,9 @@ export class RemoteEngine implements EngineClient {
     return { id, cancel: (sequence) => this.#cancel(id, sequence) };
   }
 
-  /** The supervisor will not start the engine again; requests are told why. */
-  giveUp(reason: string): void {
-    this.#gaveUpReason = reason;
+  /** The engine is away for longer; requests are told why. Undefined: it is back. */
+  setTrouble(reason: string | undefined): void {
+    this.#trouble = reason;
   }
 
   async close(options: { drainTimeoutMs?: number } = {}): Promise<void> {

@@ -1,10 +1,18 @@
 import type { AttentionAttributes } from '../../../graph/ops.ts';
-import type { Segment } from '../../device.ts';
-import type { KvStore } from '../kv-store.ts';
+import type { KvBlocks } from '../kv-blocks.ts';
 import { softmaxWeights } from './normalize.ts';
 
+/** One sequence's rows of a step. */
+export interface Segment {
+  rows: number;
+  /** Positions in the sequence's KV after the step. */
+  kvLength: number;
+  /** Where they lie. */
+  blocks: Int32Array;
+}
+
 /**
- * Appends this step's k and v to each segment's slot, then lets every query row see its slot's positions up to its own (and within the
+ * Appends this step's k and v to each segment's KV, then lets every query row see its sequence's positions up to its own (and within the
  * window). q is [tokens, heads, headDimension]; the result [tokens, heads · valueHeadDimension].
  */
 export function attention(
@@ -13,24 +21,20 @@ export function attention(
   v: Float32Array,
   attributes: AttentionAttributes,
   segments: readonly Segment[],
-  kv: KvStore,
+  kv: KvBlocks,
 ): Float32Array {
   const { layer, heads, kvHeads, headDimension, valueHeadDimension } = attributes;
   const keyElements = kvHeads * headDimension;
   const valueElements = kvHeads * valueHeadDimension;
   const out = new Float32Array((q.length / headDimension) * valueHeadDimension);
   let firstRow = 0;
-  for (const { slot, rows, kvLength } of segments) {
+  for (const { rows, kvLength, blocks } of segments) {
     const start = kvLength - rows;
     const lastRow = firstRow + rows;
-    const cached = kv.rows(slot, layer);
-    kv.write(cached.keys, start, k.subarray(firstRow * keyElements, lastRow * keyElements), keyElements);
-    kv.write(
-      cached.values,
-      start,
-      v.subarray(firstRow * valueElements, lastRow * valueElements),
-      valueElements,
-    );
+    const own = (all: Float32Array, elements: number) =>
+      all.subarray(firstRow * elements, lastRow * elements);
+    kv.write(blocks, layer, start, own(k, keyElements), own(v, valueElements));
+    const cached = kv.gather(blocks, layer, kvLength);
     for (let row = 0; row < rows; row++) {
       for (let head = 0; head < heads; head++) {
         const index = (firstRow + row) * heads + head;

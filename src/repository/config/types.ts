@@ -1,4 +1,4 @@
-import type { DataType } from './tensor.ts';
+import type { DataType } from '../tensor.ts';
 
 /**
  * A model's configuration in the JSON form of Triton's `ModelConfig` message (field names, enum names, defaults filled in), as the

@@ -1,0 +1,81 @@
+import type { DeviceModelSource } from '../device.ts';
+import { Executable, type GraphEnd } from './executable.ts';
+import { type FusedGraph, fuse } from './fusion.ts';
+import type { GraphAllocator } from './handles.ts';
+import type { ExecutableShape, ModelParts } from './lowering-state.ts';
+
+/** Recorded graphs kept for reuse, least recently used dropped first: one for every mix of segment lengths. */
+export const executablesMax = 64;
+
+/** A model's executables, recorded when a shape is first seen. They share one activation buffer. */
+export class ExecutableCache {
+  readonly #parts: ModelParts;
+  readonly #source: DeviceModelSource;
+  readonly #allocator: GraphAllocator;
+  readonly #executables = new Map<string, Executable>();
+  #allocatedBytes = 0;
+
+  constructor(parts: ModelParts, source: DeviceModelSource) {
+    this.#parts = parts;
+    this.#source = source;
+    const { ggml, cpuBufferType } = parts.library;
+    this.#allocator = ggml.ggml_gallocr_new(cpuBufferType);
+  }
+
+  /** Graphs kept for reuse. */
+  get size(): number {
+    return this.#executables.size;
+  }
+
+  /** @throws DeviceError DEVICE_OUT_OF_MEMORY if the shape's activations find no room; other shapes go on */
+  get(shape: ExecutableShape, end: GraphEnd): Executable {
+    const key = `${shape.segmentRows.join()}|${shape.outputRows}|${end.argmax}|${end.probabilities}`;
+    const known = this.#executables.get(key);
+    if (known) {
+      this.#executables.delete(key);
+      this.#executables.set(key, known);
+      return known;
+    }
+    const fused: FusedGraph = fuse(this.#source.record(shape), (names) =>
+      this.#parts.weights.canStack(names),
+    );
+    const executable = this.#layOut(() => new Executable(this.#parts, fused, shape, this.#allocator, end));
+    this.#noteAllocation();
+    this.#executables.set(key, executable);
+    for (const [oldest, old] of this.#executables) {
+      if (this.#executables.size <= executablesMax) break;
+      this.#executables.delete(oldest);
+      old.close();
+    }
+    return executable;
+  }
+
+  /** The allocator frees its buffer before it asks for a larger one: after a refusal no graph may run in the old one again. */
+  #layOut(create: () => Executable): Executable {
+    try {
+      return create();
+    } catch (thrown) {
+      this.#drop();
+      this.#allocatedBytes = 0;
+      throw thrown;
+    }
+  }
+
+  /** A grown activation buffer has moved: graphs laid out in the old one are void. */
+  #noteAllocation(): void {
+    const bytes = this.#parts.library.ggml.ggml_gallocr_get_buffer_size(this.#allocator, 0);
+    if (bytes === this.#allocatedBytes) return;
+    this.#allocatedBytes = bytes;
+    this.#drop();
+  }
+
+  #drop(): void {
+    for (const executable of this.#executables.values()) executable.close();
+    this.#executables.clear();
+  }
+
+  close(): void {
+    this.#drop();
+    this.#parts.library.ggml.ggml_gallocr_free(this.#allocator);
+  }
+}

@@ -1,0 +1,150 @@
+import { assert } from '../../base/errors.ts';
+import { dtypes } from '../../graph/dtype.ts';
+import type { Graph, KvSpec } from '../../graph/graph.ts';
+import type {
+  DeviceMemory,
+  DeviceModelOptions,
+  DeviceModelSource,
+  KvAbility,
+  KvPoolSize,
+  LoadedWeights,
+} from '../device.ts';
+import { DeviceError } from '../errors.ts';
+import { hostMemory } from '../host-memory.ts';
+import { fuse } from './fusion.ts';
+import { KvArena, type KvHeads } from './kv-arena.ts';
+import type { GgmlLibrary } from './library.ts';
+import { temperatureLanes } from './lower-probabilities.ts';
+import type { ModelParts } from './lowering-state.ts';
+import { GgmlModel, type GgmlModelSettings } from './model.ts';
+import { ModelWeights } from './weights.ts';
+import { Workspace } from './workspace.ts';
+
+/** A model's weights in memory, laid out for ggml's kernels. */
+export class GgmlLoadedWeights implements LoadedWeights {
+  readonly weightBytes: number;
+  readonly kv: KvAbility;
+  readonly #library: GgmlLibrary;
+  readonly #source: DeviceModelSource;
+  readonly #options: DeviceModelOptions;
+  readonly #settings: GgmlModelSettings;
+  readonly #weights: ModelWeights;
+  readonly #graph: Graph;
+  #model: GgmlModel | undefined;
+
+  constructor(
+    library: GgmlLibrary,
+    source: DeviceModelSource,
+    options: DeviceModelOptions,
+    settings: GgmlModelSettings,
+  ) {
+    this.#library = library;
+    this.#source = source;
+    this.#options = options;
+    this.#settings = settings;
+    this.#weights = new ModelWeights(library, source.weights, settings.repack);
+    try {
+      const fused = fuse(source.record({ tokens: 1, outputRows: 1 }), (names) =>
+        this.#weights.canStack(names),
+      );
+      this.#weights.place(fused.graph, fused.stacked);
+      this.#graph = fused.graph;
+    } catch (thrown) {
+      this.#weights.close();
+      throw thrown;
+    }
+    this.weightBytes = this.#weights.bytes;
+    const elements = source.kv.layers.reduce(
+      (sum, layer) => sum + layer.keyElements + layer.valueElements,
+      0,
+    );
+    this.kv = {
+      bytesPerPosition: elements * dtypes[options.kvDtype].blockBytes,
+      layout: 'slots',
+      blockPositions: source.contextLength,
+    };
+  }
+
+  memory(): DeviceMemory {
+    return hostMemory();
+  }
+
+  allocateKv({ blocks, blockPositions, hostBlocks }: KvPoolSize): GgmlModel {
+    assert(!this.#model, 'one KV cache a model');
+    const { contextLength } = this.#source;
+    if (blockPositions < contextLength || hostBlocks > 0) {
+      throw new DeviceError(
+        'DEVICE_OPTION_INVALID',
+        `the ggml device keeps each sequence's KV in one slot of ${contextLength} positions; it has no blocks of ${blockPositions} ` +
+          'and no host tier: leave the KV block size and the host cache size out',
+      );
+    }
+    const closers: { close(): void }[] = [];
+    const opened = <T extends { close(): void }>(part: T): T => {
+      closers.push(part);
+      return part;
+    };
+    try {
+      const parts = this.#parts(blocks, opened);
+      this.#model = new GgmlModel(parts, this.#source, { ...this.#options, blocks }, this.#settings.poll);
+      for (const part of closers) this.#model.owns(part);
+      return this.#model;
+    } catch (thrown) {
+      for (const part of closers.reverse()) part.close();
+      throw thrown;
+    }
+  }
+
+  #parts(slots: number, opened: <T extends { close(): void }>(part: T) => T): ModelParts {
+    const { contextLength, vocabularySize, kv: spec } = this.#source;
+    const { batchTokensMax, kvDtype } = this.#options;
+    const heads = headsOf(this.#graph, spec);
+    const kv = opened(new KvArena(this.#library, spec, heads, { slots, contextLength, dtype: kvDtype }));
+    const windows = [...new Set(spec.layers.map((layer) => layer.window))];
+    const workspace = opened(
+      new Workspace(this.#library, {
+        batchTokensMax,
+        contextLength,
+        rowClasses: kv.rowClasses,
+        windowClasses: windows.length,
+        temperatureLanes: temperatureLanes(vocabularySize),
+        extendedWidths: this.#weights.extendedWidths,
+        attentionWidths: attentionWidths(this.#graph),
+      }),
+    );
+    return {
+      library: this.#library,
+      weights: this.#weights,
+      workspace,
+      kv,
+      windows,
+      kvTypeId: dtypes[kvDtype].ggmlId,
+      vocabularySize,
+    };
+  }
+
+  close(): void {
+    this.#model?.close();
+    this.#weights.close();
+  }
+}
+
+/** The heads of each KV layer, from the attention op that uses it. */
+function headsOf(graph: Graph, spec: KvSpec): KvHeads[] {
+  return spec.layers.map((layer, index) => {
+    const node = graph.nodes.find((other) => other.op === 'attention' && other.attributes.layer === index);
+    assert(node?.op === 'attention', `KV layer ${index} has an attention op`);
+    const { kvHeads, headDimension, valueHeadDimension } = node.attributes;
+    const fits =
+      layer.keyElements === kvHeads * headDimension && layer.valueElements === kvHeads * valueHeadDimension;
+    assert(fits, `KV layer ${index} keeps what its attention op reads`);
+    return { kvHeads, headDimension, valueHeadDimension };
+  });
+}
+
+function attentionWidths(graph: Graph): number[] {
+  const widths = graph.nodes.flatMap((node) =>
+    node.op === 'attention' ? [node.attributes.heads * node.attributes.valueHeadDimension] : [],
+  );
+  return [...new Set(widths)];
+}

@@ -1,0 +1,61 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { operation } from '../../../test/device/steps.ts';
+import { KvBlocks } from './kv-blocks.ts';
+
+const spec = { layers: [{ kind: 'self' as const, keyElements: 2, valueElements: 1 }] };
+const table = Int32Array.of(0, 1);
+
+function filled(kvDtype: 'f16' | 'f32' = 'f32', blockPositions = 64): KvBlocks {
+  const kv = new KvBlocks(spec, { blocks: 3, blockPositions, hostBlocks: 1 }, kvDtype);
+  kv.extend(table, 3, 3);
+  kv.write(table, 0, 0, Float32Array.of(1, 2, 3, 4, 5, 6.0001), Float32Array.of(7, 8, 9));
+  return kv;
+}
+
+test('rows survive growth, and unwritten ones are NaN', () => {
+  const kv = filled();
+  kv.extend(table, 40, 37);
+  const { keys } = kv.gather(table, 0, 40);
+  assert.deepEqual([...keys.subarray(0, 5)], [1, 2, 3, 4, 5]);
+  assert.ok(keys.subarray(6).every(Number.isNaN));
+});
+
+test('a sequence may lie in several blocks', () => {
+  const { keys, values } = filled('f16', 2).gather(table, 0, 3);
+  assert.deepEqual([...keys], [1, 2, 3, 4, 5, 6]);
+  assert.deepEqual([...values], [7, 8, 9]);
+});
+
+test('f16 rounds what is written', () => {
+  assert.equal(filled('f16').gather(table, 0, 3).keys[5], 6);
+});
+
+test('a copy is independent of its source, which is poisoned when released', () => {
+  const kv = filled();
+  const held = kv.gather(table, 0, 3);
+  kv.operate(operation('copy', 0, 2, 2));
+  kv.operate(operation('release', 0));
+  assert.ok(held.keys.every(Number.isNaN) && held.values.every(Number.isNaN));
+  const copied = kv.gather(Int32Array.of(2), 0, 2);
+  assert.deepEqual([...copied.keys], [1, 2, 3, 4]);
+  assert.deepEqual([...copied.values], [7, 8]);
+});
+
+test('a block comes back from the host as it went', () => {
+  const kv = filled();
+  kv.operate(operation('toHost', 0, 0));
+  kv.operate(operation('release', 0));
+  kv.operate(operation('fromHost', 0, 2));
+  assert.deepEqual([...kv.gather(Int32Array.of(2), 0, 3).values.subarray(0, 3)], [7, 8, 9]);
+});
+
+test('a step may rewrite positions but leave no hole; copies and blocks must exist', () => {
+  const kv = filled();
+  kv.extend(table, 3, 1);
+  assert.throws(() => kv.extend(table, 6, 2), /block 0 holds 3 positions; a step continues at 4/);
+  kv.operate(operation('release', 0));
+  assert.throws(() => kv.extend(table, 3, 1), /block 0 holds 0 positions/);
+  assert.throws(() => kv.operate(operation('copy', 0, 1, 1)), /block 0 holds 0 positions, not 1/);
+  assert.throws(() => kv.operate(operation('release', 3)), /block 3 of 3/);
+});

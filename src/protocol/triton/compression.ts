@@ -1,0 +1,48 @@
+import { promisify } from 'node:util';
+import { deflate, gunzip, gzip, inflate } from 'node:zlib';
+import { RepositoryError } from '../../repository/errors.ts';
+
+const decoders = { gzip: promisify(gunzip), deflate: promisify(inflate) };
+const encoders = { gzip: promisify(gzip), deflate: promisify(deflate) };
+
+type Encoding = keyof typeof encoders;
+
+/**
+ * A request's body, unpacked.
+ * @param bytesMax of the unpacked body
+ * @throws RepositoryError in tritonserver's words
+ */
+export async function decompressed(
+  body: Buffer,
+  encoding: string | undefined,
+  bytesMax: number,
+): Promise<Buffer> {
+  if (encoding === undefined || encoding === '' || encoding === 'identity') return body;
+  const decode = Object.hasOwn(decoders, encoding) ? decoders[encoding as Encoding] : undefined;
+  if (!decode) throw new RepositoryError('UNSUPPORTED', 'Unsupported compression type');
+  if (body.length === 0) throw new RepositoryError('INVALID_ARGUMENT', 'nothing to be decompressed');
+  try {
+    return await decode(body, { maxOutputLength: bytesMax });
+  } catch (cause) {
+    const isTooLarge = (cause as NodeJS.ErrnoException).code === 'ERR_BUFFER_TOO_LARGE';
+    const message = isTooLarge
+      ? `the request unpacks to more than ${bytesMax} bytes; send less in one request`
+      : 'encountered inconsistent stream state during decompression';
+    throw new RepositoryError('INVALID_ARGUMENT', message, { cause });
+  }
+}
+
+/** The first encoding of an Accept-Encoding header that we have; what is refused with q=0 does not count. */
+export function acceptedEncoding(header: string | undefined): Encoding | undefined {
+  for (const one of (header ?? '').split(',')) {
+    const [name = '', ...weights] = one.split(';').map((part) => part.trim());
+    if (!Object.hasOwn(encoders, name)) continue;
+    if (!weights.some((weight) => /^q=0(\.0*)?$/.test(weight))) return name as Encoding;
+  }
+  return undefined;
+}
+
+/** A response's body, packed. */
+export function compressed(body: Buffer | string, encoding: Encoding): Promise<Buffer> {
+  return encoders[encoding](body);
+}

@@ -1,0 +1,117 @@
+import type { ServerUnaryCall, sendUnaryData, UntypedHandleCall } from '@grpc/grpc-js';
+import { RepositoryError } from '../../repository/errors.ts';
+import type { GrpcMethod, GrpcService } from '../grpc-service.ts';
+import type { PlainMessage } from '../proto-messages.ts';
+import { grpcAdministration } from './administration-grpc.ts';
+import type { RestrictedApi, TritonContext } from './context.ts';
+import { grpcError } from './errors.ts';
+import { parseInferMessage } from './grpc-requests.ts';
+import { streamHandler } from './grpc-stream.ts';
+import { checkVersion } from './grpc-versions.ts';
+import { encodedCodec, encodeInferResponse, inferRequestCodec, type WireInferRequest } from './messages.ts';
+import { wireOutputs } from './outputs.ts';
+
+/** Metadata that carries a restriction's value is named after it with this in front; tritonserver's rule. */
+const restrictionPrefix = 'triton-grpc-protocol-';
+
+const decoupledRefusal = "ModelInfer RPC doesn't support models with decoupled transaction policy";
+
+/** KServe's `inference.GRPCInferenceService` over a repository, for `startGrpcServer`. */
+export function tritonService(context: TritonContext): GrpcService {
+  const administration = grpcAdministration.map(
+    ({ name, api, answer }): GrpcMethod => ({
+      name,
+      handler: unary(context, api, (call: ServerUnaryCall<PlainMessage, PlainMessage>, done) => {
+        // Most answers are there at once; a promise only where models load.
+        const answered = answer(context, call.request);
+        if (!(answered instanceof Promise)) done(null, answered);
+        else
+          answered.then(
+            (message) => done(null, message),
+            (thrown) => done(grpcError(thrown)),
+          );
+      }),
+    }),
+  );
+  return {
+    name: 'inference.GRPCInferenceService',
+    protoFile: 'grpc_service.proto',
+    methods: [
+      ...administration,
+      {
+        name: 'ModelInfer',
+        request: inferRequestCodec as never,
+        response: encodedCodec as never,
+        handler: unary(context, 'inference', (call: ServerUnaryCall<WireInferRequest, Buffer>, done) =>
+          infer(context, call, done),
+        ),
+      },
+      {
+        name: 'ModelStreamInfer',
+        requestStream: true,
+        responseStream: true,
+        request: inferRequestCodec as never,
+        response: encodedCodec as never,
+        handler: streamHandler(context, (metadata) => restrictionError(context, 'inference', metadata)),
+      },
+    ],
+  };
+}
+
+type UnaryHandler<Q, A> = (call: ServerUnaryCall<Q, A>, done: sendUnaryData<A>) => void;
+
+/** A unary handler that checks restrictions first and answers what is thrown. */
+function unary<Q, A>(
+  context: TritonContext,
+  api: RestrictedApi,
+  handle: UnaryHandler<Q, A>,
+): UntypedHandleCall {
+  const handler: UnaryHandler<Q, A> = (call, done) => {
+    try {
+      const restricted = restrictionError(context, api, call.metadata);
+      if (restricted) throw restricted;
+      handle(call, done);
+    } catch (thrown) {
+      done(grpcError(thrown));
+    }
+  };
+  return handler as UntypedHandleCall;
+}
+
+/** Why a call may not be made, or undefined. */
+function restrictionError(
+  context: TritonContext,
+  api: RestrictedApi,
+  metadata: ServerUnaryCall<unknown, unknown>['metadata'],
+): RepositoryError | undefined {
+  const restriction = context.restrictionOf(api);
+  if (!restriction) return undefined;
+  const header = `${restrictionPrefix}${restriction.header}`;
+  if (metadata.get(header.toLowerCase())[0] === restriction.value) return undefined;
+  return new RepositoryError('UNAVAILABLE', `This protocol is restricted, expecting header '${header}'`);
+}
+
+function infer(
+  context: TritonContext,
+  call: ServerUnaryCall<WireInferRequest, Buffer>,
+  done: sendUnaryData<Buffer>,
+): void {
+  const message = call.request;
+  checkVersion(message.modelVersion);
+  const model = context.repository.model(message.modelName, message.modelVersion);
+  if (model.isDecoupled) throw new RepositoryError('UNSUPPORTED', decoupledRefusal);
+  const { request, wishes } = parseInferMessage(message, context.sharedMemory);
+  const inference = model.infer(request, {
+    respond: (response) => {
+      try {
+        if (response?.error) throw response.error;
+        const outputs = wireOutputs(response?.outputs ?? [], wishes, true, model, context.sharedMemory);
+        const head = { modelName: model.name, modelVersion: model.version, id: request.id };
+        done(null, encodeInferResponse(head, { outputs, parameters: response?.parameters }));
+      } catch (thrown) {
+        done(grpcError(thrown));
+      }
+    },
+  });
+  call.on('cancelled', () => inference.cancel());
+}

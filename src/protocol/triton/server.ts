@@ -1,0 +1,126 @@
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { messageOf } from '../../base/errors.ts';
+import { RepositoryError, toRepositoryError } from '../../repository/errors.ts';
+import { type RequestLogger, takeRawBodies, wordErrors } from '../http-server.ts';
+import { tritonRoutes } from './administration.ts';
+import type { RestrictedApi, TritonContext } from './context.ts';
+import { errorBody, errorResponse, httpStatus } from './errors.ts';
+import { handleGenerate, handleGenerateStream, handleInfer } from './inference.ts';
+import { type HttpAnswer, jsonType, textType } from './responses.ts';
+import type { RouteGroups, TritonRoute } from './routes.ts';
+
+/** What the HTTP side adds to {@link TritonContext}. */
+export interface TritonHttpOptions {
+  /** Bytes of a request's body, packed and unpacked. */
+  bodyBytesMax: number;
+  logger?: RequestLogger;
+}
+
+const modelPath = /^\/v2\/models\/([^/]+)(?:\/versions\/([0-9]+))?\/(infer|generate|generate_stream)$/;
+
+const inferenceHandlers = {
+  infer: handleInfer,
+  generate: handleGenerate,
+  generate_stream: handleGenerateStream,
+};
+
+/** Adds KServe's v2 protocol under `/v2` to an app of `createHttpServer`; other protocols may share it. */
+export function addTriton(app: FastifyInstance, context: TritonContext, options: TritonHttpOptions): void {
+  const plugin = async (scope: FastifyInstance): Promise<void> => {
+    wordErrors(scope, errorResponse, options.logger);
+    takeRawBodies(scope);
+    const handler = (request: FastifyRequest, reply: FastifyReply): Promise<unknown> =>
+      answer(context, options, request, reply);
+    scope.all('', { bodyLimit: options.bodyBytesMax }, handler);
+    scope.all('/*', { bodyLimit: options.bodyBytesMax }, handler);
+  };
+  void app.register(plugin, { prefix: '/v2' });
+}
+
+async function answer(
+  context: TritonContext,
+  options: TritonHttpOptions,
+  request: FastifyRequest,
+  reply: FastifyReply,
+): Promise<unknown> {
+  // Undecoded, as tritonserver matches it.
+  const path = request.url.split('?', 1)[0] as string;
+  const inference = modelPath.exec(path);
+  if (inference) return answerInference(context, options, request, reply, inference);
+  for (const route of tritonRoutes) {
+    const groups = route.pattern.exec(path);
+    if (groups) return send(reply, administer(context, route, request, groups));
+  }
+  return send(reply, failure(404, 'Not Found'));
+}
+
+async function answerInference(
+  context: TritonContext,
+  { bodyBytesMax }: TritonHttpOptions,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  [, modelName = '', version = '', kind = '']: RouteGroups,
+): Promise<unknown> {
+  request.exchange.log.model = modelName;
+  if (request.method !== 'POST') {
+    return send(reply, failure(405, 'Method Not Allowed', kind === 'infer' ? textType : jsonType));
+  }
+  const restricted = refuseRestricted(context, 'inference', request);
+  if (restricted) return send(reply, restricted);
+  const handle = inferenceHandlers[kind as keyof typeof inferenceHandlers];
+  const given = await handle({ context, request, reply, modelName, version, bodyBytesMax });
+  // A stream answers by itself.
+  return given ? send(reply, given) : reply;
+}
+
+function administer(
+  context: TritonContext,
+  route: TritonRoute,
+  request: FastifyRequest,
+  groups: RouteGroups,
+): HttpAnswer | Promise<HttpAnswer> {
+  const method = request.method as 'GET' | 'POST';
+  if (!route.methods.includes(method)) {
+    return failure(405, 'Method Not Allowed', route.api === 'health' ? textType : jsonType);
+  }
+  const restricted = refuseRestricted(context, route.api, request);
+  if (restricted) return restricted;
+  const body = Buffer.isBuffer(request.body) ? request.body : Buffer.alloc(0);
+  try {
+    const given = route.answer(context, groups, { method, body });
+    return given instanceof Promise ? given.catch(errorAnswer) : given;
+  } catch (thrown) {
+    return errorAnswer(thrown);
+  }
+}
+
+function errorAnswer(thrown: unknown): HttpAnswer {
+  const error = thrown instanceof RepositoryError ? thrown : toRepositoryError(thrown);
+  return { status: httpStatus(error), contentType: jsonType, body: errorBody(messageOf(error)) };
+}
+
+function failure(status: number, message: string, contentType = textType): HttpAnswer {
+  return { status, contentType, body: errorBody(message) };
+}
+
+function refuseRestricted(
+  context: TritonContext,
+  api: RestrictedApi,
+  request: FastifyRequest,
+): HttpAnswer | undefined {
+  const restriction = context.restrictionOf(api);
+  if (!restriction || request.headers[restriction.header.toLowerCase()] === restriction.value)
+    return undefined;
+  return failure(403, `This API is restricted, expecting header '${restriction.header}'`);
+}
+
+async function send(reply: FastifyReply, pending: HttpAnswer | Promise<HttpAnswer>): Promise<FastifyReply> {
+  const { status, contentType, body, headerLength, encoding } = await pending;
+  if (headerLength !== undefined) void reply.header('inference-header-content-length', String(headerLength));
+  if (encoding !== undefined) void reply.header('content-encoding', encoding);
+  // Sent as bytes: fastify adds a charset to texts, which clients that compare the type do not expect.
+  return reply
+    .code(status)
+    .header('content-type', contentType)
+    .send(Buffer.isBuffer(body) ? body : Buffer.from(body));
+}

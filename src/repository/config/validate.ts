@@ -1,0 +1,139 @@
+import { RepositoryError } from '../errors.ts';
+import { elementCount } from '../tensor.ts';
+import type { ModelConfig, ModelInput, ModelOutput } from './types.ts';
+
+/**
+ * What Triton checks of a configuration before it loads the model (section by section, in its words where clients look for them).
+ * Ensembles' wiring is checked when the composing models are known.
+ * @throws RepositoryError INVALID_ARGUMENT
+ */
+export function validateConfig(config: ModelConfig, folderName: string): void {
+  if (config.name !== folderName) {
+    throw invalid(
+      `unexpected directory name '${folderName}' for model '${config.name}', directory name must equal model name`,
+    );
+  }
+  if (config.max_batch_size < 0)
+    throw invalid(`'max_batch_size' must be non-negative value for ${config.name}`);
+  for (const input of config.input) validateTensor('input', input, config);
+  for (const output of config.output) validateTensor('output', output, config);
+  checkUnique(config);
+  if (config.version_policy.latest?.num_versions === 0) {
+    throw invalid(`version policy 'latest' of ${config.name} must keep at least one version`);
+  }
+  if (config.version_policy.specific?.versions.length === 0) {
+    throw invalid(`version policy 'specific' of ${config.name} must name at least one version`);
+  }
+  validateScheduling(config);
+  validateInstances(config);
+}
+
+function validateTensor(
+  what: 'input' | 'output',
+  tensor: ModelInput | ModelOutput,
+  config: ModelConfig,
+): void {
+  const { name: model, max_batch_size } = config;
+  if (tensor.name === '') throw invalid(`model ${what} must specify 'name'`);
+  if (tensor.data_type === 'TYPE_INVALID') {
+    throw invalid(`model ${what} '${tensor.name}' must specify 'data_type' for ${model}`);
+  }
+  const { dims, reshape } = tensor;
+  if (dims.length === 0 && (max_batch_size === 0 || reshape)) {
+    throw invalid(`model ${what} '${tensor.name}' must specify 'dims' for ${model}`);
+  }
+  if (dims.some((dimension) => dimension < 1 && dimension !== -1)) {
+    throw invalid(
+      `model ${what} '${tensor.name}' dimension must be integer >= 1, or -1 to indicate a variable-size dimension`,
+    );
+  }
+  if (reshape) validateReshape(what, tensor.name, dims, reshape.shape, config);
+}
+
+function validateReshape(
+  what: string,
+  name: string,
+  dims: readonly number[],
+  shape: readonly number[],
+  config: ModelConfig,
+): void {
+  if (shape.length === 0 && config.max_batch_size === 0) {
+    throw invalid(`model ${what} '${name}' cannot have empty reshape for non-batching model ${config.name}`);
+  }
+  if (shape.some((dimension) => dimension < 1 && dimension !== -1)) {
+    throw invalid(`model ${what} '${name}' reshape dimensions must be integer >= 1, or -1`);
+  }
+  const variable = (list: readonly number[]) => list.filter((dimension) => dimension === -1).length;
+  const fixed = (list: readonly number[]) => elementCount(list.filter((dimension) => dimension !== -1));
+  if (variable(dims) !== variable(shape) || fixed(dims) !== fixed(shape)) {
+    throw invalid(`model ${what} '${name}' has different size for dims and reshape`);
+  }
+}
+
+/** A repeated output of the same declaration is harmless (the original ensemble has one); others are not. */
+function checkUnique(config: ModelConfig): void {
+  for (const [what, tensors] of [
+    ['input', config.input],
+    ['output', config.output],
+  ] as const) {
+    const seen = new Map<string, string>();
+    for (const tensor of tensors) {
+      const declaration = JSON.stringify([tensor.data_type, tensor.dims]);
+      const before = seen.get(tensor.name);
+      if (before !== undefined && before !== declaration) {
+        throw invalid(`model ${what} '${tensor.name}' of ${config.name} is declared twice, differently`);
+      }
+      seen.set(tensor.name, declaration);
+    }
+  }
+}
+
+function validateScheduling(config: ModelConfig): void {
+  const { name, dynamic_batching: batching, max_batch_size: max } = config;
+  for (const size of batching?.preferred_batch_size ?? []) {
+    if (size <= 0) throw invalid(`dynamic batching preferred size must be positive for ${name}`);
+    if (size > Math.max(1, max)) {
+      throw invalid(`dynamic batching preferred size must be <= max batch size for ${name}`);
+    }
+  }
+  const levels = batching?.priority_levels ?? 0;
+  const level = batching?.default_priority_level ?? 0;
+  if (levels > 0 && (level === 0 || level > levels)) {
+    throw invalid(`default priority level must be in range [1, ${levels}] for ${name}`);
+  }
+  const isEnsemble = config.platform === 'ensemble';
+  if (isEnsemble && !config.ensemble_scheduling) {
+    throw invalid(`ensemble scheduling must be set for ensemble ${name} whose platform is ensemble`);
+  }
+  if (!isEnsemble && config.ensemble_scheduling) {
+    throw invalid(`ensemble scheduling cannot be set for model '${name}' whose platform is not ensemble`);
+  }
+  if (isEnsemble && config.instance_group.length > 0) {
+    throw invalid(`instance group should not be specified for ensemble '${name}'`);
+  }
+  if (config.sequence_batching) {
+    throw new RepositoryError(
+      'UNSUPPORTED',
+      `sequence_batching of '${name}' is not supported; the models of a repository here keep no state between requests`,
+    );
+  }
+}
+
+/** Instances of one model; each is a thread or an engine. */
+export const instancesMax = 256;
+
+function validateInstances(config: ModelConfig): void {
+  let count = 0;
+  for (const group of config.instance_group) {
+    if (group.count < 0)
+      throw invalid(`instance group '${group.name}' of ${config.name} has a negative count`);
+    count += group.count;
+  }
+  if (count > instancesMax) {
+    throw invalid(`${config.name} asks for ${count} instances; at most ${instancesMax} are allowed`);
+  }
+}
+
+function invalid(message: string): RepositoryError {
+  return new RepositoryError('INVALID_ARGUMENT', message);
+}

@@ -1,0 +1,200 @@
+import { type EnsembleStep, fullShape, type ModelConfig } from '../config/types.ts';
+import { RepositoryError } from '../errors.ts';
+
+/** One model of an ensemble, with its place in the flow. */
+export interface WiredStep {
+  modelName: string;
+  /** '' : the latest. */
+  version: string;
+  isDecoupled: boolean;
+  inputs: readonly { inner: string; tensor: string }[];
+  outputs: readonly { inner: string; tensor: string }[];
+  /** Inner outputs that something reads: later steps, or whoever asks for that output of the ensemble. */
+  usedBySteps: ReadonlySet<string>;
+  /** Indexes of the steps whose tensors this one reads. */
+  after: readonly number[];
+}
+
+/** A tensor's declaration where an ensemble meets a model. */
+interface Declaration {
+  dataType: string;
+  shape: readonly number[];
+  owner: string;
+}
+
+/**
+ * Checks an ensemble's wiring against the models it is made of, and orders it.
+ * @param configOf a step's model's configuration. @throws RepositoryError where there is none
+ * @throws RepositoryError INVALID_ARGUMENT in Triton's manner
+ */
+export function wireEnsemble(
+  config: ModelConfig,
+  configOf: (step: EnsembleStep) => ModelConfig,
+): WiredStep[] {
+  const steps = config.ensemble_scheduling?.step ?? [];
+  if (steps.length === 0) throw invalid(config, 'must specify at least one step');
+  const configs = steps.map((step) => {
+    if (step.model_name === '') throw invalid(config, 'a step has no model_name');
+    if (step.model_name === config.name) throw invalid(config, 'contains itself: circular dependency');
+    return configOf(step);
+  });
+  const declarations = new Map<string, Declaration>();
+  for (const { name, data_type, dims } of config.input) {
+    declarations.set(name, { dataType: data_type, shape: fullShape(config, dims), owner: 'the ensemble' });
+  }
+  const producers = producersOf(config, steps);
+  steps.forEach((step, index) => {
+    checkStep(config, step, configs[index] as ModelConfig, declarations);
+  });
+  for (const { name, data_type, dims } of config.output) {
+    if (!producers.has(name)) {
+      throw invalid(config, `no step produces the output '${name}'`);
+    }
+    agree(config, declarations, name, {
+      dataType: data_type,
+      shape: fullShape(config, dims),
+      owner: 'the ensemble',
+    });
+  }
+  checkSources(config, steps, producers);
+  const wired = steps.map((step, index) => wire(step, configs[index] as ModelConfig, steps, producers));
+  checkOrder(config, wired);
+  return wired;
+}
+
+function producersOf(config: ModelConfig, steps: readonly EnsembleStep[]): Map<string, number> {
+  const producers = new Map<string, number>();
+  steps.forEach((step, index) => {
+    for (const tensor of Object.values(step.output_map)) {
+      if (producers.has(tensor)) {
+        throw invalid(
+          config,
+          `ensemble tensor '${tensor}' can appear in an output map only once (again in step of model '${step.model_name}')`,
+        );
+      }
+      producers.set(tensor, index);
+    }
+  });
+  for (const { name } of config.input) {
+    if (producers.has(name))
+      throw invalid(config, `ensemble tensor '${name}' is an input and a step's output`);
+  }
+  return producers;
+}
+
+function checkStep(
+  config: ModelConfig,
+  step: EnsembleStep,
+  model: ModelConfig,
+  declarations: Map<string, Declaration>,
+): void {
+  const where = `in step of model '${step.model_name}'`;
+  for (const [inner, tensor] of Object.entries(step.input_map)) {
+    const input = model.input.find(({ name }) => name === inner);
+    if (!input) throw invalid(config, `invalid mapping ${where}: '${inner}' is not an input of the model`);
+    const shape = fullShape(model, input.dims);
+    agree(config, declarations, tensor, { dataType: input.data_type, shape, owner: step.model_name });
+  }
+  for (const input of model.input) {
+    if (!input.optional && !Object.hasOwn(step.input_map, input.name)) {
+      throw invalid(config, `input map ${where} must specify the required input '${input.name}'`);
+    }
+  }
+  for (const [inner, tensor] of Object.entries(step.output_map)) {
+    const output = model.output.find(({ name }) => name === inner);
+    if (!output) throw invalid(config, `invalid mapping ${where}: '${inner}' is not an output of the model`);
+    const shape = fullShape(model, output.dims);
+    agree(config, declarations, tensor, { dataType: output.data_type, shape, owner: step.model_name });
+  }
+  if (Object.keys(step.output_map).length === 0) throw invalid(config, `output map ${where} is empty`);
+}
+
+function agree(
+  config: ModelConfig,
+  declarations: Map<string, Declaration>,
+  tensor: string,
+  found: Declaration,
+): void {
+  const known = declarations.get(tensor);
+  if (!known) {
+    declarations.set(tensor, found);
+    return;
+  }
+  if (known.dataType !== found.dataType) {
+    throw invalid(
+      config,
+      `ensemble tensor '${tensor}': inconsistent data type: ${found.dataType} is inferred from model '${found.owner}' ` +
+        `while ${known.dataType} is inferred from model '${known.owner}'`,
+    );
+  }
+  if (!shapesMeet(known.shape, found.shape)) {
+    throw invalid(
+      config,
+      `ensemble tensor '${tensor}': inconsistent shape: [${found.shape}] is inferred from model '${found.owner}' ` +
+        `while [${known.shape}] is inferred from model '${known.owner}'`,
+    );
+  }
+}
+
+/** −1 meets anything; the numbers of dimensions must be equal. */
+function shapesMeet(a: readonly number[], b: readonly number[]): boolean {
+  return (
+    a.length === b.length &&
+    a.every((dimension, index) => dimension === -1 || b[index] === -1 || dimension === b[index])
+  );
+}
+
+/** Every tensor that a step reads comes from somewhere. */
+function checkSources(
+  config: ModelConfig,
+  steps: readonly EnsembleStep[],
+  producers: ReadonlyMap<string, number>,
+): void {
+  const inputs = new Set(config.input.map(({ name }) => name));
+  for (const step of steps) {
+    for (const tensor of Object.values(step.input_map)) {
+      if (!inputs.has(tensor) && !producers.has(tensor)) {
+        throw invalid(
+          config,
+          `ensemble tensor '${tensor}' of step of model '${step.model_name}' is neither an input nor produced by a step`,
+        );
+      }
+    }
+  }
+}
+
+function wire(
+  step: EnsembleStep,
+  model: ModelConfig,
+  steps: readonly EnsembleStep[],
+  producers: ReadonlyMap<string, number>,
+): WiredStep {
+  const inputs = Object.entries(step.input_map).map(([inner, tensor]) => ({ inner, tensor }));
+  const outputs = Object.entries(step.output_map).map(([inner, tensor]) => ({ inner, tensor }));
+  const read = new Set(steps.flatMap((other) => Object.values(other.input_map)));
+  const after = inputs.flatMap(({ tensor }) => producers.get(tensor) ?? []);
+  return {
+    modelName: step.model_name,
+    version: step.model_version > 0 ? String(step.model_version) : '',
+    isDecoupled: model.model_transaction_policy?.decoupled ?? false,
+    inputs,
+    outputs,
+    usedBySteps: new Set(outputs.filter(({ tensor }) => read.has(tensor)).map(({ inner }) => inner)),
+    after: [...new Set(after)],
+  };
+}
+
+function checkOrder(config: ModelConfig, steps: readonly WiredStep[]): void {
+  const done = new Set<number>();
+  for (let before = -1; before !== done.size; ) {
+    before = done.size;
+    steps.forEach((step, index) => {
+      if (step.after.every((other) => done.has(other))) done.add(index);
+    });
+  }
+  if (done.size < steps.length) throw invalid(config, 'the steps wait for each other: circular dependency');
+}
+
+function invalid(config: ModelConfig, problem: string): RepositoryError {
+  return new RepositoryError('INVALID_ARGUMENT', `in ensemble '${config.name}', ${problem}`);
+}

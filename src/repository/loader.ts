@@ -1,0 +1,142 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Clock } from '../base/clock.ts';
+import { messageOf } from '../base/errors.ts';
+import { type Backend, type BackendModule, backends, type RepositoryLogger } from './backend.ts';
+import type { ModelConfig } from './config/types.ts';
+import { validateConfig } from './config/validate.ts';
+import type { EngineHost } from './engine-host.ts';
+import { RepositoryError, toRepositoryError } from './errors.ts';
+import { hasConfig, readConfig, servedVersions, versionsIn } from './folder.ts';
+import type { Model } from './model.ts';
+import { ServedVersion } from './served-version.ts';
+import { warmUp } from './warmup.ts';
+
+/** What loading needs from outside. */
+export interface LoaderParts {
+  engines: EngineHost;
+  clock: Clock;
+  logger: RepositoryLogger;
+  /** Off with `--disable-auto-complete-config`. */
+  autoComplete: boolean;
+  configName?: string;
+  /** Other models of the repository. @throws RepositoryError */
+  model(name: string, version?: string): Model;
+}
+
+/** A model as its files describe it: what is to be loaded. */
+export interface PlannedModel {
+  name: string;
+  folder: string;
+  config: ModelConfig;
+  versions: string[];
+  backend: string;
+}
+
+/**
+ * Reads and checks a model's configuration and picks the versions to serve.
+ * @throws RepositoryError with the reason
+ */
+export async function planModel(
+  name: string,
+  folder: string,
+  override: ModelConfig | undefined,
+  parts: LoaderParts,
+): Promise<PlannedModel> {
+  const all = await versionsIn(folder);
+  const config = override ?? (await readConfig(folder, name, parts.configName));
+  const backend = backendOf(config);
+  if (!backends.has(backend))
+    throw unknownBackend(name, backend, override !== undefined || (await hasConfig(folder)));
+  const module = await backends.load(backend);
+  if (parts.autoComplete) await module.autoComplete?.(config, { folder, versions: all });
+  validateConfig(config, name);
+  // An ensemble's version folder holds nothing, and git keeps no empty folders.
+  const versions =
+    all.length === 0 && backend === 'ensemble' ? ['1'] : servedVersions(config.version_policy, all);
+  if (versions.length === 0) {
+    throw new RepositoryError(
+      'INVALID_ARGUMENT',
+      `'${name}' has no available versions: ${folder} needs a folder named 1 (or the versions that version_policy names)`,
+    );
+  }
+  return { name, folder, config, versions, backend };
+}
+
+/** The backend's registry name. */
+function backendOf({ backend, platform }: ModelConfig): string {
+  return platform === 'ensemble' ? 'ensemble' : backend || platform;
+}
+
+function unknownBackend(name: string, backend: string, isConfigured: boolean): RepositoryError {
+  const known = backends.names.join(', ');
+  if (backend === '') {
+    const problem = isConfigured ? 'its configuration names no backend' : 'it has no config.pbtxt';
+    return new RepositoryError(
+      'INVALID_ARGUMENT',
+      `Invalid model name: '${name}': ${problem}; known: ${known}`,
+    );
+  }
+  return new RepositoryError(
+    'INVALID_ARGUMENT',
+    `unable to find backend library for backend '${backend}' of model '${name}'; known: ${known}`,
+  );
+}
+
+/**
+ * Loads one version and warms it up.
+ * @throws RepositoryError with the reason; nothing is left loaded
+ */
+export async function loadVersion(
+  planned: PlannedModel,
+  version: string,
+  parts: LoaderParts,
+): Promise<ServedVersion> {
+  const { name, folder } = planned;
+  const startedNs = parts.clock.nowNs();
+  const config = structuredClone(planned.config);
+  const versionFolder = join(folder, version);
+  let backend: Backend | undefined;
+  try {
+    const module: BackendModule = await backends.load(planned.backend);
+    const { engines, clock, logger, model } = parts;
+    backend = await module.load({
+      name,
+      version,
+      config,
+      folder,
+      versionFolder,
+      model,
+      engines,
+      clock,
+      logger,
+    });
+    const labels = await readLabels(config, folder);
+    const loadSeconds = (clock.nowNs() - startedNs) / 1e9;
+    const served = new ServedVersion({ version, config, backend, labels, clock, loadSeconds });
+    await warmUp(served, folder);
+    return served;
+  } catch (thrown) {
+    await backend?.close();
+    throw toRepositoryError(thrown);
+  }
+}
+
+/** Bytes of a label file. */
+const labelBytesMax = 16 * 1024 * 1024;
+
+async function readLabels(config: ModelConfig, folder: string): Promise<Map<string, string[]>> {
+  const labels = new Map<string, string[]>();
+  for (const { name, label_filename: file } of config.output) {
+    if (file === '') continue;
+    const path = join(folder, file);
+    const text = await readFile(path, 'utf8').catch((cause: unknown) => {
+      throw new RepositoryError('INVALID_ARGUMENT', `failed to read labels ${path}: ${messageOf(cause)}`);
+    });
+    if (text.length > labelBytesMax) {
+      throw new RepositoryError('INVALID_ARGUMENT', `${path} has over ${labelBytesMax} bytes of labels`);
+    }
+    labels.set(name, text.replace(/\n$/, '').split(/\r?\n/));
+  }
+  return labels;
+}

@@ -1,0 +1,112 @@
+import type { Clock } from '../../base/clock.ts';
+import { samplingFeature } from '../../device/step.ts';
+import { type PhaseRecorder, phases } from '../../trace/phases.ts';
+import type { KvCache, KvDemand } from '../kv/kv-cache.ts';
+import type { CapacityPolicy } from '../plan/capacity.ts';
+import type { Sequence } from '../sequences/sequence.ts';
+import type { EngineCounters } from './counters.ts';
+import type { SequenceTable } from './sequence-table.ts';
+
+/** Sequences admitted before one step: each costs the step some microseconds of host time, for which all running ones wait. */
+export const admissionsPerStepMax = 64;
+
+/** TensorRT-LLM's default of 0 to 100. */
+export const retentionPriorityDefault = 35;
+
+/** What admission is told. */
+export interface AdmissionOptions {
+  policy: CapacityPolicy;
+  cache: KvCache;
+  table: SequenceTable;
+  sequencesMax: number;
+  prefixReuse: boolean;
+  samplingFeatures: number;
+  counters: EngineCounters;
+  clock: Clock;
+  trace: PhaseRecorder;
+}
+
+/** Lets waiting sequences into the cache and pauses running ones, as the capacity policy decides. */
+export class Admission {
+  readonly #options: AdmissionOptions;
+
+  constructor(options: AdmissionOptions) {
+    this.#options = options;
+  }
+
+  /** @returns sequences that did not get in, though the policy had counted on it: admission failed for them alone */
+  apply(onFailed: (sequence: Sequence, error: unknown) => void): void {
+    const { table, policy, cache, sequencesMax } = this.#options;
+    if (!table.isChanged && !policy.isPerStep) return;
+    table.isChanged = false;
+    if (table.waiting.items.length === 0 && !policy.isPerStep) return;
+    const plan = policy.plan<Sequence>({
+      running: table.running.items,
+      waiting: table.waiting.items,
+      hasWaitingOfBegun: table.waitingOfBegun > 0,
+      // What leaves holds its memory and its sampling state until nothing of it is in flight.
+      sequencesMax: sequencesMax - table.leaving,
+      admissionsMax: admissionsPerStepMax,
+      unitsFree: cache.unitsFree,
+      cost: (sequence, positions) => cache.cost(this.#demand(sequence), positions),
+      growth: (sequence, positions) => (sequence.place ? cache.growth(sequence.place, positions) : 0),
+      held: (sequence) => (sequence.place ? cache.held(sequence.place) : 0),
+    });
+    for (const sequence of plan.pause) table.pause(sequence);
+    for (const sequence of plan.admit) {
+      try {
+        this.#admit(sequence);
+      } catch (thrown) {
+        onFailed(sequence, thrown);
+      }
+    }
+    if (plan.admit.length === admissionsPerStepMax) table.isChanged = true;
+  }
+
+  #admit(sequence: Sequence): void {
+    const { table, policy, cache, counters, clock, trace, prefixReuse, samplingFeatures } = this.#options;
+    const { owner } = sequence;
+    const place = cache.reserve(this.#demand(sequence), policy.reservation(sequence));
+    sequence.place = place;
+    sequence.launched = place.cached;
+    sequence.committed = place.cached;
+    table.start(sequence);
+    const { features } = owner.sampling;
+    const isDeviceChoosing = (features & ~samplingFeatures) === 0;
+    if (isDeviceChoosing && features & samplingFeature.state) table.giveSamplingState(sequence);
+    if (!Number.isNaN(owner.startNs)) return;
+    const { id } = owner.request;
+    trace.end(phases.queue, id);
+    trace.begin(phases.prefill, id);
+    owner.startNs = clock.nowNs();
+    owner.cachedTokens = place.cached;
+    table.queuedRequests--;
+    counters.promptTokens += sequence.promptLength;
+    counters.cachedPromptTokens += place.cached;
+    if (!prefixReuse) return;
+    counters.prefixQueries += sequence.promptLength;
+    counters.prefixHits += place.cached;
+  }
+
+  /** One row at least is always computed, for its logits. */
+  #demand(sequence: Sequence): KvDemand {
+    const { owner } = sequence;
+    return {
+      prefixKey: owner.prefixKey,
+      tokens: sequence,
+      reusableMax: owner.needsPromptRows ? 0 : sequence.length - 1,
+      fork: this.#fork(sequence),
+      retentionPriority: retentionPriorityDefault,
+    };
+  }
+
+  /** The prompt's KV in another sequence of the same request, for one that has made nothing that the cache may know better. */
+  #fork(sequence: Sequence): KvDemand['fork'] {
+    const { owner } = sequence;
+    if (!owner.isPromptComputed || (sequence.generated > 0 && this.#options.prefixReuse)) return undefined;
+    const source = owner.sequences.find(({ place, committed }) => place && committed > 0);
+    if (!source?.place) return undefined;
+    const length = Math.min(source.committed, sequence.promptLength, sequence.length - 1);
+    return length > 0 ? { place: source.place, length } : undefined;
+  }
+}

@@ -1,0 +1,117 @@
+import type { Clock } from '../../base/clock.ts';
+import { type StepOutput, want } from '../../device/step.ts';
+import { type PhaseRecorder, phases } from '../../trace/phases.ts';
+import type { RuntimeError } from '../errors.ts';
+import type { KvCache } from '../kv/kv-cache.ts';
+import type { TokenLogprobs } from '../requests/events.ts';
+import { Sampler } from '../sampling/sampler.ts';
+import type { ActiveRequest, Sequence } from '../sequences/sequence.ts';
+import type { LaunchedStep } from '../step/assembler.ts';
+import { PromptLogprobConsumer } from '../step/consumers/prompt-logprob.ts';
+import { TokenConsumer, type TokenSink } from '../step/consumers/token.ts';
+import type { EventSink } from '../step/event-sink.ts';
+import type { RowConsumer, RowPlace } from '../step/row-consumer.ts';
+import type { EngineCounters } from './counters.ts';
+import type { SequenceTable } from './sequence-table.ts';
+
+/** What completion is told. */
+export interface CompletionOptions {
+  cache: KvCache;
+  table: SequenceTable;
+  events: EventSink;
+  counters: EngineCounters;
+  clock: Clock;
+  trace: PhaseRecorder;
+  vocabularySize: number;
+}
+
+/** Makes collected steps into tokens, events and committed KV. */
+export class Completion implements TokenSink {
+  readonly #options: CompletionOptions;
+  readonly #sampler: Sampler;
+  readonly #place: RowPlace = { row: 0, logits: -1, logprobs: -1 };
+
+  constructor(options: CompletionOptions) {
+    this.#options = options;
+    this.#sampler = new Sampler(options.vocabularySize);
+  }
+
+  /** What makes tokens of a sequence's output rows. */
+  tokenConsumer(sequence: Sequence): RowConsumer {
+    return new TokenConsumer(sequence, this.#sampler, this.#options.vocabularySize, this);
+  }
+
+  promptConsumer(request: ActiveRequest, position: number): RowConsumer {
+    return new PromptLogprobConsumer(request, position, this.#options.vocabularySize);
+  }
+
+  take(step: LaunchedStep, output: StepOutput): void {
+    this.#commit(step);
+    this.#consume(step, output);
+    this.settle(step);
+  }
+
+  /** Lets sequences of a step that is over go, if they were waiting for that. */
+  settle({ sequences }: LaunchedStep): void {
+    if (this.#options.table.leaving === 0) return;
+    for (const sequence of sequences) this.#options.table.settle(sequence);
+  }
+
+  /** The step wrote more positions of its sequences; what it wrote of ended ones nobody will look for. */
+  #commit({ sequences, rows }: LaunchedStep): void {
+    const { cache } = this.#options;
+    for (let index = 0; index < sequences.length; index++) {
+      const sequence = sequences[index] as Sequence;
+      sequence.inFlight--;
+      if (sequence.state === 'finished' || !sequence.place) continue;
+      sequence.committed += rows[index] as number;
+      cache.commit(sequence.place, sequence, sequence.committed);
+    }
+  }
+
+  #consume({ consumers, wants }: LaunchedStep, output: StepOutput): void {
+    const place = this.#place;
+    const places = output.logits?.places;
+    let logprobs = 0;
+    for (let row = 0; row < consumers.length; row++) {
+      const wanted = wants[row] as number;
+      place.row = row;
+      place.logits = wanted & want.logits ? (places ? (places[row] as number) : row) : -1;
+      place.logprobs = wanted & want.logprobs ? logprobs++ : -1;
+      (consumers[row] as RowConsumer).take(output, place);
+    }
+  }
+
+  token(sequence: Sequence, token: number, logprobs: TokenLogprobs | undefined): void {
+    const { owner } = sequence;
+    const { events, table, counters } = this.#options;
+    if (!owner.isStarted) this.#start(sequence);
+    events.token(sequence, token, logprobs);
+    counters.generatedTokens++;
+    sequence.push(token);
+    if (owner.stopTokens.has(token) && sequence.generated >= owner.request.minTokens) {
+      table.finish(sequence, 'stop');
+    } else if (sequence.length >= sequence.positionsWorst) table.finish(sequence, 'length');
+    if (owner.isPromptComputed) return;
+    owner.isPromptComputed = true;
+    table.enqueueReady(owner);
+  }
+
+  failed(sequence: Sequence, error: RuntimeError): void {
+    for (const one of sequence.owner.sequences) this.#options.table.finish(one, 'error', error);
+  }
+
+  #start(sequence: Sequence): void {
+    const { owner } = sequence;
+    owner.isStarted = true;
+    this.#options.trace.end(phases.prefill, owner.request.id);
+    this.#options.trace.begin(phases.decode, owner.request.id);
+    this.#options.events.start(sequence, {
+      seed: owner.seed,
+      cachedTokens: owner.cachedTokens,
+      queuedMs: (owner.startNs - owner.arrivalNs) / 1e6,
+      prefillMs: (this.#options.clock.nowNs() - owner.startNs) / 1e6,
+      promptLogprobs: owner.promptLogprobs,
+    });
+  }
+}

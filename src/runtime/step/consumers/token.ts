@@ -1,0 +1,90 @@
+import { assert, definite } from '../../../base/errors.ts';
+import { uniform } from '../../../base/random.ts';
+import { noTokenPossible, type RowLogprobs, type StepOutput } from '../../../device/step.ts';
+import { RuntimeError } from '../../errors.ts';
+import type { TokenLogprobs } from '../../requests/events.ts';
+import { probabilitiesOf, rowOf } from '../../sampling/logit-row.ts';
+import { tokenLogprobs } from '../../sampling/logprobs.ts';
+import { noToken, type Sampler } from '../../sampling/sampler.ts';
+import type { Sequence } from '../../sequences/sequence.ts';
+import type { RowConsumer, RowPlace } from '../row-consumer.ts';
+
+/** What happens with a sequence's next token. */
+export interface TokenSink {
+  token(sequence: Sequence, token: number, logprobs: TokenLogprobs | undefined): void;
+  /** No token can be chosen. */
+  failed(sequence: Sequence, error: RuntimeError): void;
+}
+
+/** Makes an output row into its sequence's next token: the one that the device chose, or one chosen here from logits. */
+export class TokenConsumer implements RowConsumer {
+  readonly #sequence: Sequence;
+  readonly #sampler: Sampler;
+  readonly #vocabularySize: number;
+  readonly #sink: TokenSink;
+
+  constructor(sequence: Sequence, sampler: Sampler, vocabularySize: number, sink: TokenSink) {
+    this.#sequence = sequence;
+    this.#sampler = sampler;
+    this.#vocabularySize = vocabularySize;
+    this.#sink = sink;
+  }
+
+  take(output: StepOutput, place: RowPlace): void {
+    const sequence = this.#sequence;
+    sequence.tokensInFlight--;
+    // It ended, or was cancelled, while the step ran.
+    if (sequence.state === 'finished') return;
+    try {
+      if (place.logits >= 0) this.#choose(output, place.logits);
+      else this.#takeChosen(output, place);
+    } catch (thrown) {
+      if (!(thrown instanceof RuntimeError)) throw thrown;
+      this.#sink.failed(sequence, thrown);
+    }
+  }
+
+  #takeChosen(output: StepOutput, { row, logprobs }: RowPlace): void {
+    const sequence = this.#sequence;
+    const token = output.tokens[row] as number;
+    if (token === noTokenPossible) throw noToken(sequence.length);
+    assert(token >= 0, 'the device chose a token');
+    const known =
+      logprobs < 0
+        ? undefined
+        : chosenLogprobs(definite(output.logprobs, 'log-probabilities'), logprobs, sequence);
+    this.#sink.token(sequence, token, known);
+  }
+
+  #choose(output: StepOutput, index: number): void {
+    const sequence = this.#sequence;
+    const { sampling, seed } = sequence.owner;
+    const logits = definite(output.logits, 'logits');
+    const row = rowOf(logits, index, this.#vocabularySize);
+    const token = this.#sampler.sample(row, {
+      sampling,
+      generated: sequence.generated,
+      position: sequence.length,
+      counts: sampling.hasPenalties ? sequence.counts : undefined,
+      probabilities: probabilitiesOf(logits, index, this.#vocabularySize),
+      uniform: sampling.isGreedy ? 0 : uniform(seed, sequence.index, sequence.length),
+    });
+    const logprobs = sampling.logprobs < 0 ? undefined : tokenLogprobs(row, token, sampling.logprobs);
+    this.#sink.token(sequence, token, logprobs);
+  }
+}
+
+/** A row's log-probabilities as the device made them: the first entries that the request asked for, as far as there are tokens. */
+function chosenLogprobs(
+  { chosen, perRow, ids, values }: RowLogprobs,
+  row: number,
+  { owner }: Sequence,
+): TokenLogprobs {
+  const start = row * perRow;
+  let end = start + Math.min(perRow, owner.sampling.logprobs);
+  while (end > start && values[end - 1] === Number.NEGATIVE_INFINITY) end--;
+  return {
+    logprob: chosen[row] as number,
+    top: { tokens: ids.slice(start, end), logprobs: values.slice(start, end) },
+  };
+}

@@ -1,0 +1,17 @@
+import type { StepOutput } from '../../device/step.ts';
+
+/** Where in a step's output a row's results lie. */
+export interface RowPlace {
+  /** Output row. */
+  row: number;
+  /** Its row in `output.logits`; −1 if it asked for none. */
+  logits: number;
+  /** Its row in `output.logprobs`; −1 if it asked for none. */
+  logprobs: number;
+}
+
+/** What makes something of an output row: a token, a prompt's log-probability. */
+export interface RowConsumer {
+  /** Called once for each of its rows, when the step was collected, in order of rows. */
+  take(output: StepOutput, place: RowPlace): void;
+}

@@ -1,0 +1,47 @@
+import { request } from 'node:http';
+import type { HttpCase } from './http-case.ts';
+
+/** What a server said, as the goldens keep it. */
+export interface Recorded {
+  status: number;
+  /** Without charset; '' for none. */
+  type: string;
+  headerLength?: string;
+  /** UTF-8 text, or `base64:…` for bodies with binary tensors. */
+  body: string;
+}
+
+/** Sends one case over a connection of its own. */
+export function ask(port: number, { method, path, headers, body }: HttpCase): Promise<Recorded> {
+  return new Promise((resolve, reject) => {
+    const length = body === undefined ? {} : { 'content-length': String(Buffer.byteLength(body)) };
+    const options = {
+      host: '127.0.0.1',
+      port,
+      method,
+      path,
+      headers: { ...length, ...headers },
+      agent: false,
+    };
+    const sent = request(options, (response) => {
+      const chunks: Buffer[] = [];
+      response.on('data', (chunk: Buffer) => chunks.push(chunk));
+      response.on('error', reject);
+      response.on('end', () => {
+        const bytes = Buffer.concat(chunks);
+        const headerLength = response.headers['inference-header-content-length'] as string | undefined;
+        const text =
+          headerLength === undefined ? bytes.toString('utf8') : `base64:${bytes.toString('base64')}`;
+        const type = (response.headers['content-type'] ?? '').split(';')[0] as string;
+        resolve({
+          status: response.statusCode ?? 0,
+          type,
+          ...(headerLength && { headerLength }),
+          body: text,
+        });
+      });
+    });
+    sent.on('error', reject);
+    sent.end(body);
+  });
+}
