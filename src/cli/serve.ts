@@ -44,8 +44,9 @@ export function createCommand(): Command {
   addEngineOptions(command);
   return addOperationOptions(command)
     .addHelpText('after', examples)
-    .action(async (models: string[], flags: Record<string, unknown>) => {
-      await serve(toOptions(models, flags));
+    .action(async (models: string[], flags: Record<string, unknown>, command: Command) => {
+      const options = toOptions(models, flags);
+      await serve(flags.britonConfig === undefined ? options : await withBritonConfig(options, command));
     });
 }
 
@@ -56,6 +57,8 @@ function addNetworkOptions(command: Command): void {
     .option('--host <address>', 'address to listen on', '127.0.0.1')
     .option('--http-port <n>', 'OpenAI protocol, health and metrics; 0 picks a free port', portOption, 8000)
     .option('--grpc-port <n>', 'gRPC health service (grpc.health.v1); off unless given', portOption)
+    .option('--briton-port <n>', "Briton's gRPC service (usually 50051); off unless given", portOption)
+    .option('--briton-config <file>', 'a BritonConfig file: engine, port, scheduler and KV cache settings')
     .option('--metrics-port <n>', '/metrics on a port of its own as well; off unless given', portOption)
     .option('--front-ends <n>', 'front-end processes that share the HTTP port', integerOption(1, 64), 1)
     .option('--api-key <key>', 'ask for this bearer token; repeatable', listOption, [])
@@ -108,6 +111,16 @@ function addOperationOptions(command: Command): Command {
       new Option('--log-level <level>', 'one line a request at info').choices(levels).default('info'),
     )
     .option('--self-test [prompt]', selfTest);
+}
+
+/** The file's settings, under what the command line says itself. @throws CliError BRITON_CONFIG_INVALID */
+async function withBritonConfig(options: ServeOptions, command: Command): Promise<ServeOptions> {
+  const { readBritonConfig } = await import('./serving/briton-config.ts');
+  const { options: read, notes } = readBritonConfig(String(command.opts().britonConfig));
+  for (const note of notes) process.stderr.write(`nereid: --briton-config: ${note}\n`);
+  const isSaid = (name: string): boolean =>
+    name === 'models' ? command.args.length > 0 : command.getOptionValueSource(name) === 'cli';
+  return { ...options, ...Object.fromEntries(Object.entries(read).filter(([name]) => !isSaid(name))) };
 }
 
 function toOptions(models: string[], flags: Record<string, unknown>): ServeOptions {

@@ -49,8 +49,9 @@ const tokensPerWord = 1.3;
 /** Runs `nereid bench serving`. @throws LoadError, CliError */
 export async function runServing(flags: ServingFlags): Promise<void> {
   const kind = flags.backend === 'vllm' ? 'openai' : flags.backend;
-  const url = flags.baseUrl ?? `http://${flags.host}:${flags.port}`;
-  const model = flags.model ?? (await firstModel(url, headersOf(flags)));
+  const isGrpc = kind === 'kserve-grpc' || kind === 'briton';
+  const url = flags.baseUrl ?? `${isGrpc ? '' : 'http://'}${flags.host}:${flags.port}`;
+  const model = flags.model ?? (kind.startsWith('openai') ? await firstModel(url, headersOf(flags)) : '');
   const { source, output } = workloadOf(flags);
   const keepsText = flags.saveDetailed === true;
   await measure(
@@ -70,7 +71,7 @@ export async function runServing(flags: ServingFlags): Promise<void> {
         seed: flags.seed,
         sendsTokens: false,
         tokenizerFolder: flags.tokenizer,
-        vocabularySize: 32_000,
+        vocabularySize: 4096,
         models: [],
         cancelShare: 0,
         salted: false,

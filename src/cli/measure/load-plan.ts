@@ -26,6 +26,7 @@ export interface LoadFlags extends Omit<CommonFlags, 'percentiles'> {
   warmup: number;
   stream: boolean;
   tokenizer?: string;
+  detokenize?: boolean;
   seed: number;
   inputTokens: number;
   inputStdev: number;
@@ -81,6 +82,7 @@ async function loadPlan(flags: LoadFlags): Promise<LoadPlan> {
       path: flags.endpoint,
       model,
       streams: flags.stream,
+      detokenizerFolder: detokenizerOf(flags),
     },
     workload: workloadOf(flags, sendsTokens),
     pace: paceOf(flags),
@@ -90,6 +92,18 @@ async function loadPlan(flags: LoadFlags): Promise<LoadPlan> {
     workers: flags.workers,
     keepsText: flags.tokenizer !== undefined,
   };
+}
+
+function detokenizerOf({ detokenize, target, tokenizer }: LoadFlags): string | undefined {
+  if (!detokenize) return undefined;
+  if (target !== 'briton')
+    throw new CliError(
+      'CLI_VALUE_INVALID',
+      `${target} answers with text; --detokenize is for --target briton`,
+    );
+  if (tokenizer === undefined)
+    throw new CliError('CLI_ARGUMENT_MISSING', '--detokenize needs --tokenizer FOLDER');
+  return tokenizer;
 }
 
 function paceOf(flags: LoadFlags): PaceSpec {

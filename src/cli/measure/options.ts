@@ -14,6 +14,7 @@ export interface CommonFlags {
   topK?: number;
   ignoreEos?: boolean;
   requestTimeout: number;
+  channels: number;
   workers: number;
   percentiles: number[];
   goodput?: GoodputLimits;
@@ -38,6 +39,7 @@ export function addCommonOptions(command: Command): Command {
       numberOption(0, 86_400),
       0,
     )
+    .option('--channels <n>', 'connections that streams are spread over (gRPC)', integerOption(1, 1024), 4)
     .option('--workers <n>', 'processes that make the load', integerOption(1, 64), 1)
     .option('--metric-percentiles <list>', 'percentiles to report, e.g. 50,90,99', percentilesOption, [99])
     .option('--goodput <limits...>', 'count requests within these, e.g. ttft:200 tpot:50 (ms)', goodputOption)
@@ -105,6 +107,7 @@ export function targetFlags(flags: CommonFlags): Omit<TargetSpec, 'kind' | 'url'
     headers: headersOf(flags),
     sampling: samplingOf(flags),
     extraBody: flags.extraBody ?? {},
+    channels: flags.channels,
     timeoutMs: flags.requestTimeout * 1000,
   };
 }

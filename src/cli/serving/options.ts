@@ -17,6 +17,8 @@ export interface ServeOptions {
   httpPort: number;
   /** Undefined: no gRPC port. */
   grpcPort?: number;
+  /** Undefined: no Briton port. */
+  britonPort?: number;
   /** Undefined: `/metrics` on the HTTP port only. */
   metricsPort?: number;
   servedModelName?: string;
@@ -27,6 +29,16 @@ export interface ServeOptions {
   maxBatchTokens: number;
   /** Undefined: what the machine can spare. */
   kvCacheBytes?: number;
+  /** The same in positions, over all sequences. */
+  kvPositionsMax?: number;
+  /** Share of the memory that the weights left free, instead of the device's default. */
+  kvFreeMemoryShare?: number;
+  /** Host memory that evicted KV blocks move to. */
+  kvHostBytesMax?: number;
+  /** Steps in flight at most; undefined: the engine's default. */
+  inFlightStepsMax?: number;
+  /** A folder with tokenizer.json, instead of the engine's own. */
+  tokenizerFolder?: string;
   kvDtype?: 'f16' | 'f32';
   contextLength?: number;
   prefixReuse: boolean;

@@ -6,6 +6,7 @@ import { definite, messageOf } from '../../base/errors.ts';
 import { threadTracer } from '../../trace/process-tracer.ts';
 import { CliError, exitCodes } from '../errors.ts';
 import { createProgress } from '../progress.ts';
+import { listenBriton } from './briton.ts';
 import { type PreparedModel, prepareModels, type RunningModel, startModels, stopModels } from './engines.ts';
 import type { createFrontEnd, FrontEnd, ModelText } from './front-end.ts';
 import type { ServeOptions } from './options.ts';
@@ -14,6 +15,8 @@ import { selfTest } from './self-test.ts';
 /** What answers HTTP: one front end in this process, or several in processes of their own. */
 interface HttpSide {
   port: number;
+  /** The front end in this process; undefined where several share the port. */
+  frontEnd?: FrontEnd;
   /** Whether anybody answers there now. */
   readonly listening: boolean;
   metricsText: () => Promise<{ text: string; contentType: string }>;
@@ -48,6 +51,12 @@ export async function serve(options: ServeOptions): Promise<void> {
     const http = await listenHttp(options, models, await loading, logger, isDraining);
     closers.push(() => http.close());
     await listenExtras(options, models, http, closers, isDraining);
+    const readiness = (): Record<string, boolean> =>
+      readinessOf(models, isDraining() === undefined && http.listening);
+    const briton = await listenBriton(options, http.frontEnd, readiness).catch((thrown: unknown) => {
+      throw portError(thrown, '--briton-port', options.britonPort ?? 0);
+    });
+    if (briton) closers.push(() => briton.close());
     announce(options, models, http.port);
     if (options.selfTest !== undefined) {
       await selfTest({ host: options.host, port: http.port, apiKey: options.apiKeys[0] }, options.selfTest);
@@ -55,7 +64,8 @@ export async function serve(options: ServeOptions): Promise<void> {
     await stop.wait();
     logger.info({ drainSeconds: options.drainSeconds }, 'stopping: running requests may finish');
     const drainStartMs = performance.now();
-    await http.drain(options.drainSeconds * 1000);
+    const timeoutMs = options.drainSeconds * 1000;
+    await Promise.all([http.drain(timeoutMs), briton?.drain(timeoutMs)]);
     // What is left of it is for protocols on other ports.
     drainTimeoutMs = Math.max(0, options.drainSeconds * 1000 - (performance.now() - drainStartMs));
   } finally {
@@ -71,6 +81,12 @@ function checkCombination(options: ServeOptions): void {
     throw new CliError(
       'CLI_VALUE_INVALID',
       '--served-model-name names one model; serve one, or leave it out',
+    );
+  }
+  if (options.britonPort !== undefined && options.frontEnds > 1) {
+    throw new CliError(
+      'CLI_VALUE_INVALID',
+      "Briton's port is served by one front end; leave out --front-ends, or serve Briton by a process of its own",
     );
   }
   if (options.maxBatchTokens < options.maxSequences) {
@@ -123,6 +139,7 @@ async function listenHttp(
   const port = await listen(frontEnd, options);
   return {
     port,
+    frontEnd,
     listening: true,
     metricsText: () => frontEnd.metrics.exposition(),
     drain: (timeoutMs) => frontEnd.drain(timeoutMs),
