@@ -30,7 +30,7 @@ bench/node_modules/.installed: bench/package.json
 	cd bench && npm install --no-fund --no-audit --omit=optional --ignore-scripts
 	@touch $@
 
-dist/.built: node_modules/.installed tsconfig.build.json tsconfig.json $(shell find src -name '*.ts' -not -name '*.test.ts')
+dist/.built: node_modules/.installed tsconfig.build.json tsconfig.json $(shell find src -name '*.ts' -not -name '*.test.ts' -o -name '*.cu' -o -name '*.cuh')
 	npm run -s build
 	@touch $@
 

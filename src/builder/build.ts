@@ -12,7 +12,7 @@ import { openQuantizer } from '../device/ggml/quantize.ts';
 import { installedGgmlRelease } from '../device/ggml/release.ts';
 import { isQuantized } from '../graph/dtype.ts';
 import type { Hyperparameters } from '../models/hyperparameters.ts';
-import type { RankPart } from '../models/partition.ts';
+import type { RankPart } from '../models/rank-part.ts';
 import type { TokenizerFiles } from '../tokenizer/json-tokenizer.ts';
 import type { BuildRecipe } from './config.ts';
 import { type ContentHash, contentHash } from './content-hash.ts';

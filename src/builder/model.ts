@@ -3,7 +3,8 @@ import type { HuggingFaceFolder } from '../checkpoint/hugging-face.ts';
 import type { StoredTensor } from '../checkpoint/tensor-file.ts';
 import type { Architecture } from '../models/architecture.ts';
 import type { Hyperparameters } from '../models/hyperparameters.ts';
-import { hyperparametersOfRank, type RankPart } from '../models/partition.ts';
+import { hyperparametersOfRank } from '../models/partition.ts';
+import type { RankPart } from '../models/rank-part.ts';
 import { architectureOfConfig, architectureOfGguf } from '../models/registry.ts';
 import { type ModelSource, modelSource } from '../models/source.ts';
 

@@ -2,7 +2,7 @@ import { basename, join, resolve } from 'node:path';
 import { openGguf } from '../checkpoint/gguf-reader.ts';
 import type { DeviceModelSource } from '../device/device.ts';
 import { installedGgmlRelease } from '../device/ggml/release.ts';
-import type { RankPart } from '../models/partition.ts';
+import type { RankPart } from '../models/rank-part.ts';
 import { readEngine, tokenizerFolderName } from './engine-folder.ts';
 import { BuilderError } from './errors.ts';
 import type { EngineManifest } from './manifest.ts';

@@ -5,10 +5,9 @@ import {
   feedForwardMultipleDefault,
   hyperparametersOfRank,
   type Parallelism,
-  type Range,
-  type RankPart,
   rangeLength,
 } from '../models/partition.ts';
+import type { Range, RankPart } from '../models/rank-part.ts';
 import type { TensorSplit } from '../models/weight-map.ts';
 import { modelWeights } from '../models/weights.ts';
 import type { ConvertibleTensor } from './convert.ts';

@@ -20,7 +20,8 @@ import { type DType, dtypeNames, dtypes } from '../graph/dtype.ts';
 import { MemorySource } from './byte-source.ts';
 import { CheckpointError, type CheckpointErrorCode } from './errors.ts';
 import { ggufLimits } from './gguf-limits.ts';
-import { type GgufParts, openGguf, parseGguf } from './gguf-reader.ts';
+import type { GgufParts } from './gguf-parts.ts';
+import { openGguf, parseGguf } from './gguf-reader.ts';
 import type { GgufValue } from './gguf-values.ts';
 
 const parse = (bytes: Uint8Array): GgufParts => parseGguf(new MemorySource(bytes));

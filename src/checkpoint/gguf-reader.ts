@@ -5,19 +5,11 @@ import { CheckpointError } from './errors.ts';
 import { GgufCursor } from './gguf-cursor.ts';
 import { damaged, readEntries } from './gguf-decode.ts';
 import { alignmentBytesDefault, alignUp, ggufLimits, ggufMagic } from './gguf-limits.ts';
+import type { GgufParts } from './gguf-parts.ts';
 import { readShards } from './gguf-split.ts';
 import { GgufMetadata, type GgufValue } from './gguf-values.ts';
 import { layoutProblem } from './layout.ts';
 import { type StoredTensor, tensorBytes } from './tensor-file.ts';
-
-/** The parts of one GGUF file, before shards are joined. */
-export interface GgufParts {
-  path: string;
-  version: number;
-  alignmentBytes: number;
-  metadata: Map<string, GgufValue>;
-  tensors: Map<string, StoredTensor>;
-}
 
 /** A GGUF model: metadata in memory, tensors by position. Several files when the model is split. */
 export class GgufFile extends GgufMetadata {

@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { CheckpointError } from './errors.ts';
 import { ggufLimits } from './gguf-limits.ts';
-import type { GgufParts } from './gguf-reader.ts';
+import type { GgufParts } from './gguf-parts.ts';
 import { GgufMetadata } from './gguf-values.ts';
 
 /** What a split model's file name says, as llama.cpp's `gguf-split` writes it: `name-00002-of-00005.gguf`. */

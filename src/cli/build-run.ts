@@ -7,7 +7,7 @@ import { loadBuildConfig } from '../builder/config-file.ts';
 import { isEngineFolder, readEngine, verifyEngine } from '../builder/engine-folder.ts';
 import type { EngineManifest } from '../builder/manifest.ts';
 import { type Reporter, silentReporter } from '../builder/reporter.ts';
-import type { BuildFlags } from './build.ts';
+import type { BuildFlags } from './build-flags.ts';
 import { CliError } from './errors.ts';
 import { createProgress, formatBytes } from './progress.ts';
 

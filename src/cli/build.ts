@@ -2,6 +2,7 @@ import { availableParallelism } from 'node:os';
 import { Command, Option } from 'commander';
 import { buildDtypes, buildTargets } from '../builder/config.ts';
 import { ranksMax } from '../models/partition.ts';
+import type { BuildFlags } from './build-flags.ts';
 import { withInterrupt } from './interrupt.ts';
 import { integerOption, keyValueOption } from './values.ts';
 
@@ -9,24 +10,6 @@ import { integerOption, keyValueOption } from './values.ts';
 export const threadsMax = 1024;
 
 const contextLengthMax = 2 ** 31 - 1;
-
-/** What commander makes of the command line. */
-export interface BuildFlags {
-  config?: string;
-  output?: string;
-  name?: string;
-  target?: 'ggml';
-  dtype?: 'auto' | (typeof buildDtypes)[number];
-  tensor?: Record<string, string>;
-  contextLengthMax?: number;
-  kvDtype?: 'f16' | 'f32';
-  tensorParallel?: number;
-  pipelineParallel?: number;
-  threads: number;
-  force?: boolean;
-  verify?: boolean;
-  quiet?: boolean;
-}
 
 const examples = `
 Examples:

@@ -1,5 +1,6 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { availableParallelism, cpus, freemem, release, totalmem } from 'node:os';
+import { messageOf } from '../base/errors.ts';
 import { installedGgmlRelease } from '../device/ggml/release.ts';
 import { devices } from '../device/registry.ts';
 import { formatBytes } from './progress.ts';
@@ -113,14 +114,21 @@ async function checkGgml(): Promise<Check> {
   }
 }
 
-/** Only whether the driver is there: an NVIDIA device of Nereid's own is not part of this version. */
+/** The GPU with its driver and toolkit, or what the cuda device misses to use it. */
 async function checkGpu(): Promise<Check> {
   const name = 'NVIDIA GPU';
   const value = await describeGpu();
   if (value === undefined) return { name, status: 'ok', value: 'no NVIDIA driver (models run on the CPU)' };
-  const known = devices.has('cuda');
-  const used = known ? 'device cuda' : 'not used: this version runs models on the CPU';
-  return { name, status: 'ok', value: `${value}; ${used}` };
+  try {
+    const device = await (await devices.load('cuda')).openDevice({});
+    const { hardware, details } = device.describe();
+    device.close();
+    const more = Object.entries(details).map(([key, text]) => `${key} ${text}`);
+    return { name, status: 'ok', value: [value, hardware, ...more].join('; ') };
+  } catch (thrown) {
+    const fix = 'repair it as said, then serve with --device cuda; without it models run on the CPU';
+    return { name, status: 'warn', value: `${value}; ${messageOf(thrown)}`, fix };
+  }
 }
 
 /** The driver's CUDA version and device count; undefined where libcuda cannot be loaded. */

@@ -3,7 +3,7 @@ import { silentReporter } from '../builder/reporter.ts';
 import { Engine, type GenerateOptions, type GenerationStream } from '../engine.ts';
 import { threadTracer } from '../trace/process-tracer.ts';
 import { CliError } from './errors.ts';
-import type { GenerateFlags } from './generate.ts';
+import type { GenerateFlags } from './generate-flags.ts';
 import { createProgress } from './progress.ts';
 
 /** Does what `nereid generate` was told: the library's {@link Engine} in this process, one request, its text on stdout. */

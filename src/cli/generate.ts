@@ -1,30 +1,11 @@
 import { availableParallelism } from 'node:os';
 import { Command, Option } from 'commander';
+import type { GenerateFlags } from './generate-flags.ts';
 import { withInterrupt } from './interrupt.ts';
 import { integerOption, keyValueOption, numberOption } from './values.ts';
 
 const tokensMax = 2 ** 24;
 const threadsMax = 1024;
-
-/** What commander makes of the command line. Sampling values left out are the model's own advice. */
-export interface GenerateFlags {
-  prompt?: string;
-  system?: string;
-  raw?: boolean;
-  maxTokens: number;
-  temperature?: number;
-  topK?: number;
-  topP?: number;
-  minP?: number;
-  repetitionPenalty?: number;
-  seed?: number;
-  device: string;
-  deviceOption?: Record<string, string>;
-  threads: number;
-  contextLength?: number;
-  kvDtype?: 'f16' | 'f32';
-  quiet?: boolean;
-}
 
 const examples = `
 Examples:

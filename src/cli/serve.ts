@@ -1,5 +1,6 @@
 import { Command, Option } from 'commander';
 import { devices } from '../device/registry.ts';
+import { ranksMax } from '../models/partition.ts';
 import { requestTimeoutMs } from '../protocol/limits.ts';
 import { reasoningFormats } from '../protocol/reasoning/registry.ts';
 import { toolFormats } from '../protocol/tool-parsers/registry.ts';
@@ -95,6 +96,25 @@ function addEngineOptions(command: Command): void {
         .default('guaranteed_no_evict'),
     )
     .option('--no-prefix-reuse', 'compute every prompt from its start');
+  addRankOptions(command);
+}
+
+function addRankOptions(command: Command): void {
+  const count = integerOption(1, ranksMax);
+  const tensor = 'ranks (processes) that share every layer (default: as a given engine is divided, else 1)';
+  const pipeline =
+    'stages that the layers are divided into, in processes one after the other (default: likewise)';
+  const world = 'ranks on several hosts: how many in all; this host runs one, --rank';
+  command
+    .option('--tensor-parallel <n>', tensor, count)
+    .option('--pipeline-parallel <n>', pipeline, count)
+    .option('--world-size <n>', world, count)
+    .option(
+      '--rank <n>',
+      "this host's rank; 0 serves, the others compute for it",
+      integerOption(0, ranksMax - 1),
+    )
+    .option('--leader <host:port>', 'where rank 0 listens for the other ranks');
 }
 
 function addOperationOptions(command: Command): Command {

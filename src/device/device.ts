@@ -1,5 +1,6 @@
 import type { DType } from '../graph/dtype.ts';
 import type { BatchShape, Graph, KvSpec } from '../graph/graph.ts';
+import type { Collective } from './collective/collective.ts';
 import type { StepBatch, StepResult } from './step.ts';
 
 /** A tensor as it lies in a file; devices map or read it by position. Structurally equal to the checkpoint layer's. */
@@ -16,7 +17,10 @@ export interface WeightTensor {
 
 /** What a device is given to run: how to record the network, and where its weights lie. Devices know no architectures. */
 export interface DeviceModelSource {
-  /** The `decode` network for a batch shape: inputs `tokens`, `positions`, `outputRows`; output `logits` [R, vocabulary]. */
+  /**
+   * The `decode` network for a batch shape: inputs `tokens`, `positions`, `outputRows`; output `logits` [R, vocabulary]. A pipeline stage takes
+   * `hidden` [T, width] unless it is the first, and gives `hidden` unless it is the last.
+   */
   record(shape: BatchShape): Graph;
   /** By the name that the graph's `weight` nodes carry. */
   weights: ReadonlyMap<string, WeightTensor>;
@@ -36,6 +40,8 @@ export interface DeviceModelOptions {
   kvDtype: KvDtype;
   /** CPU threads; devices that use none ignore it. */
   threads: number;
+  /** The other ranks, of a model that is divided among a tensor-parallel group. */
+  collective?: Collective;
 }
 
 /** How the KV cache is cut into blocks. */
@@ -95,7 +101,8 @@ export interface DeviceModel {
   /** Bits of `samplingFeature`: what it may be asked to choose by. */
   readonly samplingFeatures: number;
   /**
-   * Starts a step. The batch's arrays are read before it returns.
+   * Starts a step. The batch's arrays are read before it returns, unless the model waits for other ranks through an asynchronous collective:
+   * whoever gave it one gives it batches to keep.
    * @throws DeviceError other than `DEVICE_FAILED`: the KV operations are done, no row ran, and the device goes on
    */
   launch(batch: StepBatch): void;

@@ -9,6 +9,7 @@ export interface DeviceModule {
 /** Devices by the names that `--device` takes. */
 export const devices = new Registry<DeviceModule>('device', {
   ggml: () => import('./ggml/index.ts'),
+  cuda: () => import('./cuda/index.ts'),
   reference: () => import('./reference/index.ts'),
   null: () => import('./null/index.ts'),
 });

@@ -16,6 +16,8 @@ export interface StepBatch {
   outputs: OutputTable;
   /** Done before the rows, in this order, on every rank. */
   kv: KvOperations;
+  /** [T, width] the residual stream that the stage before handed on: for pipeline stages but the first. */
+  hidden?: Float32Array;
 }
 
 /** Each segment is one sequence's part of a step: `rows` consecutive batch rows that extend its KV to `kvLength` positions. */
@@ -147,6 +149,8 @@ export interface StepOutput {
   logits?: RowLogits;
   /** For the rows that want log-probabilities, in order. */
   logprobs?: RowLogprobs;
+  /** [T, width] the residual stream to hand on: of pipeline stages but the last, which choose no tokens. */
+  hidden?: Float32Array;
 }
 
 /** Logits of the output rows that want them; there may be others between them. */

@@ -1,4 +1,4 @@
-import type { RankPart } from './partition.ts';
+import type { RankPart } from './rank-part.ts';
 
 /** How rotary frequencies were stretched beyond the context that a model was pre-trained with. */
 export type RopeScaling =

@@ -1,8 +1,6 @@
 import { ModelError } from './errors.ts';
 import type { Hyperparameters } from './hyperparameters.ts';
-
-/** Indexes [from, to). */
-export type Range = readonly [from: number, to: number];
+import type { Range, RankPart } from './rank-part.ts';
 
 /** Ranks of one engine; more than any group that one model is divided among. */
 export const ranksMax = 64;
@@ -11,24 +9,6 @@ export const ranksMax = 64;
 export interface Parallelism {
   tensor: number;
   pipeline: number;
-}
-
-/** What one rank holds of a model. Ranges are of the whole model's layers, heads, columns and words. */
-export interface RankPart {
-  /** Of the whole group: stage · tensorRanks + tensorRank. */
-  rank: number;
-  tensorRank: number;
-  tensorRanks: number;
-  stage: number;
-  stages: number;
-  layers: Range;
-  /** Query heads; they read no other key/value heads than `kvHeads`. */
-  heads: Range;
-  /** Several ranks hold the same one where there are more ranks than heads. */
-  kvHeads: Range;
-  feedForward: Range;
-  /** Rows of the output matrix that each tensor rank multiplies, in rank order: what an all-gather joins. */
-  vocabulary: readonly Range[];
 }
 
 /** Rows of the output matrix and columns of the feed-forward are divided at multiples of these, where there are enough of them. */

@@ -1,7 +1,8 @@
 import { definite } from '../base/errors.ts';
 import type { Shape } from '../graph/graph.ts';
 import type { Hyperparameters } from './hyperparameters.ts';
-import { type Range, type RankPart, rangeLength } from './partition.ts';
+import { rangeLength } from './partition.ts';
+import type { Range, RankPart } from './rank-part.ts';
 
 /**
  * One row of an architecture's weight map: where a logical tensor lies in a checkpoint and in an engine. `{i}` stands for each layer.

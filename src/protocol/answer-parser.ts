@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import type { AnswerPart, PartParser } from './answer-parts.ts';
-import type { ReasoningFormat } from './reasoning/registry.ts';
-import type { ToolFormat } from './tool-parsers/registry.ts';
+import type { ReasoningFormat } from './reasoning/format.ts';
+import type { ToolFormat } from './tool-parsers/format.ts';
 
 /** What a model's answers are made of beside text. */
 export interface AnswerFormats {

@@ -5,6 +5,7 @@ import type { GenerationInput } from '../generation/generation.ts';
 import { type Answer, GenerationGroup } from '../generation/generation-group.ts';
 import { ProtocolError } from './errors.ts';
 import { EventStream } from './event-stream.ts';
+import { Gathering } from './gathering.ts';
 import type { ServerMetrics } from './metrics.ts';
 import type { LoggedError } from './request-log.ts';
 import type { ServedModel } from './served-model.ts';
@@ -74,7 +75,11 @@ async function answerWhole(
   plan: AnswerPlan,
 ): Promise<unknown> {
   const whole = plan.gathered();
-  const group = submit(context, request, plan, whole);
+  const gathering = new Gathering(request.exchange.answers, () => {
+    group.cancel();
+    whole.fail(answersFull());
+  });
+  const group = submit(context, request, plan, gathering.counting(whole));
   const onClose = () => {
     group.cancel();
     whole.fail(new ProtocolError('CLIENT_CLOSED', 'the client left before the answer was done'));
@@ -94,6 +99,7 @@ async function answerWhole(
   } finally {
     clearTimeout(timer);
     reply.raw.off('close', onClose);
+    gathering.close();
     // Ended already unless the answer gave up.
     group.cancel();
   }
@@ -157,6 +163,11 @@ function logOutcome(
     finish_reason: finishReason,
     ...(error ? { error } : {}),
   });
+}
+
+function answersFull(): ProtocolError {
+  const problem = 'too many bytes of answers are gathered or wait to be read (unreadAnswerBytesMax)';
+  return new ProtocolError('ANSWERS_FULL', `${problem}; try again later, ask for less, or stream it`);
 }
 
 function timeoutError(context: AnswerContext): ProtocolError {

@@ -1,6 +1,6 @@
-import { type ChatMessage, renderChatFor } from '../tokenizer/chat-template.ts';
+import { type ChatMessage, withSpecialTokens } from '../tokenizer/chat-template.ts';
 import { ProtocolError } from './errors.ts';
-import type { ServedModel } from './served-model.ts';
+import type { ServedModel, TextOptions } from './served-model.ts';
 
 /** A chat as every protocol asks for it. */
 export interface ChatPromptInput {
@@ -29,18 +29,23 @@ export interface ChatPrompt {
  * server knows how the model's calls look; else they are left out, with a warning.
  * @throws ProtocolError PARAMETER_INVALID; TokenizerError CHAT_TEMPLATE_MISSING, CHAT_TEMPLATE_REJECTED
  */
-export function renderPrompt(input: ChatPromptInput, model: ServedModel): ChatPrompt {
+export async function renderPrompt(
+  input: ChatPromptInput,
+  model: ServedModel,
+  signal?: AbortSignal,
+): Promise<ChatPrompt> {
   const template = input.chatTemplate ?? model.chatTemplate;
   const tools = input.tools && input.tools.length > 0 ? input.tools : undefined;
   const isHomeless = tools !== undefined && template !== undefined && !/\btools\b/.test(template);
   const syntax = isHomeless ? model.formats.tools?.callSyntax : undefined;
   const messages = tools && syntax ? withToolPrompt(input.messages, tools, syntax) : input.messages;
-  const rendered = renderChatFor(model.tokenizer, template, {
+  const chat = withSpecialTokens(model.tokenizer, {
     messages,
     tools,
     addGenerationPrompt: input.addGenerationPrompt,
     extra: input.variables,
   });
+  const rendered = await model.renderChat(template, chat, signal);
   const text = input.continueFinalMessage ? openedAtLastMessage(rendered, messages) : rendered;
   if (!isHomeless || syntax) return { text };
   return {
@@ -62,9 +67,17 @@ function withToolPrompt(
   return [{ ...first, content: `${plainText(first)}\n\n${prompt}` }, ...others];
 }
 
+/** A function as templates expect a tool: what was not given is not there. */
+export function functionTool(name: unknown, description: unknown, parameters: unknown): object {
+  const given = Object.entries({ name, description, parameters }).filter(
+    ([, value]) => value !== undefined && value !== null,
+  );
+  return { type: 'function', function: Object.fromEntries(given) };
+}
+
 /** A chat through the model's template, as tokens: the template wrote the special ones itself. */
-export function encodePrompt(text: string, model: ServedModel): Promise<Int32Array> {
-  return model.encode(text, { addSpecialTokens: false });
+export function encodePrompt(text: string, model: ServedModel, options?: TextOptions): Promise<Int32Array> {
+  return model.encode(text, { ...options, addSpecialTokens: false });
 }
 
 /** Cuts what the template put behind the last message (its end of turn), as transformers' `continue_final_message` does. */

@@ -11,6 +11,8 @@ const rows = {
   CONTEXT_LENGTH_EXCEEDED: ['invalid', 400],
   ANSWER_TOO_LARGE: ['invalid', 400],
   MODEL_NOT_FOUND: ['not-found', 404],
+  RESPONSE_NOT_FOUND: ['not-found', 404],
+  PREVIOUS_RESPONSE_NOT_FOUND: ['invalid', 400],
   ROUTE_NOT_FOUND: ['not-found', 404],
   METHOD_NOT_ALLOWED: ['unsupported', 405],
   UNAUTHENTICATED: ['invalid', 401],

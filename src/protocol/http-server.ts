@@ -205,7 +205,7 @@ export function parseJsonBodies(app: FastifyInstance): void {
   app.addContentTypeParser('application/json', { parseAs: 'buffer' }, plainBody(app, parseJsonBody));
 }
 
-/** Makes the routes of an app or plugin take any body, whatever its content type says. */
+/** Makes the routes of an app or plugin take any body as it came, whatever its content type and encoding say: those are the routes' own. */
 export function takeRawBodies(app: FastifyInstance): void {
   app.removeAllContentTypeParsers();
   // Some clients name no type, or one that cannot be parsed: neither may matter.
@@ -213,11 +213,7 @@ export function takeRawBodies(app: FastifyInstance): void {
     request.headers['content-type'] = 'application/octet-stream';
     done();
   });
-  app.addContentTypeParser(
-    '*',
-    { parseAs: 'buffer' },
-    plainBody(app, (bytes) => bytes),
-  );
+  app.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body, done) => done(null, body));
 }
 
 /** A body parser over bytes of which the `Content-Encoding` is undone. */

@@ -70,6 +70,12 @@ export const jsonFieldsMax = 32_768;
 /** Values in a JSON body, token ids and tensor elements included: parsing a million takes about 50 ms. */
 export const jsonValuesMax = 1_048_576;
 
+/** Tokens of a text that is cut to fit (`truncate_prompt_tokens`), or only counted (`/tokenize`): no context is longer. */
+export const truncatedTokensMax = 2_097_152;
+
+/** Token ids in one answer of `/tokenize`. */
+export const listedTokensMax = 262_144;
+
 /** Characters of short texts (`reasoning_effort`). */
 export const shortTextLengthMax = 1024;
 

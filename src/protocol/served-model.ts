@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { EngineClient } from '../runtime/client.ts';
 import type { SamplingParameters } from '../runtime/requests/request.ts';
+import { type ChatInput, renderChat } from '../tokenizer/chat-template.ts';
 import type { EncodeOptions, Tokenizer } from '../tokenizer/types.ts';
 import type { AnswerFormats } from './answer-parser.ts';
 import { ProtocolError } from './errors.ts';
@@ -29,8 +30,21 @@ export interface ServedModel {
   readonly createdSeconds: number;
   /** Changes when what the model answers may change (OpenAI's `system_fingerprint`). */
   readonly fingerprint: string;
-  /** Text to ids; long texts off the event loop. */
-  encode(text: string, options?: EncodeOptions): Promise<Int32Array>;
+  /**
+   * Text to ids; long texts off the event loop.
+   * @throws ProtocolError CONTEXT_LENGTH_EXCEEDED for a text that is surely over `tokensMax`, before any work
+   */
+  encode(text: string, options?: TextOptions): Promise<Int32Array>;
+  /** A chat through a template, off the event loop where the server has threads for it. @throws as `renderChat` */
+  renderChat(template: string | undefined, input: ChatInput, signal?: AbortSignal): Promise<string>;
+}
+
+/** How {@link ServedModel.encode} encodes, for whom and how much. */
+export interface TextOptions extends EncodeOptions {
+  /** Most tokens of use. Default: the context's length. */
+  tokensMax?: number;
+  /** Whoever waits is gone. */
+  signal?: AbortSignal;
 }
 
 /** What {@link servedModel} is made of. */
@@ -48,7 +62,9 @@ export interface ServedModelOptions {
   /** Default: a hash of the name and the engine's description. */
   fingerprint?: string;
   /** Encodes long texts off the event loop (`EncodePool` of the tokenizer layer). Default: the tokenizer itself. */
-  encode?: (text: string, options?: EncodeOptions) => Promise<Int32Array>;
+  encode?: (text: string, options?: EncodeOptions, signal?: AbortSignal) => Promise<Int32Array>;
+  /** Renders chats where a template can be stopped (`TemplatePool` of the tokenizer layer). Default: here and now. */
+  renderChat?: ServedModel['renderChat'];
 }
 
 /** Fills in what {@link ServedModelOptions} leaves out. */
@@ -67,8 +83,23 @@ export function servedModel(options: ServedModelOptions): ServedModel {
     createdSeconds: options.createdSeconds,
     fingerprint:
       options.fingerprint ?? `fp_${createHash('sha256').update(identity).digest('hex').slice(0, 12)}`,
-    encode: options.encode ?? (async (text, encodeOptions) => tokenizer.encode(text, encodeOptions)),
+    encode: async (text, { tokensMax = client.description.contextLength, signal, ...encodeOptions } = {}) => {
+      boundText(text, tokensMax, tokenizer);
+      return options.encode
+        ? options.encode(text, encodeOptions, signal)
+        : tokenizer.encode(text, encodeOptions);
+    },
+    renderChat: options.renderChat ?? (async (template, input) => renderChat(template, input)),
   };
+}
+
+/** Length is known before anything is encoded: a hopeless text costs nothing. */
+function boundText(text: string, tokensMax: number, { unitsPerTokenMax }: Tokenizer): void {
+  if (unitsPerTokenMax === undefined || text.length <= tokensMax * unitsPerTokenMax) return;
+  const tokensMin = Math.ceil(text.length / unitsPerTokenMax);
+  // Begins as OpenAI's own message does; see token-limit.ts.
+  const message = `This model's maximum context length is ${tokensMax} tokens. However, your text of ${text.length} characters is at least ${tokensMin} tokens; shorten it (context_length_exceeded)`;
+  throw new ProtocolError('CONTEXT_LENGTH_EXCEEDED', message);
 }
 
 /** The models of one server, by name and alias; the first is the default one. */

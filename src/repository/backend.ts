@@ -1,5 +1,4 @@
 import type { Clock } from '../base/clock.ts';
-import { Registry } from '../base/registry.ts';
 import type { ModelConfig } from './config/types.ts';
 import type { EngineHost } from './engine-host.ts';
 import type { Execution } from './execution.ts';
@@ -60,10 +59,3 @@ export interface BackendModule {
   /** @throws NereidError, the reason why the model is unavailable */
   load(context: BackendContext): Promise<Backend>;
 }
-
-/** Every backend, by the `backend` of config.pbtxt; `ensemble` is a platform. */
-export const backends = new Registry<BackendModule>('backend', {
-  ensemble: () => import('./ensemble/backend.ts'),
-  identity: () => import('./builtin/identity.ts'),
-  repeat: () => import('./builtin/repeat.ts'),
-});

@@ -103,12 +103,10 @@ function strftimeNow(format: unknown): string {
 }
 
 /**
- * Renders a chat with the model's own template. A template comes with the checkpoint, so it is bounded (steps, time, sizes) and reaches
- * nothing but its variables.
- * @throws TokenizerError CHAT_TEMPLATE_MISSING, CHAT_TEMPLATE_INVALID, CHAT_TEMPLATE_REJECTED (with the template's own message),
- *   CHAT_MESSAGE_INVALID
+ * What needs no rendering to be refused. @returns the template
+ * @throws TokenizerError CHAT_TEMPLATE_MISSING, CHAT_MESSAGE_INVALID
  */
-export function renderChat(template: string | undefined, input: ChatInput): string {
+export function checkChatInput(template: string | undefined, input: ChatInput): string {
   if (!template)
     throw new TokenizerError(
       'CHAT_TEMPLATE_MISSING',
@@ -116,7 +114,17 @@ export function renderChat(template: string | undefined, input: ChatInput): stri
     );
   if (input.messages.length === 0)
     throw new TokenizerError('CHAT_MESSAGE_INVALID', 'messages is empty; send at least one');
-  const program = compile(template);
+  return template;
+}
+
+/**
+ * Renders a chat with the model's own template. A template comes with the checkpoint, so it is bounded (steps, time, sizes) and reaches
+ * nothing but its variables.
+ * @throws TokenizerError CHAT_TEMPLATE_MISSING, CHAT_TEMPLATE_INVALID, CHAT_TEMPLATE_REJECTED (with the template's own message),
+ *   CHAT_MESSAGE_INVALID
+ */
+export function renderChat(template: string | undefined, input: ChatInput): string {
+  const program = compile(checkChatInput(template, input));
   const messages = input.messages.map(plainContent);
   let text: string;
   try {
@@ -146,6 +154,15 @@ export function renderChat(template: string | undefined, input: ChatInput): stri
   return text;
 }
 
+/** A chat's input with the special tokens that the vocabulary itself names. */
+export function withSpecialTokens(
+  tokenizer: Tokenizer,
+  input: Omit<ChatInput, 'bosToken' | 'eosToken'>,
+): ChatInput {
+  const special = (id: number | undefined) => (id === undefined ? undefined : tokenizer.token(id));
+  return { ...input, bosToken: special(tokenizer.bosTokenId), eosToken: special(tokenizer.eosTokenId) };
+}
+
 /**
  * {@link renderChat} with the special tokens that the vocabulary itself names. The text already holds a BOS where the template writes
  * one: encode it with `addSpecialTokens: false`.
@@ -157,10 +174,5 @@ export function renderChatFor(
   template: string | undefined,
   input: Omit<ChatInput, 'bosToken' | 'eosToken'>,
 ): string {
-  const special = (id: number | undefined) => (id === undefined ? undefined : tokenizer.token(id));
-  return renderChat(template ?? tokenizer.chatTemplate, {
-    ...input,
-    bosToken: special(tokenizer.bosTokenId),
-    eosToken: special(tokenizer.eosTokenId),
-  });
+  return renderChat(template ?? tokenizer.chatTemplate, withSpecialTokens(tokenizer, input));
 }

@@ -33,7 +33,7 @@ test('workers give the ids that the tokenizer gives, for any options', async () 
 });
 
 test('the queue has limits; what is refused is refused at once and the rest is done', async () => {
-  const pool = new EncodePool(tokenizer, { queueLengthMax: 2, inlineTextLengthMax: 10 });
+  const pool = new EncodePool(tokenizer, { workersMax: 1, queueLengthMax: 2, inlineTextLengthMax: 10 });
   try {
     const wanted = Array.from({ length: 5 }, () => pool.encode(long));
     assert.equal(await codeOf(wanted[4]!), 'ENCODE_QUEUE_FULL');

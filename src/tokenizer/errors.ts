@@ -9,6 +9,10 @@ export type TokenizerErrorCode =
   | 'TEXT_TOO_LONG'
   | 'ENCODE_QUEUE_FULL'
   | 'ENCODE_WORKER_FAILED'
+  | 'ENCODE_TIMEOUT'
+  | 'ENCODE_CANCELLED'
+  | 'TEMPLATE_QUEUE_FULL'
+  | 'TEMPLATE_WORKER_FAILED'
   | 'CHAT_TEMPLATE_MISSING'
   | 'CHAT_TEMPLATE_INVALID'
   | 'CHAT_TEMPLATE_REJECTED'
@@ -23,6 +27,10 @@ const kinds: Record<TokenizerErrorCode, ErrorKind> = {
   TEXT_TOO_LONG: 'invalid',
   ENCODE_QUEUE_FULL: 'exhausted',
   ENCODE_WORKER_FAILED: 'internal',
+  ENCODE_TIMEOUT: 'invalid',
+  ENCODE_CANCELLED: 'cancelled',
+  TEMPLATE_QUEUE_FULL: 'exhausted',
+  TEMPLATE_WORKER_FAILED: 'internal',
   CHAT_TEMPLATE_MISSING: 'invalid',
   CHAT_TEMPLATE_INVALID: 'invalid',
   CHAT_TEMPLATE_REJECTED: 'invalid',

@@ -3,6 +3,7 @@ import { promptBytesMax } from '../base/limits.ts';
 import type { AddedToken } from './added-tokens.ts';
 import { TokenizerError } from './errors.ts';
 import { ByteDecoder } from './incremental-decoder.ts';
+import { hasKnownRules, unitsPerTokenMax } from './known-rules.ts';
 import { Pipeline } from './pipeline.ts';
 import { stopTokenIdsOf } from './stop-tokens.ts';
 import { decodeRuleOf } from './token-bytes.ts';
@@ -38,6 +39,9 @@ export class JsonTokenizer implements Tokenizer {
   readonly chatTemplate: string | undefined;
   /** The files it was made from: another thread can make the same one of them. */
   readonly files: TokenizerFiles;
+  /** Whether all its regexes are known to end soon; see known-rules.ts. */
+  readonly hasKnownRules: boolean;
+  readonly unitsPerTokenMax: number | undefined;
   readonly #vocabulary: Vocabulary;
   readonly #pipeline: Pipeline;
   readonly #stripsFirstSpace: boolean;
@@ -56,6 +60,8 @@ export class JsonTokenizer implements Tokenizer {
     this.#stripsFirstSpace = rule.stripsFirstSpace;
     this.#vocabulary = damaged(() => new Vocabulary(vocabularyOf(json), added, rule));
     this.#pipeline = damaged(() => new Pipeline(json, this.#vocabulary, added));
+    this.hasKnownRules = hasKnownRules(json);
+    this.unitsPerTokenMax = unitsPerTokenMax(json, this.#vocabulary.tokenLengthMax);
     const idOf = (token: string | undefined) => (token === undefined ? undefined : this.tokenId(token));
     const generationEos = [generation.eos_token_id ?? []].flat();
     this.bosTokenId =

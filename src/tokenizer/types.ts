@@ -30,6 +30,8 @@ export interface Tokenizer {
   readonly stopTokenIds: readonly number[];
   /** The chat template's source (Jinja), where the checkpoint has one. */
   readonly chatTemplate?: string;
+  /** UTF-16 units of text that one token can stand for at most; absent where that is not known. */
+  readonly unitsPerTokenMax?: number;
   /** Lone surrogates become U+FFFD. */
   encode(text: string, options?: EncodeOptions): Int32Array;
   /** Invalid UTF-8 becomes U+FFFD. @throws TokenizerError TOKEN_ID_OUT_OF_RANGE */

@@ -11,6 +11,8 @@ const noBytes = new Uint8Array(0);
 /** Token ↔ id ↔ bytes ↔ text. Bytes and texts are worked out when first asked for. */
 export class Vocabulary {
   readonly ids = new Map<string, number>();
+  /** Of the longest token as it is written, in UTF-16 units. */
+  tokenLengthMax = 0;
   readonly #tokens: (string | undefined)[] = [];
   readonly #added = new Map<number, AddedToken>();
   readonly #rule: DecodeRule;
@@ -49,6 +51,7 @@ export class Vocabulary {
       );
     }
     this.ids.set(token, id);
+    if (token.length > this.tokenLengthMax) this.tokenLengthMax = token.length;
     while (this.#tokens.length < id) this.#tokens.push(undefined);
     this.#tokens[id] = token;
   }

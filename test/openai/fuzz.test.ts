@@ -132,7 +132,8 @@ describe('fuzz', () => {
     const payload = { prompt: 'x', max_tokens: 2 };
     const response = await server.app.inject({ method: 'POST', url: '/v1/completions', payload });
     assert.equal(response.statusCode, 200);
-    assert.equal(server.engine.statistics().runningSequences, 0);
+    // The last body's request may still run where its time limit ended a property.
+    await eventually(() => server.engine.statistics().runningSequences === 0, 'nothing runs on');
     assert.equal(server.engine.statistics().waitingRequests, 0);
   }
 

@@ -1,8 +1,11 @@
 import type { AddressInfo } from 'node:net';
 import type { FastifyInstance } from 'fastify';
 import { nullModelSource } from '../../src/device/null/index.ts';
+import { addMessages } from '../../src/protocol/anthropic/server.ts';
 import { ServerMetrics } from '../../src/protocol/metrics.ts';
+import { errorResponse } from '../../src/protocol/openai/errors.ts';
 import { createOpenAiServer, type OpenAiServerOptions } from '../../src/protocol/openai/server.ts';
+import { addResponses } from '../../src/protocol/responses/server.ts';
 import { type ServedModel, type ServedModelOptions, servedModel } from '../../src/protocol/served-model.ts';
 import { LocalEngine } from '../../src/runtime/local-engine.ts';
 import { loadModel } from '../../src/runtime/process/load-model.ts';
@@ -63,14 +66,17 @@ export interface TestServer extends TestEngine {
   close(): Promise<void>;
 }
 
-/** The OpenAI front end over {@link testEngine}. */
+/** All text protocols over {@link testEngine}. */
 export async function testServer(
   engineOptions: TestEngineOptions = {},
   serverOptions: Partial<OpenAiServerOptions> = {},
 ): Promise<TestServer> {
   const { engine, model } = await testEngine(engineOptions);
   const metrics = new ServerMetrics({ models: [model], processMetrics: false });
-  const app = createOpenAiServer({ models: [model], metrics, version: '0.0.0', ...serverOptions });
+  const options = { models: [model], metrics, ...serverOptions };
+  const app = createOpenAiServer({ ...options, version: '0.0.0' });
+  addResponses(app, options, errorResponse);
+  addMessages(app, options);
   return {
     engine,
     model,

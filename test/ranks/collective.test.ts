@@ -30,7 +30,7 @@ test('processes add up and join their values over shared memory, in rank order a
   const widths = [5, 3, 4];
   // More exchanges than buffers, none, and one longer than a piece.
   const lengths = [1, 0, 700, 3, 3, 17, regionElements / 4];
-  const path = createRegion(ranks, `nereid-collective-test-${process.pid}`);
+  const path = createRegion(ranks, 'three');
   try {
     const message = { lengths, widths };
     const answers = await Promise.all(
@@ -58,7 +58,7 @@ test('processes add up and join their values over shared memory, in rank order a
 });
 
 test('a rank that waits in vain says for whom, after the deadline', () => {
-  const path = createRegion(2, `nereid-collective-alone-${process.pid}`);
+  const path = createRegion(2, 'alone');
   try {
     const collective = openSharedCollective(path, 0, 2, { timeoutMs: 20 });
     const alone = () => collective.allReduce(new Float32Array(4));
@@ -73,10 +73,10 @@ test('a rank that waits in vain says for whom, after the deadline', () => {
 });
 
 test('memory of another version, group or size is refused', () => {
-  const path = createRegion(2, `nereid-collective-version-${process.pid}`);
+  const path = createRegion(2, 'version');
   try {
     assert.throws(() => openSharedCollective(path, 0, 3), /holds \d+ bytes instead of/);
-    assert.throws(() => createRegion(2, `nereid-collective-version-${process.pid}`), {
+    assert.throws(() => createRegion(2, 'version'), {
       code: 'DEVICE_OUT_OF_MEMORY',
     });
     const bytes = readFileSync(path);

@@ -151,6 +151,25 @@ export function checkBanned(file: SourceFile): string[] {
     );
 }
 
+/**
+ * Circles of imports, types included: whoever reads one module of a circle has to read them all.
+ * @returns each circle once, as the path around it
+ */
+export function importCircles(files: readonly SourceFile[]): string[] {
+  const imports = new Map(files.map((file) => [file.path, importsOf(file)]));
+  const done = new Set<string>();
+  const circles: string[] = [];
+  const visit = (path: string, trail: string[]): void => {
+    const start = trail.indexOf(path);
+    if (start >= 0) circles.push([...trail.slice(start), path].join(' → '));
+    if (start >= 0 || done.has(path)) return;
+    for (const target of imports.get(path) ?? []) visit(target, [...trail, path]);
+    done.add(path);
+  };
+  for (const { path } of files) if (path.startsWith('src/')) visit(path, []);
+  return circles;
+}
+
 /** Modules that nothing imports and nothing starts. `roots` are entry points. */
 export function deadFiles(files: readonly SourceFile[], roots: readonly RegExp[]): string[] {
   const imported = new Set(files.flatMap(importsOf));

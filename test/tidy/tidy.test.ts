@@ -21,6 +21,10 @@ describe('the tree keeps the house rules', () => {
     });
   }
 
+  test('no circles of imports', () => {
+    assert.deepEqual(rules.importCircles(files), []);
+  });
+
   test('no dead files', () => {
     const roots = [/^src\/index\.ts$/, /^src\/cli\/main\.ts$/];
     assert.deepEqual(rules.deadFiles(files, roots), []);
@@ -29,6 +33,16 @@ describe('the tree keeps the house rules', () => {
 
 describe('each rule catches what it is for', () => {
   const file = (path: string, text: string): rules.SourceFile => ({ path, text });
+
+  test('circles of imports, also of types alone', () => {
+    const a = file('src/base/a.ts', "import type { B } from './b.ts';");
+    const b = file('src/base/b.ts', "import { c } from './c.ts';");
+    const c = file('src/base/c.ts', "import { a } from './a.ts';");
+    assert.deepEqual(rules.importCircles([a, b, c]), [
+      'src/base/a.ts → src/base/b.ts → src/base/c.ts → src/base/a.ts',
+    ]);
+    assert.deepEqual(rules.importCircles([a, b]), []);
+  });
 
   test('layers: upwards only', () => {
     const complaints = rules.checkLayers(file('src/graph/x.ts', "import { a } from '../runtime/y.ts';"));

@@ -3,8 +3,11 @@ import type { Logger } from 'pino';
 import { ensureEngine } from '../../artifact/resolver.ts';
 import { readEngine, tokenizerFolderName } from '../../builder/engine-folder.ts';
 import type { Reporter } from '../../builder/reporter.ts';
+import type { Parallelism } from '../../models/partition.ts';
+import type { EngineProcessConfiguration } from '../../runtime/process/engine-process-messages.ts';
 import { EngineSupervisor, type SupervisorEvent } from '../../runtime/process/supervisor.ts';
 import { type ServeOptions, threadsPerEngine } from './options.ts';
+import { checkRanks, parallelismOf, rankRecipe, ranksHere, seatOf } from './ranks.ts';
 
 /** One model with its engine processes running. */
 export interface RunningModel {
@@ -23,6 +26,7 @@ export interface PreparedModel {
   vocabularySize: number;
   contextLength: number;
   kvDtype: 'f16' | 'f32';
+  parallelism: Parallelism;
 }
 
 /**
@@ -50,8 +54,9 @@ export async function startModels(
   options: ServeOptions,
   logger: Logger,
 ): Promise<RunningModel[]> {
-  const engineCount = prepared.length * options.engines;
-  const grant = { threads: threadsPerEngine(options.threads, engineCount), memoryShare: 1 / engineCount };
+  const ranks = prepared.reduce((sum, model) => sum + ranksHere(options, model.parallelism), 0);
+  const threads = threadsPerEngine(options.threads, ranks * options.engines);
+  const grant = { threads, memoryShare: 1 / (prepared.length * options.engines) };
   return allOrNone(
     prepared.map((model) => startModel(model, options, grant, logger)),
     (model) => stopModels([model], 0),
@@ -59,7 +64,8 @@ export async function startModels(
 }
 
 /** What each engine may take of the machine. */
-interface EngineGrant {
+export interface EngineGrant {
+  /** Of each of its ranks. */
   threads: number;
   /** Of the memory that KV caches may take. */
   memoryShare: number;
@@ -79,9 +85,11 @@ async function prepare(
   reporter: Reporter,
   signal: AbortSignal,
 ): Promise<PreparedModel> {
-  const engine = await ensureEngine(reference, { reporter, signal });
+  const engine = await ensureEngine(reference, { reporter, signal, recipe: rankRecipe(options) });
   const manifest = readEngine(engine.folder);
   const name = options.servedModelName ?? engine.name;
+  const parallelism = parallelismOf(manifest);
+  checkRanks(options, name, parallelism);
   return {
     name,
     aliases: aliasesOf(options.servedModelName ? name : reference, name, isFirst),
@@ -90,6 +98,7 @@ async function prepare(
     vocabularySize: manifest.vocabularySize,
     contextLength: Math.min(manifest.contextLength, options.contextLength ?? manifest.contextLength),
     kvDtype: options.kvDtype ?? manifest.kvDtype,
+    parallelism,
   };
 }
 
@@ -103,31 +112,11 @@ function aliasesOf(reference: string, name: string, isFirst: boolean): string[] 
 async function startModel(
   model: PreparedModel,
   options: ServeOptions,
-  { threads, memoryShare }: EngineGrant,
+  grant: EngineGrant,
   logger: Logger,
 ): Promise<RunningModel> {
-  const { name, aliases, tokenizerFolder, vocabularySize, contextLength } = model;
-  const configuration = {
-    name,
-    device: options.device,
-    deviceOptions: options.deviceOptions,
-    // The null device takes the model's vocabulary and context, and none of its weights.
-    engineFolder: options.device === 'null' ? undefined : model.engineFolder,
-    nullModel: { vocabularySize, contextLength },
-    threads,
-    slots: options.maxSequences,
-    batchTokensMax: options.maxBatchTokens,
-    kvDtype: model.kvDtype,
-    kvBytesMax: options.kvCacheBytes,
-    kvPositionsMax: options.kvPositionsMax,
-    kvFreeMemoryShare: options.kvFreeMemoryShare,
-    kvHostBytesMax: options.kvHostBytesMax,
-    inFlightStepsMax: options.inFlightStepsMax,
-    memoryShare,
-    contextLength,
-    prefixReuse: options.prefixReuse,
-    capacityPolicy: options.capacityPolicy,
-  };
+  const { name, aliases, tokenizerFolder } = model;
+  const configuration = engineConfiguration(model, options, grant);
   const onEvent = (event: SupervisorEvent): void => {
     logger[event.event === 'started' ? 'info' : 'error'](event, `engine ${event.event}`);
   };
@@ -139,6 +128,39 @@ async function startModel(
     (supervisor) => supervisor.close(),
   );
   return { name, aliases, tokenizerFolder, supervisors };
+}
+
+/** What an engine's process is told: to run it, to start its ranks on this host, or to be one of them. */
+export function engineConfiguration(
+  { name, engineFolder, kvDtype, parallelism, vocabularySize, contextLength }: PreparedModel,
+  options: ServeOptions,
+  { threads, memoryShare }: EngineGrant,
+): Omit<EngineProcessConfiguration, 'socketPath'> {
+  const seat = seatOf(options, parallelism);
+  const isGroup = seat === undefined && parallelism.tensor * parallelism.pipeline > 1;
+  return {
+    name,
+    device: options.device,
+    deviceOptions: options.deviceOptions,
+    // The null device takes the model's vocabulary and context, and none of its weights.
+    engineFolder: options.device === 'null' ? undefined : engineFolder,
+    nullModel: { vocabularySize, contextLength },
+    threads,
+    slots: options.maxSequences,
+    batchTokensMax: options.maxBatchTokens,
+    kvDtype,
+    kvBytesMax: options.kvCacheBytes,
+    kvPositionsMax: options.kvPositionsMax,
+    kvFreeMemoryShare: options.kvFreeMemoryShare,
+    kvHostBytesMax: options.kvHostBytesMax,
+    inFlightStepsMax: options.inFlightStepsMax,
+    memoryShare,
+    contextLength,
+    prefixReuse: options.prefixReuse,
+    capacityPolicy: options.capacityPolicy,
+    ...(isGroup && { group: parallelism }),
+    ...(seat && { seat }),
+  };
 }
 
 /** Waits for everything that starts; if one fails, stops the others and throws why. */

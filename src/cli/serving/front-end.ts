@@ -2,17 +2,23 @@ import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
 import { packageVersion } from '../../base/package-version.ts';
 import type { AnswerFormats } from '../../protocol/answer-parser.ts';
+import { errorResponse as messagesErrorResponse } from '../../protocol/anthropic/errors.ts';
+import { addMessages, messagesPath } from '../../protocol/anthropic/server.ts';
 import { generationDefaults } from '../../protocol/generation-defaults.ts';
+import { createHttpServer } from '../../protocol/http-server.ts';
 import { ServerMetrics } from '../../protocol/metrics.ts';
-import { createOpenAiServer } from '../../protocol/openai/server.ts';
+import { errorResponse } from '../../protocol/openai/errors.ts';
+import { addOpenAi } from '../../protocol/openai/server.ts';
 import { reasoningFormatOf, reasoningFormats } from '../../protocol/reasoning/registry.ts';
 import { RequestGate } from '../../protocol/request-gate.ts';
+import { addResponses } from '../../protocol/responses/server.ts';
 import { type GenerationDefaults, type ServedModel, servedModel } from '../../protocol/served-model.ts';
 import { toolFormatOf, toolFormats } from '../../protocol/tool-parsers/registry.ts';
 import type { EngineClient } from '../../runtime/client.ts';
 import { EnginePool } from '../../runtime/routing/pool.ts';
 import { EncodePool, type PooledTokenizer } from '../../tokenizer/encode-pool.ts';
 import { openTokenizer } from '../../tokenizer/open.ts';
+import { TemplatePool } from '../../tokenizer/template-pool.ts';
 import type { AnswerOptions } from './options.ts';
 
 /** A model as a front end is handed it: its engines, and where its tokenizer lies. */
@@ -73,31 +79,47 @@ export interface FrontEnd {
 
 /** Puts the protocols over the engines, which must have answered once. */
 export function createFrontEnd(options: FrontEndOptions): FrontEnd {
-  const encoders: EncodePool[] = [];
+  const pools: (EncodePool | TemplatePool)[] = [];
   const createdSeconds = Math.floor(Date.now() / 1000);
   const models = options.models.map(({ name, aliases, text, clients }) => {
     const { tokenizer, defaults, formats } = text;
     const encoder = new EncodePool(tokenizer);
-    encoders.push(encoder);
+    const templates = new TemplatePool();
+    pools.push(encoder, templates);
+    if (tokenizer.chatTemplate !== undefined) setImmediate(() => templates.warm());
     const client = new EnginePool(clients);
-    const encode: ServedModel['encode'] = (input, encodeOptions) => encoder.encode(input, encodeOptions);
-    return servedModel({ name, aliases, client, tokenizer, defaults, formats, createdSeconds, encode });
+    return servedModel({
+      name,
+      aliases,
+      client,
+      tokenizer,
+      defaults,
+      formats,
+      createdSeconds,
+      encode: (input, encodeOptions, signal) => encoder.encode(input, encodeOptions, signal),
+      renderChat: (template, input, signal) => templates.render(template, input, signal),
+    });
   });
   const metrics = new ServerMetrics({ models });
   const { logger, apiKeys, notReadyReason } = options;
   const limits = { requestTimeoutMs: options.requestTimeoutSeconds * 1000 };
   const gate = new RequestGate();
-  const http = createOpenAiServer({
-    models,
+  const api = { models, metrics, limits, apiKeys, gate };
+  const http = createHttpServer({
+    limits,
     metrics,
     logger,
-    apiKeys,
-    limits,
+    errorResponse,
+    errorResponseOfPath: { [messagesPath]: messagesErrorResponse },
+  });
+  addOpenAi(http, {
+    ...api,
     version: packageVersion(),
     notReadyReason,
-    gate,
     trustRequestChatTemplate: options.answers.trustRequestChatTemplate,
   });
+  addResponses(http, api, errorResponse);
+  addMessages(http, api);
   return {
     http,
     models,
@@ -105,7 +127,7 @@ export function createFrontEnd(options: FrontEndOptions): FrontEnd {
     drain: (timeoutMs) => gate.close(timeoutMs),
     close: async () => {
       await http.close();
-      await Promise.all(encoders.map((encoder) => encoder.close()));
+      await Promise.all(pools.map((pool) => pool.close()));
     },
   };
 }

@@ -46,6 +46,13 @@ export interface ServeOptions {
   requestTimeoutSeconds: number;
   answers: AnswerOptions;
   engines: number;
+  /** Undefined: as an engine that is given is divided, else 1. */
+  tensorParallel?: number;
+  pipelineParallel?: number;
+  /** Ranks on several hosts, this host's rank, and where rank 0 listens; undefined: all ranks lie on this host. */
+  worldSize?: number;
+  rank?: number;
+  leader?: string;
   frontEnds: number;
   apiKeys: string[];
   drainSeconds: number;

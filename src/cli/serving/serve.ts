@@ -4,13 +4,15 @@ import type { AddressInfo } from 'node:net';
 import pino, { type Logger } from 'pino';
 import { definite, messageOf } from '../../base/errors.ts';
 import { threadTracer } from '../../trace/process-tracer.ts';
-import { CliError, exitCodes } from '../errors.ts';
+import { CliError } from '../errors.ts';
 import { createProgress } from '../progress.ts';
 import { listenBriton } from './briton.ts';
 import { type PreparedModel, prepareModels, type RunningModel, startModels, stopModels } from './engines.ts';
 import type { createFrontEnd, FrontEnd, ModelText } from './front-end.ts';
 import type { ServeOptions } from './options.ts';
+import { checkWorld } from './ranks.ts';
 import { selfTest } from './self-test.ts';
+import { stopSignal } from './stop-signal.ts';
 
 /** What answers HTTP: one front end in this process, or several in processes of their own. */
 interface HttpSide {
@@ -31,6 +33,12 @@ interface HttpSide {
  */
 export async function serve(options: ServeOptions): Promise<void> {
   checkCombination(options);
+  checkWorld(options);
+  if (options.rank !== undefined && options.rank > 0) {
+    const { serveRank } = await import('./follow.ts');
+    await serveRank(options);
+    return;
+  }
   threadTracer.start('front-end', true);
   const logger = pino(
     { level: options.logLevel, base: undefined },
@@ -226,27 +234,4 @@ function announce(options: ServeOptions, models: readonly RunningModel[], port: 
 
 function urlHost(host: string): string {
   return host.includes(':') ? `[${host}]` : host;
-}
-
-/** Ctrl-C and SIGTERM: the first asks to stop, the second ends the process at once. */
-function stopSignal(): { readonly requested: boolean; starting: AbortSignal; wait(): Promise<void> } {
-  const controller = new AbortController();
-  let resolve: () => void = () => {};
-  const waiting = new Promise<void>((done) => {
-    resolve = done;
-  });
-  const onSignal = (): void => {
-    if (controller.signal.aborted) process.exit(exitCodes.interrupted);
-    controller.abort(new CliError('INTERRUPTED', 'interrupted', { usage: false }));
-    resolve();
-  };
-  process.on('SIGINT', onSignal);
-  process.on('SIGTERM', onSignal);
-  return {
-    get requested() {
-      return controller.signal.aborted;
-    },
-    starting: controller.signal,
-    wait: () => waiting,
-  };
 }

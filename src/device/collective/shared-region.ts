@@ -1,4 +1,4 @@
-import { closeSync, existsSync, openSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readdirSync, rmSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { messageOf } from '../../base/errors.ts';
@@ -17,6 +17,10 @@ const cacheLineBytes = 64;
 const headerBytes = 8192;
 /** Two buffers a rank: one is read by the others while the next is written. */
 const buffersPerRank = 2;
+
+const namePrefix = 'nereid-ranks-';
+
+const regionFolder = (): string => (existsSync('/dev/shm') ? '/dev/shm' : tmpdir());
 
 /** Where things lie in the memory that the ranks of one host share. */
 export interface RegionLayout {
@@ -40,12 +44,13 @@ export function regionLayout(ranks: number): RegionLayout {
 /**
  * Makes the file that the ranks of a group map, in memory where the system has such a file system. All of it is written, so that a full one is
  * an error here and not a killed process later.
+ * @param name of the group, unique in this process
  * @returns its path; {@link removeRegion} when all ranks have mapped it, or when the group ends
  * @throws DeviceError `DEVICE_OUT_OF_MEMORY`
  */
 export function createRegion(ranks: number, name: string): string {
-  const folder = existsSync('/dev/shm') ? '/dev/shm' : tmpdir();
-  const path = join(folder, name);
+  const folder = regionFolder();
+  const path = join(folder, `${namePrefix}${process.pid}-${name}`);
   const layout = regionLayout(ranks);
   const contents = new Uint8Array(layout.bytes);
   new Int32Array(contents.buffer, 0, headerWords).set([magic, layoutVersion, ranks, regionElements]);
@@ -63,6 +68,25 @@ export function createRegion(ranks: number, name: string): string {
     if (file !== undefined) closeSync(file);
   }
   return path;
+}
+
+/** Removes regions that a killed process left behind: their names carry its id. */
+export function sweepRegions(): void {
+  const folder = regionFolder();
+  for (const file of readdirSync(folder)) {
+    const pid = Number(new RegExp(`^${namePrefix}(\\d+)-`).exec(file)?.[1]);
+    if (pid > 0 && !isAlive(pid)) removeRegion(join(folder, file));
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (thrown) {
+    // Another user's process may not be signalled, but it lives.
+    return (thrown as NodeJS.ErrnoException).code === 'EPERM';
+  }
 }
 
 /** Removes the file; memory that is mapped stays. */

@@ -9,6 +9,7 @@ import { lowerGraph } from './lower-graph.ts';
 import { lowerProbabilities, type ProbabilityTensors } from './lower-probabilities.ts';
 import { type ExecutableShape, type KvViews, LoweringState, type ModelParts } from './lowering-state.ts';
 import { MemoryMap } from './memory.ts';
+import { cutBytes, cutGraph, type Piece } from './pieces.ts';
 import { readMember, tensorOffsets } from './tensor-struct.ts';
 
 /** ggml ops that one graph node or one segment's attention may become, with views. */
@@ -24,6 +25,7 @@ export interface GraphEnd {
 }
 
 interface Ends {
+  hidden?: Tensor;
   logits?: Tensor;
   picked?: Tensor;
   probabilities?: ProbabilityTensors;
@@ -67,6 +69,10 @@ export class Executable {
   /** Address of the [R, vocabulary] probabilities and of their block sums; 0 unless the graph makes them. */
   readonly probabilitiesAddress: number;
   readonly blockSumsAddress: number;
+  /** Address of the [T, width] residual stream; 0 unless the graph ends in it. */
+  readonly hiddenAddress: number;
+  /** What is computed, piece after piece; one alone unless the graph waits for other ranks. */
+  readonly pieces: readonly Piece[];
   readonly nodeCount: number;
   readonly #parts: ModelParts;
   readonly #memory: MemoryMap;
@@ -88,8 +94,12 @@ export class Executable {
     const attentions = fused.graph.nodes.filter((node) => node.op === 'attention').length;
     const opsMax =
       64 + fused.graph.nodes.length * opsPerNode + attentions * shape.segmentRows.length * opsPerAttention;
+    const exchanges = fused.graph.nodes.filter((node) => node.op === 'allReduce' || node.op === 'allGather');
     const bytes =
-      opsMax * ggml.ggml_tensor_overhead() + ggml.ggml_graph_overhead_custom(opsMax, false) + 4096;
+      cutBytes(ggml, exchanges.length, opsMax) +
+      opsMax * ggml.ggml_tensor_overhead() +
+      ggml.ggml_graph_overhead_custom(opsMax, false) +
+      4096;
     // Sparse memory: only what the recording really takes becomes resident.
     this.#memory = MemoryMap.anonymous(bytes, 'a recorded graph');
     this.#context = ggml.ggml_init({
@@ -113,6 +123,9 @@ export class Executable {
     this.tokensAddress = addressOf(ends.picked);
     this.probabilitiesAddress = addressOf(ends.probabilities?.values);
     this.blockSumsAddress = addressOf(ends.probabilities?.blockSums);
+    this.hiddenAddress = addressOf(ends.hidden);
+    const viewOf = (tensor: Tensor, elements: number) => this.#floatsAt(addressOf(tensor), elements);
+    this.pieces = cutGraph(ggml, this.#context, this.target, state.exchanges, viewOf);
     this.#words = new Uint32Array(this.#memory.view(0, this.#memory.bytes));
     this.#segments = state.segments.map((segment) => ({
       rows: segment.rows,
@@ -126,7 +139,9 @@ export class Executable {
   /** Records the graph and gives its tensors their addresses. */
   #layOut(state: LoweringState, allocator: GraphAllocator, end: GraphEnd): Ends {
     const { ggml } = this.#parts.library;
-    const logits = lowerGraph(state).get('logits');
+    const outputs = lowerGraph(state);
+    const logits = outputs.get('logits');
+    const hidden = outputs.get('hidden');
     const picked = end.argmax && logits ? state.expand(ggml.ggml_argmax(this.#context, logits)) : undefined;
     if (picked) ggml.ggml_set_output(picked);
     const probabilities =
@@ -135,7 +150,12 @@ export class Executable {
       const problem = `no room for the activations of ${state.shape.tokens} tokens`;
       throw new DeviceError('DEVICE_OUT_OF_MEMORY', `${problem}: use fewer batch tokens`);
     }
-    return { ...(logits && { logits }), ...(picked && { picked }), ...(probabilities && { probabilities }) };
+    return {
+      ...(hidden && { hidden }),
+      ...(logits && { logits }),
+      ...(picked && { picked }),
+      ...(probabilities && { probabilities }),
+    };
   }
 
   #wordAt(tensor: Tensor, offset: number): number {
@@ -245,6 +265,12 @@ export class Executable {
       values: this.#floatsAt(this.probabilitiesAddress, rows * vocabularySize),
       blockSums: blocks === 0 ? new Float32Array(0) : this.#floatsAt(this.blockSumsAddress, rows * blocks),
     };
+  }
+
+  /** [rows, width] residual stream as the last run left it. */
+  hidden(rows: number, width: number): Float32Array {
+    assert(this.hiddenAddress !== 0, 'a step that ends in the residual stream');
+    return this.#floatsAt(this.hiddenAddress, rows * width);
   }
 
   /** [rows] tokens that the last run picked. */

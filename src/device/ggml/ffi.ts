@@ -101,6 +101,8 @@ export const ggmlFunctions = {
     'p size_t bool',
   ),
   ggml_build_forward_expand: declare<(graph: ComputeGraph, tensor: Tensor) => void>('base', 'void', 'p p'),
+  ggml_graph_node: declare<(graph: ComputeGraph, index: number) => Tensor>('base', 'p', 'p int'),
+  ggml_graph_add_node: declare<(graph: ComputeGraph, tensor: Tensor) => void>('base', 'void', 'p p'),
   ggml_graph_n_nodes: declare<(graph: ComputeGraph) => number>('base', 'int', 'p'),
   ggml_set_input: declare<(tensor: Tensor) => void>('base', 'void', 'p'),
   ggml_set_output: declare<(tensor: Tensor) => void>('base', 'void', 'p'),

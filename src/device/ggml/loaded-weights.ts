@@ -110,6 +110,7 @@ export class GgmlLoadedWeights implements LoadedWeights {
         temperatureLanes: temperatureLanes(vocabularySize),
         extendedWidths: this.#weights.extendedWidths,
         attentionWidths: attentionWidths(this.#graph),
+        ...exchangedSizes(this.#graph, Math.min(batchTokensMax, contextLength, slots)),
       }),
     );
     return {
@@ -140,6 +141,17 @@ function headsOf(graph: Graph, spec: KvSpec): KvHeads[] {
     assert(fits, `KV layer ${index} keeps what its attention op reads`);
     return { kvHeads, headDimension, valueHeadDimension };
   });
+}
+
+/** What crosses between ranks: what a stage is handed, and the rows that are gathered. */
+function exchangedSizes(graph: Graph, rowsMax: number) {
+  const hidden = graph.nodes.find((node) => node.op === 'input' && node.attributes.name === 'hidden');
+  const gather = graph.nodes.find((node) => node.op === 'allGather');
+  return {
+    hiddenWidth: hidden?.shape[1] ?? 0,
+    gatheredWidth: gather?.shape[1] ?? 0,
+    gatheredRows: rowsMax,
+  };
 }
 
 function attentionWidths(graph: Graph): number[] {

@@ -4,6 +4,7 @@ import type { Op } from '../../graph/ops.ts';
 import { DeviceError } from '../errors.ts';
 import type { Tensor } from './handles.ts';
 import { lowerAttention } from './lower-attention.ts';
+import { lowerAllGather, lowerAllReduce } from './lower-collective.ts';
 import { lowerElementwise } from './lower-elementwise.ts';
 import { lowerLinear } from './lower-linear.ts';
 import { lowerConcat, lowerReshape, lowerSlice } from './lower-shape.ts';
@@ -13,7 +14,12 @@ import type { LoweringState, NodeOf } from './lowering-state.ts';
 const lowerings: { [O in Op]: (state: LoweringState, node: NodeOf<O>) => Tensor | undefined } = {
   input: (state, node) => {
     const { name } = node.attributes;
-    const tensor = state.parts.workspace.input(state.context, name, node.shape[0] ?? 0);
+    const [rows = 0] = node.shape;
+    const { workspace } = state.parts;
+    const tensor =
+      name === 'hidden'
+        ? workspace.hiddenInput(state.context, rows)
+        : workspace.input(state.context, name, rows);
     if (tensor) return tensor;
     throw new DeviceError('DEVICE_OP_UNSUPPORTED', `the ggml device has no batch input '${name}'`);
   },
@@ -40,9 +46,8 @@ const lowerings: { [O in Op]: (state: LoweringState, node: NodeOf<O>) => Tensor 
   rows: (state, node) => lowerRows(state, node),
   slice: lowerSlice,
   concat: lowerConcat,
-  // A ggml engine is one rank: the sum over a group of one.
-  allReduce: (state, node) => state.input(node, 0),
-  allGather: (state, node) => state.input(node, 0),
+  allReduce: lowerAllReduce,
+  allGather: lowerAllGather,
 };
 
 function lowerWeight(state: LoweringState, node: NodeOf<'weight'>): Tensor | undefined {

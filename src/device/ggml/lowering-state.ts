@@ -45,6 +45,16 @@ export interface SegmentTensors {
   masks: (Tensor | undefined)[];
 }
 
+/** Where a graph waits for the other ranks: after so many of its nodes. */
+export interface Exchange {
+  nodes: number;
+  /** This rank's values, [.., width] without gaps. */
+  own: Tensor;
+  elements: number;
+  /** Of a gather: each rank's columns, and where the joined rows go. Absent: `own` becomes the sum. */
+  gather?: { widths: readonly number[]; joined: Tensor; joinedElements: number };
+}
+
 /** Everything that lowering one graph builds up. */
 export class LoweringState {
   readonly ggml: Ggml;
@@ -60,6 +70,8 @@ export class LoweringState {
   readonly consumers: readonly (readonly GraphNode[])[];
   /** Attention nodes whose result was written straight into an extended input. */
   readonly extendedInPlace = new Set<number>();
+  /** In order: the graph is computed in pieces between them. */
+  readonly exchanges: Exchange[] = [];
   readonly #indices = new Map<number, Tensor>();
   readonly #sums: Partial<Record<1 | 2, Tensor>> = {};
 

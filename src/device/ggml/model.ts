@@ -1,7 +1,9 @@
 import { assert, definite } from '../../base/errors.ts';
 import { StepChecker, type StepLimits } from '../check-step.ts';
+import type { Collective } from '../collective/collective.ts';
 import type { DeviceModel, DeviceModelOptions, DeviceModelSource, KvPoolFacts } from '../device.ts';
 import { DeviceError } from '../errors.ts';
+import { after, type Pending } from '../pending.ts';
 import {
   hostChooses,
   type KvOperations,
@@ -18,6 +20,7 @@ import { type Executable, type GraphEnd, slotOf } from './executable.ts';
 import { ExecutableCache } from './executable-cache.ts';
 import type { KvRowClass } from './kv-arena.ts';
 import type { ModelParts } from './lowering-state.ts';
+import { computePieces } from './pieces.ts';
 
 /** Row numbers are i64, written as two words. */
 const wordsPerUnit = 2 ** 32;
@@ -56,7 +59,10 @@ export class GgmlModel implements DeviceModel {
   readonly #limits: StepLimits;
   /** Closed in reverse. */
   readonly #owned: { close(): void }[] = [];
-  #result: StepResult | undefined;
+  readonly #collective: Collective | undefined;
+  /** Columns of the residual stream that this stage hands on; 0 for one that makes logits. */
+  readonly #hiddenWidth: number;
+  #result: Pending<StepResult> | undefined;
   #open = true;
 
   constructor(
@@ -69,6 +75,9 @@ export class GgmlModel implements DeviceModel {
     const { vocabularySize, contextLength } = source;
     const { batchTokensMax, blocks, threads } = options;
     this.weightBytes = parts.weights.bytes;
+    this.#collective = options.collective;
+    const probe = source.record({ tokens: 1, outputRows: 1 });
+    this.#hiddenWidth = probe.nodes[probe.outputs.hidden ?? -1]?.shape[1] ?? 0;
     const pool = { blocks, blockPositions: contextLength, hostBlocks: 0 };
     this.kv = { ...pool, bytesPerPosition: parts.kv.bytesPerPosition };
     this.#checker = new StepChecker(blocks);
@@ -85,8 +94,10 @@ export class GgmlModel implements DeviceModel {
       this.#compute = this.owns(new Compute(parts.library, threads, poll));
       // Lays out the largest step once, so that the shared activation buffer need not grow, which would drop every recorded graph.
       const tokens = Math.min(batchTokensMax, contextLength);
-      const largest = { tokens, segmentRows: [tokens], outputRows: Math.min(tokens, blocks) };
-      this.#executables.get(largest, { argmax: false, probabilities: true });
+      const makesLogits = this.#hiddenWidth === 0;
+      const outputRows = makesLogits ? Math.min(tokens, blocks) : 1;
+      const largest = { tokens, segmentRows: [tokens], outputRows };
+      this.#executables.get(largest, { argmax: false, probabilities: makesLogits });
     } catch (thrown) {
       this.close();
       throw thrown;
@@ -116,23 +127,30 @@ export class GgmlModel implements DeviceModel {
       return;
     }
     const segmentRows = Array.from(segments.rows.subarray(0, segments.count));
-    const shape = { tokens: batch.tokens.length, segmentRows, outputRows: outputs.count };
-    const executable = this.#executables.get(shape, endOf(outputs));
+    // A stage that hands on all rows has one graph for any count of wanted ones.
+    const outputRows = this.#hiddenWidth > 0 ? 1 : outputs.count;
+    const shape = { tokens: batch.tokens.length, segmentRows, outputRows };
+    const end = this.#hiddenWidth > 0 ? { argmax: false, probabilities: false } : endOf(outputs);
+    const executable = this.#executables.get(shape, end);
     const recorded = process.hrtime.bigint();
     this.#writeInputs(batch);
     executable.bind(segments);
     const bound = process.hrtime.bigint();
-    this.#compute.run(executable.target);
-    const computed = process.hrtime.bigint();
-    const output = this.#output(outputs, executable);
     this.times.recordNs = Number(recorded - started);
     this.times.inputsNs = Number(bound - recorded);
-    this.times.computeNs = Number(computed - bound);
-    this.times.outputNs = Number(process.hrtime.bigint() - computed);
-    this.#result = { output, computeNs: this.times.computeNs };
+    const computing = computePieces(executable.pieces, this.#compute, this.#collective);
+    this.#result = after(computing, () => {
+      const computed = process.hrtime.bigint();
+      const output = this.#output(batch, executable);
+      this.times.computeNs = Number(computed - bound);
+      this.times.outputNs = Number(process.hrtime.bigint() - computed);
+      return { output, computeNs: this.times.computeNs };
+    });
+    // Whoever collects it hears of its failure.
+    if (this.#result instanceof Promise) this.#result.catch(() => {});
   }
 
-  collect(): StepResult {
+  collect(): Pending<StepResult> {
     const result = definite(this.#result, 'a launched step');
     this.#result = undefined;
     return result;
@@ -155,6 +173,7 @@ export class GgmlModel implements DeviceModel {
     workspace.tokens.set(batch.tokens);
     workspace.positions.set(batch.positions);
     workspace.outputRows.set(rows.subarray(0, count));
+    if (batch.hidden) workspace.hidden.set(batch.hidden);
     kv.rowClasses.forEach((rowClass, index) => {
       this.#writeIndices(batch, rowClass, definite(workspace.rowIndices[index], 'row indices'));
     });
@@ -184,8 +203,10 @@ export class GgmlModel implements DeviceModel {
     }
   }
 
-  #output({ count, wants }: OutputTable, executable: Executable): StepOutput {
+  #output({ tokens: rows, outputs }: StepBatch, executable: Executable): StepOutput {
+    const { count, wants } = outputs;
     const tokens = new Int32Array(count).fill(hostChooses);
+    if (this.#hiddenWidth > 0) return { tokens, hidden: executable.hidden(rows.length, this.#hiddenWidth) };
     if (count === 0) return { tokens };
     const { vocabularySize } = this.#limits;
     const logits = executable.logits(count, vocabularySize);

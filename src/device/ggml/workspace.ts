@@ -27,6 +27,11 @@ export interface WorkspaceSizes {
   extendedWidths: readonly number[];
   /** Widths of attention's results, each once. */
   attentionWidths: readonly number[];
+  /** Columns of the residual stream that a pipeline stage is handed; 0 for none. */
+  hiddenWidth: number;
+  /** Columns of rows that are gathered from all ranks, and how many; 0 for none. */
+  gatheredWidth: number;
+  gatheredRows: number;
 }
 
 /** Inputs wide enough for an extended matrix: [batchTokensMax, width + extra] float32, block sums behind the inputs. */
@@ -51,6 +56,8 @@ export class Workspace {
   /** By row class: KV rows that the step writes, as pairs of 32-bit words (ggml takes i64). */
   readonly rowIndices: readonly Uint32Array[];
   readonly masks: Uint16Array;
+  /** [batchTokensMax, hiddenWidth]. */
+  readonly hidden: Float32Array;
   readonly buffer: Buffer;
   readonly #library: GgmlLibrary;
   readonly #map: MemoryMap;
@@ -63,30 +70,26 @@ export class Workspace {
     indices: number[];
     sums: [number, number];
     masks: number;
+    hidden: number;
+    gathered: number;
   };
+  readonly #hiddenWidth: number;
   readonly #extended = new Map<number, ExtendedInput>();
   readonly #joined = new Map<number, number>();
   #maskBytesUsed = 0;
 
   constructor(library: GgmlLibrary, sizes: WorkspaceSizes) {
-    const { batchTokensMax, contextLength, rowClasses, windowClasses, temperatureLanes, extendedWidths } =
-      sizes;
+    const { batchTokensMax, rowClasses, temperatureLanes, extendedWidths } = sizes;
     this.#library = library;
     this.temperatureLanes = temperatureLanes;
+    this.#hiddenWidth = sizes.hiddenWidth;
     let end = 0;
     const take = (bytes: number) => {
       const start = end;
       end += Math.ceil(bytes / alignmentBytes) * alignmentBytes;
       return start;
     };
-    const maskBytes = batchTokensMax * contextLength * windowClasses * 2;
-    if (maskBytes > maskBytesMax) {
-      const problem = `attention masks of ${batchTokensMax} rows by ${contextLength} positions take ${maskBytes} bytes`;
-      throw new DeviceError(
-        'DEVICE_OUT_OF_MEMORY',
-        `${problem}: use fewer batch tokens or a shorter context`,
-      );
-    }
+    const maskBytes = checkedMaskBytes(sizes);
     const sums = [extensionSums(1), extensionSums(2)] as const;
     this.#offsets = {
       tokens: take(batchTokensMax * 4),
@@ -97,6 +100,8 @@ export class Workspace {
       indices: rowClasses.map(({ kvHeads }) => take(batchTokensMax * kvHeads * 8)),
       sums: [take(sums[0].byteLength), take(sums[1].byteLength)],
       masks: take(maskBytes),
+      hidden: take(sizes.hiddenWidth * batchTokensMax * 4),
+      gathered: take(sizes.gatheredWidth * sizes.gatheredRows * 4),
     };
     const extended = extendedWidths.map((width) => {
       const columns = width + extensionColumns(width);
@@ -121,6 +126,7 @@ export class Workspace {
       const offset = definite(this.#offsets.indices[index], 'row indices');
       return new Uint32Array(this.#map.view(offset, batchTokensMax * kvHeads * 8));
     });
+    this.hidden = floats(this.#offsets.hidden, sizes.hiddenWidth * batchTokensMax);
     this.masks = new Uint16Array(this.#map.view(this.#offsets.masks, maskBytes));
     sums.forEach((matrix, index) => {
       const offset = this.#offsets.sums[index as 0 | 1];
@@ -149,6 +155,18 @@ export class Workspace {
       this.#library.ggml.ggml_new_tensor_1d(context, int32Type, rows),
       this.#map.address + offset,
     );
+  }
+
+  /** What the stage before handed on: [rows, hiddenWidth] float32. */
+  hiddenInput(context: Context, rows: number): Tensor {
+    const tensor = this.#library.ggml.ggml_new_tensor_2d(context, float32Type, this.#hiddenWidth, rows);
+    return this.place(tensor, this.#map.address + this.#offsets.hidden);
+  }
+
+  /** Where rows of all ranks are joined: [rows, width] float32. */
+  gathered(context: Context, rows: number, width: number): Tensor {
+    const tensor = this.#library.ggml.ggml_new_tensor_2d(context, float32Type, width, rows);
+    return this.place(tensor, this.#map.address + this.#offsets.gathered);
   }
 
   /** The KV rows that the step writes, in one row class: [rows, 1, kvHeads] i64. */
@@ -211,3 +229,11 @@ export class Workspace {
 const float32Type = 0;
 const int32Type = 26;
 const int64Type = 27;
+
+/** @throws DeviceError for masks that no typed array can hold */
+function checkedMaskBytes({ batchTokensMax, contextLength, windowClasses }: WorkspaceSizes): number {
+  const bytes = batchTokensMax * contextLength * windowClasses * 2;
+  if (bytes <= maskBytesMax) return bytes;
+  const problem = `attention masks of ${batchTokensMax} rows by ${contextLength} positions take ${bytes} bytes`;
+  throw new DeviceError('DEVICE_OUT_OF_MEMORY', `${problem}: use fewer batch tokens or a shorter context`);
+}

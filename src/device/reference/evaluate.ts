@@ -1,8 +1,10 @@
 import { definite } from '../../base/errors.ts';
 import type { Graph, GraphNode } from '../../graph/graph.ts';
 import type { Op } from '../../graph/ops.ts';
-import { rowLength } from '../../graph/rules.ts';
+import { elementCount, rowLength } from '../../graph/rules.ts';
+import type { Collective } from '../collective/collective.ts';
 import { DeviceError } from '../errors.ts';
+import type { Pending } from '../pending.ts';
 import type { KvBlocks } from './kv-blocks.ts';
 import { attention, type Segment } from './ops/attention.ts';
 import { geluOf, map, relu, sigmoid, silu, zip } from './ops/elementwise.ts';
@@ -21,20 +23,54 @@ export interface EvaluationContext {
   weights: ReferenceWeights;
   segments: readonly Segment[];
   kv: KvBlocks;
+  /** The other ranks of a tensor-parallel group. */
+  collective?: Collective;
 }
 
+/** The named outputs of a graph. */
+export type Outputs = Record<string, Float32Array>;
+
 /**
- * Computes every node in order and returns the named outputs.
- * @throws DeviceError naming an input that was not given, or an op of tensor parallelism
+ * Computes every node in order. Gives a promise only where it has to wait for other ranks.
+ * @throws DeviceError naming an input that was not given, or an op that needs a group where there is none
  */
-export function evaluate(graph: Graph, context: EvaluationContext): Record<string, Float32Array> {
-  const results = new Results(graph);
-  for (const node of graph.nodes) {
+export function evaluate(graph: Graph, context: EvaluationContext): Pending<Outputs> {
+  return evaluateFrom(0, new Results(graph), context);
+}
+
+function evaluateFrom(first: number, results: Results, context: EvaluationContext): Pending<Outputs> {
+  const { nodes, outputs } = results.graph;
+  for (let id = first; id < nodes.length; id++) {
+    const node = results.node(id);
     if (node.dtype === 'i32') continue;
-    results.set(node.id, compute(node, results, context));
+    if (node.op !== 'allReduce' && node.op !== 'allGather') {
+      results.set(id, compute(node, results, context));
+      continue;
+    }
+    const { values, done } = exchange(node, results, context);
+    results.set(id, values);
+    if (done) return done.then(() => evaluateFrom(id + 1, results, context));
   }
-  const outputs = Object.entries(graph.outputs).map(([name, id]) => [name, results.floats(id)] as const);
-  return Object.fromEntries(outputs);
+  return Object.fromEntries(Object.entries(outputs).map(([name, id]) => [name, results.floats(id)]));
+}
+
+/** @returns what an op over all ranks gives: whole as soon as `done` is, at once without it */
+function exchange(
+  node: Extract<GraphNode, { op: 'allReduce' | 'allGather' }>,
+  results: Results,
+  { collective }: EvaluationContext,
+): { values: Float32Array; done: Promise<void> | undefined } {
+  const own = results.floats(node.inputs[0]);
+  if (!collective) {
+    const problem = `${node.op} is computed by a group of ranks, and this model was loaded alone`;
+    throw new DeviceError('DEVICE_OP_UNSUPPORTED', `${problem}: start all ranks of the engine`);
+  }
+  if (node.op === 'allReduce') {
+    const values = own.slice();
+    return { values, done: collective.allReduce(values) ?? undefined };
+  }
+  const values = new Float32Array(elementCount(node.shape));
+  return { values, done: collective.allGather(own, node.attributes.widths, values) ?? undefined };
 }
 
 /** What the nodes came to, by id. */
@@ -108,8 +144,11 @@ type Kernel<O extends Op> = (
 
 const elementwise = (f: (x: number) => number) => (operands: Operands) => map(operands.floats(0), f);
 
+/** Ops that one rank computes by itself; the others are {@link exchange}'s. */
+type LocalOp = Exclude<Op, 'allReduce' | 'allGather'>;
+
 /** What each op means. */
-const kernels: { [O in Op]: Kernel<O> } = {
+const kernels: { [O in LocalOp]: Kernel<O> } = {
   input: ({ context }, { name }) => context.floats?.[name] ?? missingInput(name),
   weight: ({ context }, { name }) => definite(context.weights.get(name), `weight '${name}'`),
   embedding: (o) => takeRows(o.floats(0), o.integers(1), rowLength(o.shape(0))),
@@ -137,16 +176,14 @@ const kernels: { [O in Op]: Kernel<O> } = {
   slice: (o, { axis, start, end }) => slice(o.floats(0), o.shape(0), axis, start, end),
   concat: (o, { axis }) => concat(o.all(), axis),
   softmax: (o) => softmax(o.floats(0), rowLength(o.shape(0))),
-  allReduce: ({ context }) => needsGroup('allReduce', context),
-  allGather: ({ context }) => needsGroup('allGather', context),
 };
 
-function needsGroup(op: Op, _context: EvaluationContext): never {
-  throw new DeviceError('DEVICE_OP_UNSUPPORTED', `the reference device runs one rank; ${op} needs a group`);
-}
-
-function compute(node: GraphNode, results: Results, context: EvaluationContext): Float32Array {
+function compute(
+  node: Extract<GraphNode, { op: LocalOp }>,
+  results: Results,
+  context: EvaluationContext,
+): Float32Array {
   // The compiler cannot see that a node's op and attributes belong together once `node.op` indexes the table.
-  const kernel = kernels[node.op] as Kernel<Op>;
+  const kernel = kernels[node.op] as Kernel<LocalOp>;
   return kernel(new Operands(node, results, context), node.attributes);
 }

@@ -15,16 +15,19 @@ import type {
 } from '../device.ts';
 import { DeviceError } from '../errors.ts';
 import { hostMemory } from '../host-memory.ts';
+import { after, type Pending } from '../pending.ts';
 import { SampledTokens } from '../sampled-tokens.ts';
 import {
+  hostChooses,
   probabilityBlock,
   type RowProbabilities,
   type StepBatch,
+  type StepOutput,
   type StepResult,
   samplingFeature,
   want,
 } from '../step.ts';
-import { evaluate } from './evaluate.ts';
+import { evaluate, type Outputs } from './evaluate.ts';
 import { KvBlocks } from './kv-blocks.ts';
 import { softmaxWeights } from './ops/normalize.ts';
 import { ReferenceSampler } from './sampling.ts';
@@ -82,7 +85,9 @@ export class ReferenceModel implements DeviceModel {
   readonly #checker: StepChecker;
   readonly #sampler: ReferenceSampler;
   readonly #sampled = new SampledTokens();
-  readonly #results: StepResult[] = [];
+  readonly #results: Pending<StepResult>[] = [];
+  /** The step launched last: the next one goes on when it is done. */
+  #last: Pending<unknown>;
   #closed = false;
 
   constructor(
@@ -104,6 +109,14 @@ export class ReferenceModel implements DeviceModel {
 
   launch(batch: StepBatch): void {
     if (this.#closed) throw new DeviceError('DEVICE_FAILED', 'the model was closed; load it again');
+    const result = after(this.#last, () => this.#run(batch));
+    // Whoever collects it hears of its failure.
+    if (result instanceof Promise) result.catch(() => {});
+    this.#last = result;
+    this.#results.push(result);
+  }
+
+  #run(batch: StepBatch): Pending<StepResult> {
     const { vocabularySize, contextLength } = this.#source;
     this.#checker.check(batch, {
       ...this.kv,
@@ -115,7 +128,14 @@ export class ReferenceModel implements DeviceModel {
     });
     const startedNs = systemClock.nowNs();
     this.#kv.operate(batch.kv);
-    const logits = batch.tokens.length === 0 ? new Float32Array(0) : this.#evaluate(batch);
+    const outputs = batch.tokens.length === 0 ? {} : this.#evaluate(batch);
+    return after(outputs, ({ logits, hidden }) => {
+      const output = hidden ? handedOn(batch, hidden) : this.#chosen(batch, logits ?? new Float32Array(0));
+      return { output, computeNs: systemClock.nowNs() - startedNs };
+    });
+  }
+
+  #chosen(batch: StepBatch, logits: Float32Array): StepOutput {
     const { vocabularySize: width } = this.#source;
     const output = this.#sampler.choose(batch.outputs, (row) => ({
       logits: logits.subarray(row * width, (row + 1) * width),
@@ -123,14 +143,14 @@ export class ReferenceModel implements DeviceModel {
     const probabilities = probabilitiesOf(batch, logits);
     output.logits = { values: logits, ...(probabilities && { probabilities }) };
     this.#sampled.keep(batch.serial, output);
-    this.#results.push({ output, computeNs: systemClock.nowNs() - startedNs });
+    return output;
   }
 
-  collect(): StepResult {
+  collect(): Pending<StepResult> {
     return definite(this.#results.shift(), 'a launched step');
   }
 
-  #evaluate(batch: StepBatch): Float32Array {
+  #evaluate(batch: StepBatch): Pending<Outputs> {
     const tokens = this.#sampled.resolve(batch);
     const { positions, segments, outputs } = batch;
     const { count } = outputs;
@@ -142,18 +162,25 @@ export class ReferenceModel implements DeviceModel {
     }));
     for (const { blocks, kvLength, rows } of views) this.#kv.extend(blocks, kvLength, rows);
     const integers = { tokens, positions, outputRows: outputs.rows.subarray(0, count) };
-    const results = evaluate(graph, {
+    const { collective } = this.#options;
+    return evaluate(graph, {
       integers,
+      ...(batch.hidden && { floats: { hidden: batch.hidden } }),
+      ...(collective && { collective }),
       weights: this.#weights,
       segments: views,
       kv: this.#kv,
     });
-    return definite(results.logits, "output 'logits'");
   }
 
   close(): void {
     this.#closed = true;
   }
+}
+
+/** A stage that is not the last chooses nothing. */
+function handedOn({ outputs }: StepBatch, hidden: Float32Array): StepOutput {
+  return { tokens: new Int32Array(outputs.count).fill(hostChooses), hidden };
 }
 
 function recorded(source: DeviceModelSource, shape: BatchShape): Graph {

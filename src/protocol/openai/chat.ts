@@ -3,12 +3,14 @@ import type { ChatMessage } from '../../tokenizer/chat-template.ts';
 import { answerReading } from '../answer-parser.ts';
 import { type AnswerPlan, answer } from '../answering.ts';
 import { type ChatPrompt, encodePrompt, plainText, renderPrompt } from '../chat-prompt.ts';
+import { clientGone } from '../client-gone.ts';
 import { ProtocolError } from '../errors.ts';
-import type { ServedModel } from '../served-model.ts';
+import type { ServedModel, TextOptions } from '../served-model.ts';
 import { parseRequest } from '../validation.ts';
 import type { OpenAiContext } from './context.ts';
 import {
   checkResponseFormat,
+  encodableTokens,
   generationInput,
   promptLogprobsOf,
   truncated,
@@ -27,9 +29,10 @@ export async function handleChat(
   const body = parseRequest(chatCompletionRequest, request.body);
   refuseUnsupported(body, 'chat');
   const model = context.models.resolve(body.model ?? undefined);
-  const plan = await planChat(context, body, model, (warning) => {
+  const warn = (warning: string): void => {
     request.exchange.log.warning = warning;
-  });
+  };
+  const plan = await planChat(context, body, model, warn, clientGone(reply.raw));
   return answer(context, request, reply, plan);
 }
 
@@ -38,12 +41,14 @@ async function planChat(
   body: ChatCompletionRequest,
   model: ServedModel,
   warn: (warning: string) => void,
+  signal: AbortSignal,
 ): Promise<AnswerPlan> {
   checkResponseFormat(body.response_format);
   const usageWanted = usageReports(body);
   const logprobs = logprobsOf(body);
   const promptLogprobs = promptLogprobsOf(body);
-  const prompt = await encodeChat(context, body, model);
+  const tokensMax = encodableTokens(body.truncate_prompt_tokens);
+  const prompt = await encodeChat(context, body, model, { tokensMax, signal });
   if (prompt.warning) warn(prompt.warning);
   const requested = body.max_completion_tokens ?? body.max_tokens ?? undefined;
   const promptTokens = truncated(prompt.tokens, body.truncate_prompt_tokens, requested, model);
@@ -111,6 +116,7 @@ export async function encodeChat(
   context: OpenAiContext,
   fields: ChatPromptFields,
   model: ServedModel,
+  options: TextOptions,
 ): Promise<ChatPrompt & { tokens: Int32Array }> {
   const variables: Record<string, unknown> = { ...fields.chat_template_kwargs };
   if (fields.reasoning_effort) variables.reasoning_effort = fields.reasoning_effort;
@@ -120,7 +126,7 @@ export async function encodeChat(
       'continue_final_message goes on with the last message: it needs add_generation_prompt: false';
     throw new ProtocolError('PARAMETER_INVALID', message, { parameter: 'continue_final_message' });
   }
-  const prompt = renderPrompt(
+  const prompt = await renderPrompt(
     {
       messages: fields.messages.map(templateMessage),
       tools: toolsOf(fields),
@@ -130,8 +136,9 @@ export async function encodeChat(
       variables,
     },
     model,
+    options.signal,
   );
-  return { ...prompt, tokens: await encodePrompt(prompt.text, model) };
+  return { ...prompt, tokens: await encodePrompt(prompt.text, model, options) };
 }
 
 /** @throws ProtocolError PARAMETER_UNSUPPORTED: a template is a program, so the operator has to allow it */

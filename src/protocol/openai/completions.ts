@@ -1,6 +1,7 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { GenerationInput } from '../../generation/generation.ts';
 import { type AnswerPlan, answer } from '../answering.ts';
+import { clientGone } from '../client-gone.ts';
 import { ProtocolError } from '../errors.ts';
 import { choicesPerRequestMax, promptsPerRequestMax } from '../limits.ts';
 import type { ServedModel } from '../served-model.ts';
@@ -9,6 +10,7 @@ import type { OpenAiContext } from './context.ts';
 import {
   checkResponseFormat,
   checkTokenId,
+  encodableTokens,
   generationInput,
   promptLogprobsOf,
   truncated,
@@ -30,7 +32,7 @@ export async function handleCompletion(
   const body = parseRequest(completionRequest, request.body, tokenFields);
   refuseUnsupported(body, 'completion');
   const model = context.models.resolve(body.model ?? undefined);
-  return answer(context, request, reply, await planCompletion(context, body, model));
+  return answer(context, request, reply, await planCompletion(context, body, model, clientGone(reply.raw)));
 }
 
 interface Prompt {
@@ -43,12 +45,15 @@ async function planCompletion(
   context: OpenAiContext,
   body: CompletionRequest,
   model: ServedModel,
+  signal: AbortSignal,
 ): Promise<AnswerPlan> {
   checkResponseFormat(body.response_format);
   const usageWanted = usageReports(body);
   const { choices, sequences } = choiceCounts(body);
   const promptLogprobs = promptLogprobsOf(body);
-  const prompts = (await encodePrompts(body, model)).map((prompt) => truncatedPrompt(prompt, body, model));
+  const prompts = (await encodePrompts(body, model, signal)).map((prompt) =>
+    truncatedPrompt(prompt, body, model),
+  );
   if (prompts.length * sequences > choicesPerRequestMax) {
     const message = `${prompts.length} prompts × ${sequences} are over the ${choicesPerRequestMax} completions of one request; split it`;
     throw invalid('prompt', message);
@@ -119,11 +124,16 @@ function choiceCounts(body: CompletionRequest): { choices: number; sequences: nu
   return { choices, sequences };
 }
 
-async function encodePrompts(body: CompletionRequest, model: ServedModel): Promise<Prompt[]> {
+async function encodePrompts(
+  body: CompletionRequest,
+  model: ServedModel,
+  signal: AbortSignal,
+): Promise<Prompt[]> {
   const { prompt } = body;
   const addSpecialTokens = body.add_special_tokens ?? true;
+  const tokensMax = encodableTokens(body.truncate_prompt_tokens);
   const ofText = async (text: string): Promise<Prompt> => {
-    const tokens = await model.encode(text, { addSpecialTokens });
+    const tokens = await model.encode(text, { addSpecialTokens, tokensMax, signal });
     if (tokens.length === 0)
       throw invalid(
         'prompt',

@@ -1,6 +1,8 @@
 import type { GenerationInput } from '../../generation/generation.ts';
 import type { SamplingParameters } from '../../runtime/requests/request.ts';
 import { ProtocolError } from '../errors.ts';
+import { samplingOf, type WantedSampling } from '../generation-input.ts';
+import { truncatedTokensMax } from '../limits.ts';
 import type { ServedModel } from '../served-model.ts';
 import { maxTokensOf, type TokenLimits } from '../token-limit.ts';
 import { unsupported } from './refused-fields.ts';
@@ -10,18 +12,16 @@ import type { AnswerSettings } from './responses.ts';
 /** OpenAI's default where neither the request nor the checkpoint's generation_config says. */
 const defaultTemperature = 1;
 
-/** The request's sampling over the checkpoint's defaults. @throws ProtocolError PARAMETER_INVALID */
-export function samplingOf(fields: GenerationFields, model: ServedModel): SamplingParameters {
-  const { defaults } = model;
-  const topK = fields.top_k ?? defaults.topK ?? 0;
+/** @throws ProtocolError PARAMETER_INVALID */
+function wantedSampling(fields: GenerationFields, model: ServedModel): WantedSampling {
   return {
-    temperature: fields.temperature ?? defaults.temperature ?? defaultTemperature,
-    topK: Math.max(0, topK),
-    topP: fields.top_p ?? defaults.topP ?? 1,
-    minP: fields.min_p ?? defaults.minP ?? 0,
-    repetitionPenalty: fields.repetition_penalty ?? defaults.repetitionPenalty ?? 1,
-    presencePenalty: fields.presence_penalty ?? 0,
-    frequencyPenalty: fields.frequency_penalty ?? 0,
+    temperature: fields.temperature,
+    topK: fields.top_k,
+    topP: fields.top_p,
+    minP: fields.min_p,
+    repetitionPenalty: fields.repetition_penalty,
+    presencePenalty: fields.presence_penalty,
+    frequencyPenalty: fields.frequency_penalty,
     seed: seedOf(fields.seed),
     logitBias: logitBiasOf(fields.logit_bias, model),
   };
@@ -72,7 +72,7 @@ export function generationInput(
   const stop = fields.stop ?? [];
   return {
     promptTokens,
-    sampling: samplingOf(fields, model),
+    sampling: samplingOf(wantedSampling(fields, model), model, defaultTemperature),
     maxTokens,
     minTokens,
     stopTokenIds,
@@ -109,6 +109,11 @@ export function usageReports(
     includeUsage: fields.stream_options?.include_usage ?? false,
     continuousUsage: fields.stream_options?.continuous_usage_stats ?? false,
   };
+}
+
+/** Tokens that a text may have before {@link truncated} cuts it; undefined: the context's length. */
+export function encodableTokens(truncatePromptTokens: number | null | undefined): number | undefined {
+  return truncatePromptTokens === null || truncatePromptTokens === undefined ? undefined : truncatedTokensMax;
 }
 
 /**

@@ -1,11 +1,5 @@
 import { Registry } from '../../base/registry.ts';
-import type { PartParser } from '../answer-parts.ts';
-
-/** A way in which models set their reasoning apart from their answer. */
-export interface ReasoningFormat {
-  /** @param prompt the rendered chat, which may have begun the reasoning, or closed it */
-  createParser(prompt: string): PartParser;
-}
+import type { ReasoningFormat } from './format.ts';
 
 /** Formats by name (`--reasoning-parser`). vLLM has a name a model family; those below all write the same tags. */
 export const reasoningFormats = new Registry<{ format: ReasoningFormat }>('reasoning parser', {

@@ -1,6 +1,6 @@
 import type { AnswerPart, PartParser } from '../answer-parts.ts';
 import { findMarker } from '../answer-parts.ts';
-import type { ReasoningFormat } from './registry.ts';
+import type { ReasoningFormat } from './format.ts';
 
 const start = '<think>';
 const end = '</think>';

@@ -1,7 +1,7 @@
 import type { AnswerPart, PartParser } from '../answer-parts.ts';
 import { findMarker } from '../answer-parts.ts';
+import type { ToolFormat } from './format.ts';
 import { ArgumentsObject } from './named-call.ts';
-import type { ToolFormat } from './registry.ts';
 
 const allBegin = '<｜tool▁calls▁begin｜>';
 const allEnd = '<｜tool▁calls▁end｜>';

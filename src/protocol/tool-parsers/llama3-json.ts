@@ -1,7 +1,7 @@
 import type { AnswerPart, PartParser } from '../answer-parts.ts';
 import { findMarker } from '../answer-parts.ts';
 import { CallObject } from './call-object.ts';
-import type { ToolFormat } from './registry.ts';
+import type { ToolFormat } from './format.ts';
 
 const tag = '<|python_tag|>';
 

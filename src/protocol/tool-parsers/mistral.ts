@@ -1,8 +1,8 @@
 import type { AnswerPart, PartParser } from '../answer-parts.ts';
 import { findMarker } from '../answer-parts.ts';
 import { CallObject } from './call-object.ts';
+import type { ToolFormat } from './format.ts';
 import { ArgumentsObject } from './named-call.ts';
-import type { ToolFormat } from './registry.ts';
 
 const marker = '[TOOL_CALLS]';
 

@@ -1,6 +1,6 @@
 import type { AnswerPart, PartParser } from '../answer-parts.ts';
+import type { ToolFormat } from './format.ts';
 import { readPythonCall } from './python-call.ts';
-import type { ToolFormat } from './registry.ts';
 
 const openings: readonly string[] = ['<|python_start|>', '<|python_tag|>'];
 const closing = '<|python_end|>';

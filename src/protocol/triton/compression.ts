@@ -1,8 +1,9 @@
 import { promisify } from 'node:util';
-import { deflate, gunzip, gzip, inflate } from 'node:zlib';
+import { deflate, gzip } from 'node:zlib';
 import { RepositoryError } from '../../repository/errors.ts';
+import { decodeBody } from '../body-encoding.ts';
+import { ProtocolError } from '../errors.ts';
 
-const decoders = { gzip: promisify(gunzip), deflate: promisify(inflate) };
 const encoders = { gzip: promisify(gzip), deflate: promisify(deflate) };
 
 type Encoding = keyof typeof encoders;
@@ -18,13 +19,13 @@ export async function decompressed(
   bytesMax: number,
 ): Promise<Buffer> {
   if (encoding === undefined || encoding === '' || encoding === 'identity') return body;
-  const decode = Object.hasOwn(decoders, encoding) ? decoders[encoding as Encoding] : undefined;
-  if (!decode) throw new RepositoryError('UNSUPPORTED', 'Unsupported compression type');
+  if (!Object.hasOwn(encoders, encoding))
+    throw new RepositoryError('UNSUPPORTED', 'Unsupported compression type');
   if (body.length === 0) throw new RepositoryError('INVALID_ARGUMENT', 'nothing to be decompressed');
   try {
-    return await decode(body, { maxOutputLength: bytesMax });
+    return await decodeBody(body, encoding, bytesMax);
   } catch (cause) {
-    const isTooLarge = (cause as NodeJS.ErrnoException).code === 'ERR_BUFFER_TOO_LARGE';
+    const isTooLarge = cause instanceof ProtocolError && cause.code === 'BODY_TOO_LARGE';
     const message = isTooLarge
       ? `the request unpacks to more than ${bytesMax} bytes; send less in one request`
       : 'encountered inconsistent stream state during decompression';

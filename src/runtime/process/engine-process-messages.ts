@@ -1,4 +1,6 @@
 import type { ErrorKind } from '../../base/errors.ts';
+import type { Parallelism } from '../../models/partition.ts';
+import type { RankSeat } from '../ranks/seat.ts';
 import type { EngineSizes } from './load-model.ts';
 
 /** What the supervisor tells an engine process: once how to start, then now and then to show that it lives. */
@@ -15,6 +17,10 @@ export interface EngineProcessConfiguration extends EngineSizes {
   /** The engine to load; absent on the null device, which needs only `nullModel`. */
   engineFolder?: string;
   nullModel: { vocabularySize: number; contextLength: number };
+  /** The engine is divided among ranks on this host: the process only starts and watches theirs. */
+  group?: Parallelism | undefined;
+  /** The process is one rank of a group. */
+  seat?: RankSeat;
 }
 
 /** What an engine process tells its supervisor. */

@@ -5,10 +5,14 @@
  */
 
 import { messageOf, NereidError } from '../../base/errors.ts';
-import type { DeviceModelSource } from '../../device/device.ts';
+import type { Device, DeviceModelSource } from '../../device/device.ts';
+import { devices } from '../../device/registry.ts';
+import type { Parallelism } from '../../models/partition.ts';
 import { threadTracer } from '../../trace/process-tracer.ts';
 import { EngineCore } from '../loop/engine-core.ts';
+import type { RankSeat, TakenSeat } from '../ranks/seat.ts';
 import { EngineServer } from '../transport/engine-server.ts';
+import type { EngineGroup } from './engine-group.ts';
 import type {
   EngineProcessConfiguration,
   EngineProcessMessage,
@@ -18,20 +22,33 @@ import { loadModel } from './load-model.ts';
 import { dieWithParent } from './parent-death.ts';
 
 let isBusy = false;
+/** Where the engine is divided among ranks on this host. */
+let group: EngineGroup | undefined;
 
 async function loadSource(configuration: EngineProcessConfiguration): Promise<DeviceModelSource> {
   if (configuration.engineFolder !== undefined) {
     const { openEngine } = await import('../../builder/open-engine.ts');
-    return (await openEngine(configuration.engineFolder)).source;
+    return (await openEngine(configuration.engineFolder, { rank: configuration.seat?.rank ?? 0 })).source;
   }
   const { nullModelSource } = await import('../../device/null/index.ts');
   return nullModelSource(configuration.nullModel);
 }
 
 async function start(configuration: EngineProcessConfiguration): Promise<void> {
+  const { group, seat, engineFolder } = configuration;
+  if (group) {
+    await startGroup(configuration, group);
+    return;
+  }
   threadTracer.start('engine', false);
   const source = await loadSource(configuration);
-  const { model, options } = await loadModel(configuration.name, source, configuration);
+  const taken = seat && (await take(seat, engineFolder));
+  if (taken && seat.rank > 0) {
+    await follow(taken, source, configuration);
+    return;
+  }
+  const lead = taken && (await leading(taken));
+  const { model, options } = await loadModel(configuration.name, source, configuration, lead);
   const server = new EngineServer(
     (emit, onRunnable) => new EngineCore(model, { ...options, onRunnable }, emit),
     fail,
@@ -42,6 +59,50 @@ async function start(configuration: EngineProcessConfiguration): Promise<void> {
   );
   await server.listen(configuration.socketPath);
   send({ kind: 'ready' });
+}
+
+/** This process watches over one process a rank. */
+async function startGroup(
+  configuration: EngineProcessConfiguration,
+  parallelism: Parallelism,
+): Promise<void> {
+  const { EngineGroup } = await import('./engine-group.ts');
+  const started = new EngineGroup(configuration, parallelism, fail);
+  process.on('exit', () => started.end());
+  group = started;
+  await started.whenReady();
+  send({ kind: 'ready' });
+}
+
+async function take(seat: RankSeat, engineFolder: string | undefined): Promise<TakenSeat> {
+  const { takeSeat } = await import('../ranks/seat.ts');
+  return takeSeat(seat, engineFolder, (reason) => {
+    process.stderr.write(`a rank's connection was refused: ${reason}\n`);
+  });
+}
+
+/** Rank 0: what it loads and runs, all ranks do. */
+async function leading(taken: TakenSeat): Promise<(device: Device) => Device> {
+  const { leaderDevice } = await import('../ranks/leader-device.ts');
+  taken.group.mesh.onLost(fail);
+  return (device) => leaderDevice(device, taken);
+}
+
+async function follow(
+  { group: own, collective }: TakenSeat,
+  source: DeviceModelSource,
+  configuration: EngineProcessConfiguration,
+): Promise<never> {
+  const { followLeader } = await import('../ranks/follow.ts');
+  const { threads, deviceOptions } = configuration;
+  return followLeader({
+    group: own,
+    collective,
+    source,
+    threads,
+    openDevice: async (name) => (await devices.load(name)).openDevice(deviceOptions),
+    onReady: () => send({ kind: 'ready' }),
+  });
 }
 
 function send(message: EngineProcessMessage): void {
@@ -56,6 +117,18 @@ function fail(thrown: unknown): void {
   process.send(message, () => process.exit(1));
 }
 
+/** A group answers when all of its ranks have, and when its first one begins a step, in which it may be silent for long. */
+function answer(): void {
+  if (!group) {
+    send({ kind: 'heartbeat', busy: isBusy });
+    return;
+  }
+  const { alive, busy } = group.ping();
+  if (!alive && busy === isBusy) return;
+  isBusy = busy;
+  send({ kind: 'heartbeat', busy });
+}
+
 // Ctrl-C reaches the whole foreground group: the front end drains and closes the channel, which is what ends this process.
 process.on('SIGINT', () => {});
 process.on('SIGTERM', () => {});
@@ -63,7 +136,7 @@ process.on('disconnect', () => process.exit(0));
 process.on('uncaughtException', fail);
 process.on('unhandledRejection', fail);
 process.on('message', (message: SupervisorMessage) => {
-  if (message.kind === 'ping') send({ kind: 'heartbeat', busy: isBusy });
+  if (message.kind === 'ping') answer();
   else if (message.kind === 'configure') {
     dieWithParent();
     start(message.configuration).catch(fail);

@@ -44,14 +44,16 @@ export interface LoadedEngine {
 /**
  * Opens the device and loads the model. A KV cache that holds less than one sequence of full length shortens the context, so that a
  * request without a token limit still fits.
+ * @param led makes of rank 0's device that of its whole group
  * @throws UnknownNameError, DeviceError
  */
 export async function loadModel(
   name: string,
   source: DeviceModelSource,
   sizes: EngineSizes,
+  led: (own: Device) => Device = (own) => own,
 ): Promise<LoadedEngine> {
-  const device = await (await devices.load(sizes.device)).openDevice(sizes.deviceOptions);
+  const device = led(await (await devices.load(sizes.device)).openDevice(sizes.deviceOptions));
   try {
     const contextWanted = Math.min(source.contextLength, sizes.contextLength ?? source.contextLength);
     const weights = await device.load({ ...source, contextLength: contextWanted }, sizes);

@@ -19,6 +19,7 @@ export const frameKinds = {
   result: 13,
   failed: 14,
   exchange: 15,
+  settings: 16,
 } as const;
 
 export type FrameKind = keyof typeof frameKinds;

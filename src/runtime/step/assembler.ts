@@ -171,7 +171,8 @@ export class BatchAssembler {
     const { owner, launched, promptLength } = sequence;
     if (!owner.needsPromptRows) return;
     for (let position = launched; position < Math.min(kvLength, promptLength - 1); position++) {
-      const output = this.#addRow(firstRow + position - launched, want.logits, position + 1);
+      const output = this.#addRow(firstRow + position - launched, want.logits);
+      this.#sampling.setPlain(output, position + 1);
       step.consumers[output] = this.#options.promptConsumer(owner, position + 1);
     }
   }
@@ -187,17 +188,21 @@ export class BatchAssembler {
     sequence.isHostChoosing = false;
     if ((sampling.features & ~this.#options.samplingFeatures) === 0) {
       const logprobs = sampling.logprobs >= 0 ? want.logprobs : 0;
-      output = this.#addRow(row, want.token | logprobs, position);
-      if (sampling.features !== 0) {
+      output = this.#addRow(row, want.token | logprobs);
+      if (sampling.features === 0) this.#sampling.setPlain(output, position);
+      else {
         if (sequence.needsStateLoad) step.loaded.push(sequence);
-        this.#sampling.set(output, sequence);
+        this.#sampling.set(output, sequence, position);
       }
-    } else if (isPlainGreedy(sampling, generated)) output = this.#addRow(row, want.token, position);
-    else {
+    } else if (isPlainGreedy(sampling, generated)) {
+      output = this.#addRow(row, want.token);
+      this.#sampling.setPlain(output, position);
+    } else {
       sequence.isHostChoosing = true;
       const draws = isPlainDraw(sampling, generated);
-      output = this.#addRow(row, want.logits | (draws ? want.probabilities : 0), position);
-      if (draws) this.#sampling.setTemperature(output, sampling.parameters.temperature);
+      output = this.#addRow(row, want.logits | (draws ? want.probabilities : 0));
+      if (draws) this.#sampling.setTemperature(output, sequence, position);
+      else this.#sampling.setPlain(output, position);
     }
     step.consumers[output] = consumer;
     sequence.tokensInFlight++;
@@ -205,11 +210,10 @@ export class BatchAssembler {
     sequence.outputSerial = step.serial;
   }
 
-  #addRow(row: number, wants: number, position: number): number {
+  #addRow(row: number, wants: number): number {
     const output = this.#outputs++;
     this.#outputRows[output] = row;
     this.#wants[output] = wants;
-    this.#sampling.setPlain(output, position);
     return output;
   }
 }

@@ -15,6 +15,11 @@ export class SamplingColumns implements SamplingTable {
   readonly state: Int32Array;
   readonly topLogprobs: Int32Array;
   loads: SamplingStateLoad[] = [];
+  /**
+   * Whose settings each row's columns hold: a steady decode step has the same sequences in the same rows as the one before, and writes only
+   * positions. Undefined: plain ones.
+   */
+  readonly #owners: (Sequence | undefined)[];
 
   constructor(rows: number) {
     this.temperature = new Float64Array(rows);
@@ -26,6 +31,7 @@ export class SamplingColumns implements SamplingTable {
     this.position = new Int32Array(rows);
     this.state = new Int32Array(rows).fill(-1);
     this.topLogprobs = new Int32Array(rows);
+    this.#owners = new Array(rows).fill(undefined);
   }
 
   clear(): void {
@@ -34,14 +40,15 @@ export class SamplingColumns implements SamplingTable {
 
   /** The row's token is the argmax of its raw logits, or the row wants none. */
   setPlain(row: number, position: number): void {
-    this.temperature[row] = 0;
-    this.topP[row] = 1;
-    this.state[row] = -1;
     this.position[row] = position;
+    if (this.#owners[row] !== undefined) this.#clearRow(row);
   }
 
   /** The row's token is chosen as its sequence's request says. */
-  set(row: number, sequence: Sequence): void {
+  set(row: number, sequence: Sequence, position: number): void {
+    this.position[row] = position;
+    if (this.#owners[row] === sequence && !sequence.needsStateLoad) return;
+    this.#owners[row] = sequence;
     const { sampling, seed } = sequence.owner;
     const { parameters } = sampling;
     this.temperature[row] = sampling.isGreedy ? 0 : parameters.temperature;
@@ -50,7 +57,6 @@ export class SamplingColumns implements SamplingTable {
     this.minP[row] = parameters.minP;
     this.seed[row] = seed;
     this.sequence[row] = sequence.index;
-    this.position[row] = sequence.positionsKnown;
     this.state[row] = sequence.samplingState;
     this.topLogprobs[row] = sampling.logprobs;
     if (!sequence.needsStateLoad) return;
@@ -58,9 +64,19 @@ export class SamplingColumns implements SamplingTable {
     this.loads.push(stateLoad(sequence));
   }
 
-  /** The row's probabilities are wanted at this temperature; its token is the host's to choose. */
-  setTemperature(row: number, temperature: number): void {
-    this.temperature[row] = temperature;
+  /** The row's probabilities are wanted at the sequence's temperature; its token is the host's to choose. */
+  setTemperature(row: number, sequence: Sequence, position: number): void {
+    if (this.#owners[row] !== undefined) this.#clearRow(row);
+    this.#owners[row] = sequence;
+    this.position[row] = position;
+    this.temperature[row] = sequence.owner.sampling.parameters.temperature;
+  }
+
+  #clearRow(row: number): void {
+    this.#owners[row] = undefined;
+    this.temperature[row] = 0;
+    this.topP[row] = 1;
+    this.state[row] = -1;
   }
 }
 

@@ -1,0 +1,71 @@
+import type { Device, DeviceDescription, DeviceModelOptions, DeviceModelSource } from '../device.ts';
+import { DeviceError } from '../errors.ts';
+import { Gpu } from './gpu.ts';
+import { activationOf, CudaLoadedWeights } from './model.ts';
+import type { Storage16 } from './views.ts';
+
+const optionNames = ['gpu', 'library', 'activations'];
+const activationNames = ['auto', 'f32', 'f16', 'bf16'];
+const mebibyte = 1024 * 1024;
+
+/** Runs graphs on an NVIDIA GPU: kernels compiled on this machine, products by cuBLASLt, steps as CUDA graphs. */
+class CudaDevice implements Device {
+  readonly name = 'cuda';
+  readonly #gpu: Gpu;
+  readonly #activations: string;
+
+  constructor(gpu: Gpu, activations: string) {
+    this.#gpu = gpu;
+    this.#activations = activations;
+  }
+
+  describe(): DeviceDescription {
+    const { facts, compiler, cublas, driver } = this.#gpu;
+    const version = (code: number) => `${Math.floor(code / 1000)}.${Math.floor((code % 1000) / 10)}`;
+    return {
+      name: this.name,
+      hardware: `${facts.name}, compute capability ${(facts.capability / 10).toFixed(1)}`,
+      memoryBytes: facts.memoryBytes,
+      details: {
+        'free memory': `${Math.floor(this.#gpu.freeBytes() / mebibyte)} MiB`,
+        multiprocessors: `${facts.multiprocessors}`,
+        driver: `CUDA ${version(facts.driverVersion)} (${driver.path})`,
+        NVRTC: `${compiler.version} (${compiler.path})`,
+        headers: compiler.headers,
+        cuBLASLt: `${cublas.version} (${cublas.path})`,
+        activations: this.#activations,
+      },
+    };
+  }
+
+  load(source: DeviceModelSource, options: DeviceModelOptions): CudaLoadedWeights {
+    const type = this.#activations === 'auto' ? activationOf(source) : (this.#activations as Storage16);
+    return new CudaLoadedWeights(this.#gpu, source, options, type);
+  }
+
+  close(): void {
+    this.#gpu.close();
+  }
+}
+
+/**
+ * Options: `gpu` (its number, default 0), `library` (folders of NVRTC, cuBLASLt and CUDA's headers, joined by ':'), `activations` (`auto`,
+ * `f32`, `f16` or `bf16`: what values between ops are stored as; `auto` takes the weights' type).
+ * @throws DeviceError naming what is missing and how to get it
+ */
+export function openDevice(options: Readonly<Record<string, string>>): Device {
+  for (const name of Object.keys(options)) {
+    if (optionNames.includes(name)) continue;
+    throw new DeviceError(
+      'DEVICE_OPTION_INVALID',
+      `the cuda device has no option '${name}'; it has ${optionNames.join(', ')}`,
+    );
+  }
+  const activations = options.activations ?? 'auto';
+  if (!activationNames.includes(activations)) {
+    const problem = `activations is '${activations}': give ${activationNames.join(', ')}`;
+    throw new DeviceError('DEVICE_OPTION_INVALID', problem);
+  }
+  const folders = (options.library ?? '').split(':').filter(Boolean);
+  return new CudaDevice(new Gpu(Number(options.gpu ?? '0'), folders, process.env), activations);
+}

@@ -1,0 +1,218 @@
+// y[b, o] = Σ x[b, i] · weight[o, i] for few rows b (up to 8): the weight is streamed once through the tensor cores, 16 rows of it as
+// the matrix and the rows of x as the 8 columns. Bounded by memory bandwidth.
+//
+// The order of i within a sum is free, so a lane loads 16 consecutive bytes (8 elements) of a row and the fragments of x follow the
+// same order: no shared memory and no shuffles for the weight.
+//
+// NORM: x is RMS-normed on the way in (one block holds all rows of x in shared memory anyway).
+// GATED: weight holds gate rows then up rows; the result is silu(gate) · up.
+// ROPE: weight holds q, k and v rows; q and k turn (neighbouring elements are pairs), q goes to y, k and v into the paged KV cache.
+#include "common.cuh"
+
+#ifndef WARPS
+#define WARPS 8
+#endif
+#ifndef UNROLL
+#define UNROLL 4
+#endif
+// Blocks that fit a multiprocessor together, with registers to match: those of the kernel behind this one too.
+#ifndef MIN_BLOCKS
+#define MIN_BLOCKS 3
+#endif
+#ifndef NORM
+#define NORM 0
+#endif
+#ifndef GATED
+#define GATED 0
+#endif
+#ifndef ROPE
+#define ROPE 0
+#endif
+#ifndef OUT_FLOAT
+#define OUT_FLOAT 0
+#endif
+
+struct Parameters {
+  const T* weight;       // [out, in]; GATED: [2 · out, in]
+  const T* x;            // [batch, in], rows xStride apart
+  const float* norm;     // [in]
+  const T* bias;         // [out] or null
+  const T* residual;     // [batch, out], rows residualStride apart, or null; may be y
+  void* y;               // [batch, out], rows yStride apart
+  int batch, in, out;
+  int xStride, residualStride, yStride;
+  float epsilon;
+#if ROPE
+  float magnitude;
+  T* kv;                    // this layer: [block][keys, values][kvHeads][blockPositions][headDimension]
+  const float* frequencies; // [dimensions / 2]
+  const int* positions;     // [batch]
+  const int* kvPlace;       // [batch] block · blockPositions + offset
+  int heads, kvHeads, headDimension, blockPositions, dimensions;
+#endif
+};
+
+// Elements that a warp takes of a row in one turn: 4 lanes of 8.
+constexpr int turnElements = 32;
+
+extern "C" __global__ void __launch_bounds__(WARPS * 32, MIN_BLOCKS) gemv(const __grid_constant__ Parameters p) {
+  extern __shared__ __align__(16) unsigned char memory[];
+  // x, each row padded by 16 bytes so that the 8 rows of a fragment load lie in different banks.
+  T* xs = reinterpret_cast<T*>(memory);
+  const int pitch = p.in + 8;
+  float* partial = reinterpret_cast<float*>(xs + p.batch * pitch);
+  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+  const int row = lane >> 2, part = lane & 3;
+  const int tiles = (p.out + 15) / 16;
+  const int chunk = turnElements * UNROLL * WARPS;
+
+  // A ring of loads in flight: as soon as one has been used, the one that is UNROLL turns ahead takes its place, across tiles too. So the
+  // weights of the first turns are on their way before x is ready.
+  constexpr int matrices = GATED ? 2 : 1;
+  uint4 w[matrices][UNROLL][2];
+  auto fetch = [&](int u, int tile, int at) {
+    const int i = at + (warp * UNROLL + u) * turnElements + part * 8;
+    const bool inside = i < p.in && tile < tiles;
+#pragma unroll
+    for (int m = 0; m < matrices; m++) {
+#pragma unroll
+      for (int half = 0; half < 2; half++) {
+        const int o = min(tile * 16 + row + half * 8, p.out - 1);
+        const T* source = p.weight + (size_t)(m * p.out + o) * p.in + i;
+        w[m][u][half] = inside ? loadStreaming(source) : make_uint4(0, 0, 0, 0);
+      }
+    }
+  };
+  int tile = blockIdx.x;
+#pragma unroll
+  for (int u = 0; u < UNROLL; u++) fetch(u, tile, 0);
+  letNextStart();
+  waitForPrevious();
+
+#if !NORM
+  for (int b = 0; b < p.batch; b++)
+    for (int i = threadIdx.x * 8; i < p.in; i += WARPS * 256)
+      *reinterpret_cast<uint4*>(xs + b * pitch + i) = *reinterpret_cast<const uint4*>(p.x + (size_t)b * p.xStride + i);
+#endif
+#if NORM
+  {
+    float* sums = partial;
+    for (int b = 0; b < p.batch; b++) {
+      float squares = 0;
+      for (int i = threadIdx.x * 8; i < p.in; i += WARPS * 256) {
+        uint4 v = *reinterpret_cast<const uint4*>(p.x + (size_t)b * p.xStride + i);
+        *reinterpret_cast<uint4*>(xs + b * pitch + i) = v;
+        const u32 words[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+        for (int k = 0; k < 4; k++) {
+          float2 pair = unpack2(words[k]);
+          squares += pair.x * pair.x + pair.y * pair.y;
+        }
+      }
+      squares = warpSum(squares);
+      if (lane == 0) sums[b * WARPS + warp] = squares;
+    }
+    __syncthreads();
+    for (int b = 0; b < p.batch; b++) {
+      float total = 0;
+#pragma unroll
+      for (int k = 0; k < WARPS; k++) total += sums[b * WARPS + k];
+      const float scale = rsqrtf(total / p.in + p.epsilon);
+      for (int i = threadIdx.x * 8; i < p.in; i += WARPS * 256) {
+        uint4 v = *reinterpret_cast<uint4*>(xs + b * pitch + i);
+        u32 words[4] = {v.x, v.y, v.z, v.w};
+        const float4 n0 = *reinterpret_cast<const float4*>(p.norm + i);
+        const float4 n1 = *reinterpret_cast<const float4*>(p.norm + i + 4);
+        const float n[8] = {n0.x, n0.y, n0.z, n0.w, n1.x, n1.y, n1.z, n1.w};
+#pragma unroll
+        for (int k = 0; k < 4; k++) {
+          float2 pair = unpack2(words[k]);
+          words[k] = pack2(pair.x * scale * n[2 * k], pair.y * scale * n[2 * k + 1]);
+        }
+        *reinterpret_cast<uint4*>(xs + b * pitch + i) = make_uint4(words[0], words[1], words[2], words[3]);
+      }
+    }
+  }
+#endif
+  __syncthreads();
+
+  for (; tile < tiles; tile += gridDim.x) {
+    float c[matrices][4] = {};
+    for (int at = 0; at < p.in; at += chunk) {
+      const bool last = at + chunk >= p.in;
+      const int nextTile = last ? tile + gridDim.x : tile;
+      const int nextAt = last ? 0 : at + chunk;
+#pragma unroll
+      for (int u = 0; u < UNROLL; u++) {
+        const int i = at + (warp * UNROLL + u) * turnElements + part * 8;
+        const uint4 x = i < p.in && row < p.batch ? *reinterpret_cast<const uint4*>(xs + row * pitch + i) : make_uint4(0, 0, 0, 0);
+#pragma unroll
+        for (int m = 0; m < matrices; m++) {
+          const uint4 top = w[m][u][0], low = w[m][u][1];
+          const u32 first[4] = {top.x, low.x, top.y, low.y};
+          mma(c[m], first, x.x, x.y);
+          const u32 second[4] = {top.z, low.z, top.w, low.w};
+          mma(c[m], second, x.z, x.w);
+        }
+        fetch(u, nextTile, nextAt);
+      }
+    }
+#pragma unroll
+    for (int m = 0; m < matrices; m++)
+#pragma unroll
+      for (int k = 0; k < 4; k++) partial[(m * WARPS + warp) * 128 + k * 32 + lane] = c[m][k];
+    __syncthreads();
+    // Element k of lane (row, part): weight row `row + 8 · (k / 2)`, column `2 · part + k % 2`.
+    for (int e = threadIdx.x; e < 128; e += WARPS * 32) {
+      const int k = e >> 5, l = e & 31;
+      const int o = tile * 16 + (l >> 2) + 8 * (k >> 1);
+      const int b = 2 * (l & 3) + (k & 1);
+      float sum[matrices] = {};
+#pragma unroll
+      for (int m = 0; m < matrices; m++)
+#pragma unroll
+        for (int other = 0; other < WARPS; other++) sum[m] += partial[(m * WARPS + other) * 128 + e];
+#if ROPE
+      // Pairs are neighbouring rows of the weight, four lanes apart; whole warps are here.
+      {
+        const bool inside = b < p.batch && o < p.out;
+        float value = sum[0];
+        if (p.bias && inside) value += toFloat(p.bias[o]);
+        const float other = __shfl_xor_sync(0xffffffffu, value, 4);
+        const int head = o / p.headDimension, d = o % p.headDimension;
+        if (inside) {
+          if (head < p.heads + p.kvHeads && d < p.dimensions) {
+            float sine, cosine;
+            sincosf((float)p.positions[b] * p.frequencies[d / 2], &sine, &cosine);
+            value = (d & 1 ? other * sine + value * cosine : value * cosine - other * sine) * p.magnitude;
+          }
+          if (head < p.heads) {
+            reinterpret_cast<T*>(p.y)[(size_t)b * p.yStride + o] = fromFloat<T>(value);
+          } else {
+            const int place = p.kvPlace[b];
+            const size_t row = (size_t)(place / p.blockPositions) * 2 * p.kvHeads + head - p.heads;
+            p.kv[(row * p.blockPositions + place % p.blockPositions) * p.headDimension + d] = fromFloat<T>(value);
+          }
+        }
+      }
+#else
+      if (b < p.batch && o < p.out) {
+        float value = sum[0];
+        if (p.bias) value += toFloat(p.bias[o]);
+#if GATED
+        float up = sum[matrices - 1];
+        if (p.bias) up += toFloat(p.bias[p.out + o]);
+        value = value / (1.0f + __expf(-value)) * up;
+#endif
+        if (p.residual) value += toFloat(p.residual[(size_t)b * p.residualStride + o]);
+#if OUT_FLOAT
+        reinterpret_cast<float*>(p.y)[(size_t)b * p.yStride + o] = value;
+#else
+        reinterpret_cast<T*>(p.y)[(size_t)b * p.yStride + o] = fromFloat<T>(value);
+#endif
+      }
+#endif
+    }
+    __syncthreads();
+  }
+}

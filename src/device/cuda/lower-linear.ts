@@ -1,0 +1,250 @@
+import { assert, definite } from '../../base/errors.ts';
+import type { GraphNode } from '../../graph/graph.ts';
+import { float, int, pointer } from './launch.ts';
+import { type CacheTarget, cacheTarget, ropeArguments } from './lower-attention.ts';
+import type { LoweringState } from './lowering.ts';
+import type { View } from './views.ts';
+
+type LinearNode = Extract<GraphNode, { op: 'linear' }>;
+
+/** Rows up to which a product streams the weight through `gemv.cu`. */
+export const gemvRowsMax = 4;
+
+/** How `gemv.cu` is compiled and launched for a shape. */
+interface GemvVariant {
+  warps: number;
+  unroll: number;
+  blocksPerMultiprocessor: number;
+  minBlocks: number;
+}
+
+/** Best for many rows of up to 8,192 elements (bench/cuda-kernels.ts, docs/gpu-log.md). */
+const wideVariant: GemvVariant = { warps: 8, unroll: 4, blocksPerMultiprocessor: 3, minBlocks: 3 };
+/** Best for long rows. */
+const longVariant: GemvVariant = { warps: 8, unroll: 8, blocksPerMultiprocessor: 2, minBlocks: 2 };
+/** Best for fewer tiles than the GPU takes at once. */
+const smallVariant: GemvVariant = { warps: 16, unroll: 2, blocksPerMultiprocessor: 2, minBlocks: 2 };
+/** Best for two matrices at once. */
+const gatedVariant: GemvVariant = { warps: 16, unroll: 2, blocksPerMultiprocessor: 1, minBlocks: 1 };
+const longInputs = 8192;
+const gemvWarpsMax = 16;
+
+function variantOf(outputs: number, inputs: number, isGated: boolean, multiprocessors: number): GemvVariant {
+  if (isGated) return gatedVariant;
+  if (inputs > longInputs) return longVariant;
+  return Math.ceil(outputs / 16) <= 2 * multiprocessors ? smallVariant : wideVariant;
+}
+
+/** What else one product's operation does. */
+interface Around {
+  /** Added to the product, in place. */
+  residual?: View;
+  /** The RMSNorm of the input, done on the way in. */
+  norm?: { weight: View; epsilon: number };
+  isGated: boolean;
+  /** The result is q, k and v: they turn, and k and v go into the cache. */
+  cache?: CacheTarget;
+}
+
+/** Remembers a norm that every reader can do on the way in. @returns whether it could */
+export function deferNorm(state: LoweringState, node: Extract<GraphNode, { op: 'rmsNorm' }>): boolean {
+  const readers = state.readersOf(node);
+  if (state.isOutput(node) || node.shape.length !== 2) return false;
+  if (
+    !readers.every(
+      ({ node: reader, index }) => reader.op === 'linear' && index === 0 && streams(state, reader),
+    )
+  )
+    return false;
+  const weight = state.weightView(state.input(node, 1));
+  state.deferredNorms.set(node.id, { x: state.viewOf(node, 0), weight, epsilon: node.attributes.epsilon });
+  return true;
+}
+
+function gemvSharedBytes(rows: number, inputs: number, isGated: boolean, warps: number): number {
+  return rows * (inputs + 8) * 2 + (isGated ? 2 : 1) * warps * 128 * 4;
+}
+
+/** Whether a product is small enough for the streaming kernel. */
+function streams(state: LoweringState, node: LinearNode): boolean {
+  const [rows = 0] = node.shape;
+  const inputs = definite(state.input(node, 1).shape[1], 'inputs');
+  if (state.parts.activation === 'f32' || rows > gemvRowsMax || inputs % 8 !== 0) return false;
+  return gemvSharedBytes(rows, inputs, true, gemvWarpsMax) <= state.parts.gpu.facts.sharedBytesMax - 1024;
+}
+
+/** The add whose other operand this product may be added to where that lies. */
+function accumulation(
+  state: LoweringState,
+  node: LinearNode,
+): { add: GraphNode; residual: View } | undefined {
+  const add = state.onlyReader(node);
+  if (add?.op !== 'add' || state.isDone(add)) return undefined;
+  const other = state.input(add, add.inputs[0] === node.id ? 1 : 0);
+  if (other === node || other.shape.join() !== node.shape.join() || !state.hasView(other)) return undefined;
+  // Its memory must be its own, and nobody may read it later.
+  const owns = other.op === 'embedding' || other.op === 'add' || other.op === 'rows';
+  if (!owns || state.isOutput(other)) return undefined;
+  return lastRead(state, other, add) > node.id ? undefined : { add, residual: state.view(other) };
+}
+
+/** The last node but `except` that reads a value's memory, also through views of it and norms that their readers do. */
+function lastRead(state: LoweringState, value: GraphNode, except: GraphNode): number {
+  let last = -1;
+  for (const { node: reader } of state.readersOf(value)) {
+    if (reader === except) continue;
+    last = Math.max(last, reader.id);
+    if (reader.op === 'slice' || reader.op === 'reshape' || reader.op === 'rmsNorm')
+      last = Math.max(last, lastRead(state, reader, except));
+  }
+  return last;
+}
+
+/** A gated activation that reads nothing but the two halves of this product. */
+function gatedReader(state: LoweringState, node: LinearNode): GraphNode | undefined {
+  const readers = state.readersOf(node);
+  if (readers.length !== 2 || state.isOutput(node)) return undefined;
+  const [first, second] = readers.map(({ node: reader }) => reader);
+  if (first?.op !== 'slice' || second?.op !== 'slice') return undefined;
+  const half = (node.shape[1] ?? 0) / 2;
+  const isGate = first.attributes.axis === 1 && first.attributes.start === 0 && first.attributes.end === half;
+  const isUp =
+    second.attributes.axis === 1 && second.attributes.start === half && second.attributes.end === half * 2;
+  const gate = state.onlyReader(first);
+  if (!isGate || !isUp || gate?.op !== 'swiglu' || gate !== state.onlyReader(second)) return undefined;
+  return gate.inputs[0] === first.id && gate.inputs[1] === second.id ? gate : undefined;
+}
+
+/** y = x · weight' (+ bias), with what surrounds it where that saves a pass over memory. */
+export function lowerLinear(state: LoweringState, node: GraphNode): void {
+  assert(node.op === 'linear', 'a linear');
+  const isLogits = state.isOutput(node);
+  const streamed = streams(state, node);
+  const gated = streamed ? gatedReader(state, node) : undefined;
+  const around: Around = { isGated: gated !== undefined };
+  const norm = state.deferredNorms.get(node.inputs[0] ?? -1);
+  if (norm) around.norm = { weight: norm.weight, epsilon: norm.epsilon };
+  const x = norm?.x ?? state.viewOf(node, 0);
+  let y: View;
+  const into = gated || isLogits ? undefined : accumulation(state, node);
+  if (into) {
+    y = into.residual;
+    around.residual = into.residual;
+    state.setView(into.add, y);
+    state.markDone(into.add);
+  } else if (gated) {
+    y = state.result(gated);
+    state.markDone(gated);
+    for (const { node: slice } of state.readersOf(node)) state.markDone(slice);
+  } else {
+    const [rows = 0, width = 0] = node.shape;
+    y = state.fresh(rows, width, isLogits ? 'f32' : state.parts.activation);
+    state.setView(node, y);
+  }
+  const cache = streamed && !gated && !into ? cacheTarget(state, node) : undefined;
+  if (cache) around.cache = cache;
+  if (streamed) pushGemv(state, node, x, y, around);
+  else pushGemm(state, node, x, y, around);
+}
+
+function biasView(state: LoweringState, node: LinearNode): View | undefined {
+  if (node.inputs.length < 3) return undefined;
+  const view = state.weightView(state.input(node, 2));
+  return { ...view, type: state.parts.activation };
+}
+
+function pushGemv(state: LoweringState, node: LinearNode, x: View, y: View, around: Around): void {
+  const weight = state.weightView(state.input(node, 1));
+  const bias = biasView(state, node);
+  const { norm, residual, isGated } = around;
+  const outputs = isGated ? weight.rows / 2 : weight.rows;
+  const tiles = Math.ceil(outputs / 16);
+  const { multiprocessors } = state.parts.gpu.facts;
+  const { warps, unroll, blocksPerMultiprocessor, minBlocks } = variantOf(
+    outputs,
+    weight.width,
+    isGated,
+    multiprocessors,
+  );
+  const { cache } = around;
+  const touches = [x, y, ...(residual ? [residual] : [])];
+  state.pushKernel({
+    file: 'gemv',
+    name: 'gemv',
+    label: `gemv ${weight.rows} × ${weight.width}`,
+    defines: {
+      WARPS: warps,
+      UNROLL: unroll,
+      MIN_BLOCKS: minBlocks,
+      ROPE: cache ? 1 : 0,
+      NORM: norm ? 1 : 0,
+      GATED: isGated ? 1 : 0,
+      OUT_FLOAT: y.type === 'f32' ? 1 : 0,
+    },
+    grid: [Math.min(tiles, multiprocessors * blocksPerMultiprocessor), 1, 1],
+    threads: warps * 32,
+    sharedBytes: gemvSharedBytes(x.rows, weight.width, isGated, warps),
+    touches,
+    parameters: (at) => [
+      at(weight),
+      at(x),
+      at(norm?.weight),
+      at(bias),
+      at(residual),
+      at(y),
+      int(x.rows),
+      int(weight.width),
+      int(outputs),
+      int(x.stride),
+      int(residual?.stride ?? 0),
+      int(y.stride),
+      float(norm?.epsilon ?? 0),
+      ...(cache ? ropeArguments(cache, at) : []),
+    ],
+  });
+}
+
+function pushGemm(state: LoweringState, node: LinearNode, x: View, y: View, around: Around): void {
+  assert(!around.norm && !around.isGated, 'a plain product');
+  const { gemms, activation } = state.parts;
+  const weight = state.weightView(state.input(node, 1));
+  const bias = biasView(state, node);
+  const shape = {
+    rows: x.rows,
+    inputs: weight.width,
+    outputs: weight.rows,
+    inputStride: x.stride,
+    outputStride: y.stride,
+    inputType: activation,
+    outputType: y.type,
+    accumulates: around.residual !== undefined,
+    // cuBLASLt's bias is of the result's type; float32 logits with a 16-bit bias get it from a kernel.
+    hasBias: bias !== undefined && y.type === activation,
+  };
+  state.push({
+    name: `gemm ${weight.rows} × ${weight.width}`,
+    touches: [x, y],
+    prepare: (address) => {
+      const operands = {
+        weight: address(weight),
+        x: address(x),
+        y: address(y),
+        ...(bias && shape.hasBias && { bias: address(bias) }),
+      };
+      return gemms.prepare(shape, operands, state.rotationOf(weight));
+    },
+  });
+  if (bias && !shape.hasBias) pushBias(state, y, bias);
+}
+
+/** y += bias, for float32 y. */
+function pushBias(state: LoweringState, y: View, bias: View): void {
+  state.pushKernel({
+    file: 'cast',
+    name: 'addBias',
+    grid: [Math.ceil((y.rows * y.width) / 256), 1, 1],
+    threads: 256,
+    touches: [y],
+    parameters: (at) => [at(bias), at(y), pointer(0), int(y.rows), int(y.width), int(0)],
+  });
+}

@@ -1,0 +1,298 @@
+import { systemClock } from '../../base/clock.ts';
+import { definite } from '../../base/errors.ts';
+import type { Graph } from '../../graph/graph.ts';
+import { StepChecker } from '../check-step.ts';
+import type {
+  DeviceMemory,
+  DeviceModel,
+  DeviceModelOptions,
+  DeviceModelSource,
+  KvAbility,
+  KvPoolFacts,
+  KvPoolSize,
+  LoadedWeights,
+} from '../device.ts';
+import { DeviceError } from '../errors.ts';
+import { hostChooses, type StepBatch, type StepResult, want } from '../step.ts';
+import { type Handle, handleFrom } from './driver.ts';
+import { Executor } from './executor.ts';
+import type { Gpu } from './gpu.ts';
+import { HostMemory } from './host-memory.ts';
+import { KvPool, layerPositionBytes } from './kv-pool.ts';
+import { MemoryPool } from './memory-pool.ts';
+import type { StepColumns } from './step-layout.ts';
+import type { Storage16 } from './views.ts';
+import { GpuWeights } from './weights.ts';
+
+/** Positions of a KV block unless told otherwise. */
+const blockPositionsDefault = 32;
+/** Of what the weights leave free, what the KV cache takes; TensorRT-LLM's default of `kv_cache_free_gpu_mem_fraction`. */
+const kvShareDefault = 0.9;
+/** Kept back of free memory: captured graphs and modules. */
+const reservedBytes = 512 * 1024 * 1024;
+/** One step runs while the next is queued behind it. */
+const inFlightStepsMax = 2;
+
+/** The type that activations are stored in: that of most of the matrices' elements; bfloat16 where they are quantized. */
+export function activationOf(source: DeviceModelSource): Storage16 {
+  const elements = new Map<Storage16, number>();
+  for (const { dtype, shape } of source.weights.values()) {
+    if (shape.length < 2) continue;
+    const type = dtype === 'f32' || dtype === 'f16' ? dtype : 'bf16';
+    elements.set(type, (elements.get(type) ?? 0) + shape.reduce((product, size) => product * size, 1));
+  }
+  const [most] = [...elements].sort((a, b) => b[1] - a[1]);
+  return most?.[0] ?? 'f32';
+}
+
+/** A model's weights on the GPU. */
+export class CudaLoadedWeights implements LoadedWeights {
+  readonly kv: KvAbility;
+  readonly #gpu: Gpu;
+  readonly #source: DeviceModelSource;
+  readonly #options: DeviceModelOptions;
+  readonly #activation: Storage16;
+  readonly #pool: MemoryPool;
+  readonly #weights: GpuWeights;
+  readonly #executor: Executor;
+  /** Where the KV cache lies, once it does; plans before that only ask how much room they need. */
+  #cache: KvPool | undefined;
+  #blockPositions = blockPositionsDefault;
+
+  constructor(gpu: Gpu, source: DeviceModelSource, options: DeviceModelOptions, activation: Storage16) {
+    this.#gpu = gpu;
+    this.#source = source;
+    this.#options = options;
+    this.#activation = activation;
+    this.#pool = new MemoryPool(gpu.driver);
+    this.#weights = new GpuWeights(gpu, this.#pool, activation, source.weights);
+    const bytesPerPosition = layerPositionBytes(source.kv, activation).reduce((sum, bytes) => sum + bytes, 0);
+    this.kv = { bytesPerPosition, layout: 'blocks', blockPositions: blockPositionsDefault };
+    try {
+      this.#executor = this.#openExecutor();
+      const { graph, stacked } = this.#executor.fused(1, 1);
+      this.#weights.load(graph, stacked);
+      this.#executor.reserve();
+    } catch (thrown) {
+      this.#pool.close();
+      throw thrown;
+    }
+  }
+
+  #openExecutor(): Executor {
+    const { batchTokensMax } = this.#options;
+    const { contextLength, vocabularySize } = this.#source;
+    const weights = this;
+    const cache = {
+      kvLayer: (layer: number) => weights.#cache?.layer(layer) ?? 1,
+      get blockPositions() {
+        return weights.#blockPositions;
+      },
+    };
+    const record = (tokens: number, outputRows: number): Graph => this.#source.record({ tokens, outputRows });
+    return new Executor(this.#gpu, this.#pool, this.#weights, this.#activation, cache, record, {
+      batchTokensMax,
+      sequencesMax: batchTokensMax,
+      tableEntriesMax: batchTokensMax * Math.ceil(contextLength / blockPositionsDefault),
+      vocabularySize,
+    });
+  }
+
+  get weightBytes(): number {
+    return this.#weights.bytes;
+  }
+
+  memory(): DeviceMemory {
+    return { freeBytes: Math.max(0, this.#gpu.freeBytes() - reservedBytes), kvShareDefault };
+  }
+
+  allocateKv(size: KvPoolSize): DeviceModel {
+    if (this.#cache) throw new DeviceError('DEVICE_FAILED', 'the KV cache is made once');
+    this.#blockPositions = size.blockPositions;
+    this.#cache = new KvPool(this.#gpu, this.#source.kv, this.#activation, size);
+    const facts = { ...size, bytesPerPosition: this.kv.bytesPerPosition };
+    return new CudaModel(
+      this.#gpu,
+      this.#source,
+      this.#options,
+      this.#executor,
+      this.#cache,
+      facts,
+      this.weightBytes,
+    );
+  }
+
+  close(): void {
+    this.#executor.close();
+    this.#cache?.close();
+  }
+}
+
+/** One step in flight: its upload, its results and the event that says they are there. */
+interface RingEntry {
+  upload: HostMemory;
+  tokens: HostMemory;
+  logits: HostMemory | undefined;
+  started: Handle;
+  done: Handle;
+}
+
+interface InFlight {
+  entry: RingEntry;
+  outputs: number;
+  wants: Uint8Array;
+  logitRows: number;
+}
+
+function columnsOf({ tokens, positions, outputs, segments }: StepBatch): StepColumns {
+  return {
+    tokens,
+    positions,
+    outputRows: outputs.rows.subarray(0, outputs.count),
+    segments: segments.count,
+    segmentRows: segments.rows,
+    kvLengths: segments.kvLength,
+    blockStarts: segments.blockStart,
+    blocks: segments.blocks.subarray(0, segments.blockStart[segments.count]),
+  };
+}
+
+/** A model on the GPU: steps are queued by {@link launch} and waited for by {@link collect}. */
+export class CudaModel implements DeviceModel {
+  readonly kv: KvPoolFacts;
+  readonly weightBytes: number;
+  readonly inFlightStepsMax = inFlightStepsMax;
+  readonly samplingFeatures = 0;
+  readonly #gpu: Gpu;
+  readonly #source: DeviceModelSource;
+  readonly #options: DeviceModelOptions;
+  readonly #executor: Executor;
+  readonly #cache: KvPool;
+  readonly #checker: StepChecker;
+  readonly #ring: RingEntry[] = [];
+  readonly #flight: InFlight[] = [];
+  #launched = 0;
+  #previousOutputs = 0;
+  #closed = false;
+
+  constructor(
+    gpu: Gpu,
+    source: DeviceModelSource,
+    options: DeviceModelOptions,
+    executor: Executor,
+    cache: KvPool,
+    kv: KvPoolFacts,
+    weightBytes: number,
+  ) {
+    this.#gpu = gpu;
+    this.#source = source;
+    this.#options = options;
+    this.#executor = executor;
+    this.#cache = cache;
+    this.kv = kv;
+    this.weightBytes = weightBytes;
+    this.#checker = new StepChecker(kv.blocks);
+    for (let k = 0; k <= inFlightStepsMax; k++) this.#ring.push(this.#openEntry());
+  }
+
+  #openEntry(): RingEntry {
+    const { driver } = this.#gpu;
+    return {
+      upload: new HostMemory(driver, this.#executor.inputWordsMax * 4),
+      tokens: new HostMemory(driver, Math.max(1, this.#options.batchTokensMax) * 4),
+      logits: undefined,
+      started: handleFrom((out) => driver.cuEventCreate(out, 0)),
+      done: handleFrom((out) => driver.cuEventCreate(out, 0)),
+    };
+  }
+
+  launch(batch: StepBatch): void {
+    if (this.#closed) throw new DeviceError('DEVICE_FAILED', 'the model was closed; load it again');
+    const { vocabularySize, contextLength } = this.#source;
+    this.#checker.check(batch, {
+      ...this.kv,
+      vocabularySize,
+      contextLength,
+      batchTokensMax: this.#options.batchTokensMax,
+      previousOutputs: this.#previousOutputs,
+      samplingFeatures: this.samplingFeatures,
+    });
+    const { driver, stream } = this.#gpu;
+    const entry = definite(this.#ring[this.#launched++ % this.#ring.length], 'a ring entry');
+    this.#cache.operate(batch.kv);
+    const { count, wants } = batch.outputs;
+    driver.cuEventRecord(entry.started, stream);
+    let logitRows = 0;
+    if (batch.tokens.length > 0) logitRows = this.#queueRows(batch, entry);
+    driver.cuEventRecord(entry.done, stream);
+    this.#previousOutputs = count;
+    this.#flight.push({ entry, outputs: count, wants: wants.slice(0, count), logitRows });
+  }
+
+  /** @returns the rows of logits that travel to the host */
+  #queueRows(batch: StepBatch, entry: RingEntry): number {
+    const { driver, stream } = this.#gpu;
+    const { count, wants } = batch.outputs;
+    const columns = columnsOf(batch);
+    const ready = this.#executor.readyFor(columns);
+    const { blockPositions } = this.kv;
+    const words = ready.layout.write(entry.upload.words, columns, blockPositions, this.#cache.sinkPlace);
+    const logits = this.#executor.queue(ready, entry.upload.address, words);
+    if (count === 0) return 0;
+    driver.cuMemcpyDtoHAsync_v2(entry.tokens.address, this.#executor.sampled, count * 4, stream);
+    let wanted = 0;
+    for (let row = 0; row < count; row++) if ((wants[row] as number) & want.logits) wanted = row + 1;
+    if (wanted === 0) return 0;
+    const bytes = wanted * this.#source.vocabularySize * 4;
+    entry.logits = this.#roomFor(entry.logits, bytes);
+    driver.cuMemcpyDtoHAsync_v2(entry.logits.address, logits, bytes, stream);
+    return wanted;
+  }
+
+  #roomFor(memory: HostMemory | undefined, bytes: number): HostMemory {
+    if (memory && memory.words.byteLength >= bytes) return memory;
+    memory?.close();
+    return new HostMemory(this.#gpu.driver, bytes);
+  }
+
+  collect(): StepResult {
+    const { entry, outputs, wants, logitRows } = definite(this.#flight.shift(), 'a launched step');
+    const startedNs = systemClock.nowNs();
+    this.#gpu.driver.cuEventSynchronize(entry.done);
+    const tokens = entry.tokens.words.subarray(0, outputs);
+    for (let row = 0; row < outputs; row++)
+      if (!((wants[row] as number) & want.token)) tokens[row] = hostChooses;
+    const computeNs = systemClock.nowNs() - startedNs;
+    if (logitRows === 0 || !entry.logits) return { output: { tokens }, computeNs };
+    const values = entry.logits.floats.subarray(0, logitRows * this.#source.vocabularySize);
+    return { output: { tokens, logits: { values } }, computeNs };
+  }
+
+  /** Milliseconds that the GPU took for the step that was collected last; for benchmarks. */
+  lastStepMs(): number {
+    const entry = definite(this.#ring[(this.#launched - 1) % this.#ring.length], 'a step');
+    const ms = new Float32Array(1);
+    this.#gpu.driver.cuEventElapsedTime_v2(ms, entry.started, entry.done);
+    return ms[0] ?? Number.NaN;
+  }
+
+  /** Milliseconds of each kind of operation in a step like this one, which must have run before; for benchmarks. */
+  profile(batch: StepBatch, runs = 9): Map<string, number> {
+    return this.#executor.profile(this.#executor.readyFor(columnsOf(batch)), runs);
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#gpu.synchronize();
+    for (const { upload, tokens, logits, started, done } of this.#ring) {
+      upload.close();
+      tokens.close();
+      logits?.close();
+      this.#gpu.driver.cuEventDestroy_v2(started);
+      this.#gpu.driver.cuEventDestroy_v2(done);
+    }
+    this.#executor.close();
+    this.#cache.close();
+  }
+}

@@ -1,0 +1,173 @@
+import type { DevicePointer } from './driver.ts';
+import { decodeTile, prefillRows } from './lower-attention.ts';
+import type { Bucket, StepAddresses } from './lowering.ts';
+
+/** One step's rows and sequences, as plain columns: what a {@link StepLayout} is filled from. */
+export interface StepColumns {
+  /** [T]; −1−r is what output row r of the step before sampled. */
+  readonly tokens: Int32Array;
+  readonly positions: Int32Array;
+  readonly outputRows: Int32Array;
+  /** By sequence, in row order: rows, positions in its KV after the step, where its block table starts in {@link blocks}. */
+  readonly segmentRows: Int32Array;
+  readonly kvLengths: Int32Array;
+  readonly blockStarts: Int32Array;
+  readonly blocks: Int32Array;
+  readonly segments: number;
+}
+
+/** 32-bit words of one decode or prefill item. */
+const itemWords = 4;
+/** Arrays start at multiples of 4 words: kernels read items as 16 bytes. */
+const align = (words: number) => Math.ceil(words / 4) * 4;
+
+/** Columns of sampling parameters, in words an output row; see `sampling.ts`. */
+export const samplingWords = 12;
+
+/** Where a step's arrays lie, in 32-bit words from the start of its upload: fixed by the bucket, block tables last. */
+export class StepLayout {
+  readonly bucket: Bucket;
+  readonly tokens = 0;
+  readonly positions: number;
+  readonly kvPlaces: number;
+  readonly tables: number;
+  readonly outputRows: number;
+  readonly sampling: number;
+  readonly decodeItems: number;
+  readonly prefillCount: number;
+  readonly prefillItems: number;
+  readonly blocks: number;
+
+  constructor(bucket: Bucket) {
+    this.bucket = bucket;
+    const rows = align(bucket.rows);
+    this.positions = rows;
+    this.kvPlaces = rows * 2;
+    this.tables = rows * 3;
+    this.outputRows = rows * 4;
+    this.sampling = this.outputRows + align(bucket.outputRows);
+    this.decodeItems = this.sampling + align(bucket.outputRows * samplingWords);
+    this.prefillCount = this.decodeItems + bucket.decodeItems * itemWords;
+    this.prefillItems = this.prefillCount + 4;
+    this.blocks = this.prefillItems + bucket.prefillItems * itemWords;
+  }
+
+  /** The arrays' addresses for an upload that lies at `base`. */
+  addresses(base: DevicePointer, sampled: DevicePointer, arrivals: DevicePointer): StepAddresses {
+    const at = (words: number) => base + words * 4;
+    return {
+      tokens: at(this.tokens),
+      positions: at(this.positions),
+      outputRows: at(this.outputRows),
+      kvPlaces: at(this.kvPlaces),
+      tables: at(this.tables),
+      sampling: at(this.sampling),
+      decodeItems: at(this.decodeItems),
+      prefillItems: at(this.prefillItems),
+      prefillCount: at(this.prefillCount),
+      blocks: at(this.blocks),
+      sampled,
+      arrivals,
+    };
+  }
+
+  /**
+   * Writes a step, padding what the bucket has more of: padded rows read token 0, write into `sinkPlace`, and belong to no item.
+   * @returns the words written
+   */
+  write(words: Int32Array, step: StepColumns, blockPositions: number, sinkPlace: number): number {
+    const { rows, outputRows } = this.bucket;
+    const count = step.tokens.length;
+    words.set(step.tokens, this.tokens);
+    words.fill(0, this.tokens + count, this.tokens + rows);
+    words.set(step.positions, this.positions);
+    words.fill(0, this.positions + count, this.positions + rows);
+    words.fill(sinkPlace, this.kvPlaces + count, this.kvPlaces + rows);
+    words.fill(-1, this.tables + count, this.tables + rows);
+    words.set(step.outputRows, this.outputRows);
+    words.fill(0, this.outputRows + step.outputRows.length, this.outputRows + outputRows);
+    this.#writeItems(words, step, blockPositions);
+    words.set(step.blocks, this.blocks);
+    return this.blocks + step.blocks.length;
+  }
+
+  #writeItems(words: Int32Array, step: StepColumns, blockPositions: number): void {
+    let row = 0;
+    let tilesBefore = 0;
+    let decode = this.decodeItems;
+    let prefill = this.prefillItems;
+    for (let segment = 0; segment < step.segments; segment++) {
+      const rows = step.segmentRows[segment] as number;
+      const kvLength = step.kvLengths[segment] as number;
+      const table = step.blockStarts[segment] as number;
+      const first = kvLength - rows;
+      for (let k = 0; k < rows; k++) {
+        const position = first + k;
+        const block = step.blocks[table + Math.floor(position / blockPositions)] as number;
+        words[this.kvPlaces + row + k] = block * blockPositions + (position % blockPositions);
+        words[this.tables + row + k] = table;
+      }
+      if (rows === 1) {
+        words[decode] = row;
+        words[decode + 1] = kvLength;
+        words[decode + 2] = table;
+        words[decode + 3] = tilesBefore;
+        tilesBefore += Math.ceil(kvLength / decodeTile);
+        decode += itemWords;
+      } else {
+        for (let k = 0; k < rows; k += prefillRows) {
+          words[prefill] = row + k;
+          words[prefill + 1] = Math.min(prefillRows, rows - k);
+          words[prefill + 2] = first + k;
+          words[prefill + 3] = table;
+          prefill += itemWords;
+        }
+      }
+      row += rows;
+    }
+    for (; decode < this.prefillCount; decode += itemWords) {
+      words.fill(0, decode, decode + itemWords);
+      words[decode + 3] = tilesBefore;
+    }
+    words[this.prefillCount] = (prefill - this.prefillItems) / itemWords;
+  }
+}
+
+/** What a step needs of a bucket. */
+export function stepNeeds(step: StepColumns): Bucket {
+  let decodeItems = 0;
+  let prefillItems = 0;
+  for (let segment = 0; segment < step.segments; segment++) {
+    const rows = step.segmentRows[segment] as number;
+    if (rows === 1) decodeItems++;
+    else prefillItems += Math.ceil(rows / prefillRows);
+  }
+  return { rows: step.tokens.length, outputRows: step.outputRows.length, decodeItems, prefillItems };
+}
+
+/** The next of 1–8, then multiples of 8 to 64, of 32 to 512, of 128 to 2,048, then of 512. */
+export function roundRows(rows: number): number {
+  const step = rows <= 8 ? 1 : rows <= 64 ? 8 : rows <= 512 ? 32 : rows <= 2048 ? 128 : 512;
+  return Math.ceil(rows / step) * step;
+}
+
+/** Powers of two from 4, for item counts; 0 stays 0. */
+function roundItems(count: number): number {
+  return count === 0 ? 0 : 2 ** Math.max(2, Math.ceil(Math.log2(count)));
+}
+
+/** The bucket that a step runs in: few distinct ones, each with a program of its own. */
+export function bucketOf(needs: Bucket): Bucket {
+  const rows = roundRows(needs.rows);
+  if (needs.prefillItems === 0) {
+    // Pure decoding: every row is a sequence, and all or none is sampled.
+    return { rows, outputRows: needs.outputRows === 0 ? 0 : rows, decodeItems: rows, prefillItems: 0 };
+  }
+  const outputRows = needs.outputRows === 0 ? 0 : Math.min(rows, roundRows(needs.outputRows));
+  return {
+    rows,
+    outputRows,
+    decodeItems: roundItems(needs.decodeItems),
+    prefillItems: roundItems(needs.prefillItems),
+  };
+}

@@ -1,0 +1,104 @@
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { answerReading } from '../answer-parser.ts';
+import { type AnswerPlan, answer } from '../answering.ts';
+import { type ApiContext, type ApiOptions, apiContext, guardApi } from '../api.ts';
+import { clientGone } from '../client-gone.ts';
+import { ProtocolError } from '../errors.ts';
+import { EventAnswer } from '../event-answer.ts';
+import { samplingOf, textGeneration } from '../generation-input.ts';
+import { wordErrors } from '../http-server.ts';
+import { truncatedTokensMax } from '../limits.ts';
+import type { ServedModel } from '../served-model.ts';
+import { maxTokensOf } from '../token-limit.ts';
+import { parseRequest } from '../validation.ts';
+import { errorResponse } from './errors.ts';
+import { encodeMessages, toolsOf } from './prompt.ts';
+import { countTokensRequest, type MessagesRequest, messagesRequest, type PromptFields } from './requests.ts';
+import { type MessageSettings, WholeMessage } from './responses.ts';
+import { StreamedMessage } from './stream.ts';
+
+/** Where the routes are; what fails below it is worded as Anthropic does. */
+export const messagesPath = '/v1/messages';
+
+/** Anthropic's default where neither the request nor the checkpoint says. */
+const defaultTemperature = 1;
+
+/** Adds Anthropic's Messages API to an app. Its clients send their key as `x-api-key`. */
+export function addMessages(app: FastifyInstance, options: ApiOptions): void {
+  const context = apiContext(options);
+  void app.register(
+    async (api) => {
+      wordErrors(api, errorResponse);
+      guardApi(api, options, 'x-api-key');
+      api.post('', (request, reply) => handleMessages(context, request, reply));
+      api.post('/count_tokens', async (request, reply) => {
+        const body = parseRequest(countTokensRequest, request.body);
+        checkToolChoice(body);
+        const model = context.models.resolve(body.model ?? undefined);
+        const options = { tokensMax: truncatedTokensMax, signal: clientGone(reply.raw) };
+        const { tokens } = await encodeMessages(body, model, options);
+        return { input_tokens: tokens.length };
+      });
+    },
+    { prefix: messagesPath },
+  );
+}
+
+async function handleMessages(
+  context: ApiContext,
+  request: FastifyRequest,
+  reply: FastifyReply,
+): Promise<unknown> {
+  const body = parseRequest(messagesRequest, request.body);
+  checkToolChoice(body);
+  const model = context.models.resolve(body.model ?? undefined);
+  const prompt = await encodeMessages(body, model, { signal: clientGone(reply.raw) });
+  if (prompt.warning) request.exchange.log.warning = prompt.warning;
+  return answer(context, request, reply, planMessage(context, body, model, prompt));
+}
+
+/** @throws ProtocolError PARAMETER_UNSUPPORTED where a call would have to be forced */
+function checkToolChoice({ tool_choice }: PromptFields): void {
+  if (tool_choice?.type !== 'any' && tool_choice?.type !== 'tool') return;
+  const message = "only tool_choice 'auto' and 'none' are supported: a call cannot be forced yet";
+  throw new ProtocolError('PARAMETER_UNSUPPORTED', message, { parameter: 'tool_choice' });
+}
+
+function planMessage(
+  context: ApiContext,
+  body: MessagesRequest,
+  model: ServedModel,
+  prompt: { text: string; tokens: Int32Array },
+): AnswerPlan {
+  const reading = answerReading(model.formats, prompt.text, {
+    names: new Set(toolsOf(body).map((tool) => tool.name)),
+    isParallel: !body.tool_choice?.disable_parallel_tool_use,
+  });
+  const wanted = { temperature: body.temperature, topP: body.top_p, topK: body.top_k };
+  const limits = { requested: body.max_tokens, parameter: 'max_tokens', promptParameter: 'messages' };
+  const input = textGeneration({
+    promptTokens: prompt.tokens,
+    sampling: samplingOf(wanted, model, defaultTemperature),
+    maxTokens: maxTokensOf(limits, prompt.tokens.length, model),
+    stopStrings: body.stop_sequences ?? [],
+    skipSpecialTokens: !reading?.keepsSpecialTokens,
+  });
+  const settings: MessageSettings = {
+    id: `msg_${context.nextId()}`,
+    modelName: body.model ?? model.name,
+    reading,
+  };
+  return {
+    model,
+    id: settings.id,
+    inputs: [input],
+    stream: body.stream ?? false,
+    gathered: () => new WholeMessage(settings),
+    streamed: (stream, response, onOver) =>
+      new StreamedMessage(
+        settings,
+        prompt.tokens.length,
+        new EventAnswer(stream, response, errorResponse, onOver),
+      ),
+  };
+}

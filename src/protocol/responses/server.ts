@@ -1,0 +1,204 @@
+import { createHash } from 'node:crypto';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { answerReading } from '../answer-parser.ts';
+import { type AnswerPlan, answer } from '../answering.ts';
+import { type ApiContext, type ApiOptions, apiContext, guardApi } from '../api.ts';
+import { type ChatPrompt, encodePrompt, functionTool, renderPrompt } from '../chat-prompt.ts';
+import { clientGone } from '../client-gone.ts';
+import { ProtocolError } from '../errors.ts';
+import { EventAnswer } from '../event-answer.ts';
+import { samplingOf, textGeneration } from '../generation-input.ts';
+import type { ErrorWording } from '../http-server.ts';
+import type { ServedModel } from '../served-model.ts';
+import { maxTokensOf } from '../token-limit.ts';
+import { parseRequest } from '../validation.ts';
+import { chatMessages, inputItems } from './items.ts';
+import { type InputItem, type ResponseRequest, responseRequest } from './requests.ts';
+import { type ResponseSettings, WholeResponse } from './responses.ts';
+import { ResponseStore, type StoredResponse } from './store.ts';
+import { StreamedResponse } from './stream.ts';
+
+/** OpenAI's defaults where neither the request nor the checkpoint says. */
+const defaultTemperature = 1;
+
+interface ResponsesContext extends ApiContext {
+  store: ResponseStore;
+  errorResponse: ErrorWording;
+}
+
+/**
+ * Adds OpenAI's Responses API (`/v1/responses`) to an app that words errors as OpenAI does.
+ * @param errorResponse that wording
+ */
+export function addResponses(app: FastifyInstance, options: ApiOptions, errorResponse: ErrorWording): void {
+  const shared = apiContext(options);
+  const context: ResponsesContext = { ...shared, store: new ResponseStore(shared.clock), errorResponse };
+  void app.register(async (api) => {
+    guardApi(api, options);
+    api.post('/v1/responses', (request, reply) => handleCreate(context, request, reply));
+    api.get('/v1/responses/:id', async (request) => found(context, request).response);
+    api.get('/v1/responses/:id/input_items', async (request) => {
+      const data = [...found(context, request).input].reverse();
+      return { object: 'list', data, has_more: false };
+    });
+    api.delete('/v1/responses/:id', async (request) => {
+      const { id } = found(context, request).response;
+      context.store.delete(id, ownerOf(request));
+      return { id, object: 'response', deleted: true };
+    });
+  });
+}
+
+/** A digest of the key, so that the store holds none; '' without one. */
+function ownerOf({ headers }: FastifyRequest): string {
+  return headers.authorization ? createHash('sha256').update(headers.authorization).digest('base64') : '';
+}
+
+function found(context: ResponsesContext, request: FastifyRequest): StoredResponse {
+  const { id } = request.params as { id: string };
+  const stored = context.store.get(id, ownerOf(request));
+  if (stored) return stored;
+  const message = `there is no response '${id.slice(0, 100)}' here: it was not stored, or is forgotten`;
+  throw new ProtocolError('RESPONSE_NOT_FOUND', message, { parameter: 'response_id' });
+}
+
+async function handleCreate(
+  context: ResponsesContext,
+  request: FastifyRequest,
+  reply: FastifyReply,
+): Promise<unknown> {
+  const body = parseRequest(responseRequest, request.body);
+  refuseUnsupported(body);
+  const model = context.models.resolve(body.model ?? undefined);
+  const owner = ownerOf(request);
+  const input = inputItems(body.input);
+  const conversation = [...earlierItems(context, body, owner), ...input];
+  const plan = await planResponse(context, body, model, conversation, {
+    keep: (response) => {
+      if (body.store ?? true) context.store.put({ response, input, conversation, owner });
+    },
+    warn: (warning) => {
+      request.exchange.log.warning = warning;
+    },
+    signal: clientGone(reply.raw),
+  });
+  return answer(context, request, reply, plan);
+}
+
+/** The items of the responses before this one. @throws ProtocolError PREVIOUS_RESPONSE_NOT_FOUND */
+function earlierItems(context: ResponsesContext, body: ResponseRequest, owner: string): readonly InputItem[] {
+  const id = body.previous_response_id;
+  if (id === null || id === undefined) return [];
+  const stored = context.store.get(id, owner);
+  if (stored) return [...stored.conversation, ...(stored.response.output as readonly InputItem[])];
+  const message = `previous response '${id.slice(0, 100)}' not found: it was not stored, or is forgotten; send the whole conversation as input`;
+  throw new ProtocolError('PREVIOUS_RESPONSE_NOT_FOUND', message, { parameter: 'previous_response_id' });
+}
+
+function refuseUnsupported(body: ResponseRequest): void {
+  const refuse = (parameter: string, message: string): never => {
+    throw new ProtocolError('PARAMETER_UNSUPPORTED', message, { parameter });
+  };
+  if (body.background) refuse('background', 'responses in the background are not supported; stream instead');
+  if (body.top_logprobs)
+    refuse('top_logprobs', 'log-probabilities are not supported here; use /v1/chat/completions');
+  if (body.include?.includes('message.output_text.logprobs')) {
+    refuse('include', 'log-probabilities are not supported here; use /v1/chat/completions');
+  }
+  const format = body.text?.format?.type ?? 'text';
+  if (format !== 'text')
+    refuse('text.format', `text.format '${format.slice(0, 40)}' is not supported yet; only 'text' is`);
+  const choice = body.tool_choice ?? 'auto';
+  if (choice !== 'auto' && choice !== 'none') {
+    refuse('tool_choice', "only tool_choice 'none' and 'auto' are supported: a call cannot be forced yet");
+  }
+}
+
+interface PlanEvents {
+  keep: ResponseSettings['onDone'];
+  warn(warning: string): void;
+  /** The client left. */
+  signal: AbortSignal;
+}
+
+type Tools = NonNullable<ResponseRequest['tools']>;
+
+function promptOf(
+  body: ResponseRequest,
+  model: ServedModel,
+  conversation: readonly InputItem[],
+  tools: Tools,
+  signal: AbortSignal,
+): Promise<ChatPrompt> {
+  const messages = chatMessages(conversation);
+  if (body.instructions) messages.unshift({ role: 'system', content: body.instructions });
+  return renderPrompt(
+    {
+      messages,
+      tools: tools.map((tool) => functionTool(tool.name, tool.description, tool.parameters)),
+      addGenerationPrompt: true,
+      variables: body.reasoning?.effort ? { reasoning_effort: body.reasoning.effort } : {},
+    },
+    model,
+    signal,
+  );
+}
+
+async function planResponse(
+  context: ResponsesContext,
+  body: ResponseRequest,
+  model: ServedModel,
+  conversation: readonly InputItem[],
+  events: PlanEvents,
+): Promise<AnswerPlan> {
+  const tools = body.tool_choice === 'none' ? [] : (body.tools ?? []);
+  const prompt = await promptOf(body, model, conversation, tools, events.signal);
+  if (prompt.warning) events.warn(prompt.warning);
+  const promptTokens = await encodePrompt(prompt.text, model, { signal: events.signal });
+  const reading = answerReading(model.formats, prompt.text, {
+    names: new Set(tools.map((tool) => String(tool.name))),
+    isParallel: body.parallel_tool_calls ?? true,
+  });
+  const sampling = samplingOf(
+    {
+      temperature: body.temperature,
+      topP: body.top_p,
+      topK: body.top_k,
+      seed: body.seed,
+    },
+    model,
+    defaultTemperature,
+  );
+  const limits = {
+    requested: body.max_output_tokens ?? undefined,
+    parameter: 'max_output_tokens',
+    promptParameter: 'input',
+  };
+  const stop = body.stop ?? [];
+  const input = textGeneration({
+    promptTokens,
+    sampling,
+    maxTokens: maxTokensOf(limits, promptTokens.length, model),
+    stopStrings: typeof stop === 'string' ? [stop] : stop,
+    skipSpecialTokens: !reading?.keepsSpecialTokens,
+  });
+  const settings: ResponseSettings = {
+    id: `resp_${context.nextId()}`,
+    createdSeconds: Math.floor(context.clock.wallMs() / 1000),
+    request: body,
+    model,
+    reading,
+    temperature: sampling.temperature,
+    topP: sampling.topP,
+    onDone: events.keep,
+  };
+  return {
+    model,
+    id: settings.id,
+    inputs: [input],
+    stream: body.stream ?? false,
+    gathered: () => new WholeResponse(settings),
+    streamed: (stream, response, onOver) =>
+      new StreamedResponse(settings, new EventAnswer(stream, response, context.errorResponse, onOver)),
+  };
+}

@@ -1,0 +1,32 @@
+import { test } from 'node:test';
+import { openDevice } from '../../src/device/cuda/index.ts';
+import { conformance } from './conformance.ts';
+import { missingGpu } from './cuda-gpu.ts';
+import { modelConformance } from './model-conformance.ts';
+import { opConformance } from './op-conformance.ts';
+
+const missing = missingGpu();
+if (missing) test('the cuda device against the reference', { skip: missing }, () => undefined);
+else {
+  conformance('cuda', {
+    openDevice: () => openDevice({}),
+    matrixType: 'bf16',
+    logitsTolerance: 2e-2,
+    scheduleTolerance: 2e-2,
+    kvDtype: 'f16',
+  });
+  // What is stored between ops decides: 24, 11 or 8 bits of mantissa.
+  const tolerances = { f32: 1e-5, f16: 2e-3, bf16: 1e-2 };
+  for (const [activations, tolerance] of Object.entries(tolerances)) {
+    opConformance(`cuda (${activations})`, {
+      openDevice: () => openDevice({ activations }),
+      tolerance: () => tolerance,
+      kvDtype: 'f32',
+    });
+  }
+  modelConformance('cuda', {
+    openDevice: () => openDevice({}),
+    tolerance: (matrixType) => (matrixType === 'f32' ? 1e-5 : matrixType === 'f16' ? 5e-3 : 2e-2),
+    kvDtype: 'f32',
+  });
+}
