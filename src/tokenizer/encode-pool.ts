@@ -1,5 +1,7 @@
 import { startWorker } from '../base/worker.ts';
 import { WorkerPool, WorkerPoolError } from '../base/worker-pool.ts';
+import { phases } from '../trace/phases.ts';
+import { threadTracer } from '../trace/process-tracer.ts';
 import { TokenizerError, type TokenizerErrorCode } from './errors.ts';
 import type { TokenizerFiles } from './json-tokenizer.ts';
 import type { EncodeOptions, Tokenizer } from './types.ts';
@@ -79,7 +81,12 @@ export class EncodePool {
   async encode(text: string, options?: EncodeOptions, signal?: AbortSignal): Promise<Int32Array> {
     if (text.length <= this.#inlineTextLengthMax) {
       await this.#turn(text.length);
-      return this.#tokenizer.encode(text, options);
+      threadTracer.begin(phases.tokenize);
+      try {
+        return this.#tokenizer.encode(text, options);
+      } finally {
+        threadTracer.end(phases.tokenize);
+      }
     }
     const timeoutMs = this.#timeoutBaseMs + (encodeTimeout.msPerMegabyte * text.length) / 2 ** 20;
     const result = await this.#pool
