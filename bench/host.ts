@@ -265,6 +265,27 @@ function measureMatch(): number[] {
   });
 }
 
+/** Milliseconds to cancel every sequence while a step that holds them all is in flight, as when a front end dies. */
+async function cancelStorm(): Promise<number> {
+  const scenario = { history: 0, stepMs: 5, inFlight: 2 };
+  const { core } = await openCore(scenario, sequences);
+  const random = new SeededRandom(3);
+  for (let id = 0; id < sequences; id++) core.submit(requestOf(id, scenario, random, 2000));
+  for (let step = 0; step < 20; step++) await core.step();
+  const step = core.step();
+  const startMs = performance.now();
+  for (let id = 0; id < sequences; id++) core.cancel(id);
+  const wallMs = performance.now() - startMs;
+  await step;
+  while (core.hasRunnable) await core.step();
+  return wallMs;
+}
+
+if (!flags.only || flags.only === 'cancel') {
+  const times: number[] = [];
+  for (let round = 0; round < rounds; round++) times.push(await cancelStorm());
+  console.log(`  cancelling all ${sequences} during a step (10.4 before)            ${summary(times, 2)}`);
+}
 if (!flags.only || flags.only === 'match') {
   const times = measureMatch();
   const line = `p50 ${percentile(times, 0.5).toFixed(1)}, p99 ${percentile(times, 0.99).toFixed(1)}`;

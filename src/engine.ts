@@ -39,6 +39,12 @@ export interface EngineOptions {
   contextLength?: number;
   /** Whether prompts reuse the KV of others with the same prefix; default true. */
   prefixReuse?: boolean;
+  /** Positions of a KV block; default the device's own choice (on ggml a slot a sequence). */
+  kvBlockPositions?: number;
+  /** Host memory that evicted KV blocks move to, on devices with blocks; default none. */
+  kvHostCacheBytes?: number;
+  /** Steps launched before the first is read, on devices that can; default 2, 1 is the plain loop. */
+  stepsInFlight?: number;
   /** How the engine is built where it is not there yet. */
   recipe?: Partial<BuildRecipe>;
   /** Hears about downloads and builds. */
@@ -194,6 +200,9 @@ function sizes(options: SettledOptions) {
     kvBytesMax: options.kvCacheBytes,
     contextLength: options.contextLength,
     prefixReuse: options.prefixReuse ?? true,
+    kvBlockPositions: options.kvBlockPositions,
+    kvHostBytesMax: options.kvHostCacheBytes,
+    inFlightStepsMax: options.stepsInFlight,
   };
 }
 

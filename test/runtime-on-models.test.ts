@@ -100,6 +100,27 @@ test('reference device: request and seed make the same tokens alone and in a ful
   assert.ok(cached > 0, 'some prefix was reused');
 });
 
+test('reference device: blocks of any size, slots, one step or two in flight: the same texts', {
+  skip,
+}, async () => {
+  const requests = sampledRequests(23, 7);
+  const expected = await serve('reference', requests, { slots: 7, inFlightStepsMax: 1, prefixReuse: false });
+  for (const options of [
+    { slots: 7, blockPositions: 16, inFlightStepsMax: 1 },
+    { slots: 7, blockPositions: 7, inFlightStepsMax: 2, batchTokensMax: 20 },
+    { slots: 3, inFlightStepsMax: 2, batchTokensMax: 12 },
+    { slots: 4, blockPositions: 16, inFlightStepsMax: 2, capacityPolicy: 'max_utilization' },
+  ]) {
+    const outcomes = await serve('reference', requests, options);
+    for (const request of requests) {
+      for (let sequence = 0; sequence < request.sequences; sequence++) {
+        const label = `${JSON.stringify(options)}: request ${request.id}, sequence ${sequence}`;
+        assert.deepEqual(outcomes.of(request.id, sequence), expected.of(request.id, sequence), label);
+      }
+    }
+  }
+});
+
 for (const deviceName of ['reference', 'ggml']) {
   test(`${deviceName}: greedy text of stories260K equals its golden, all prompts in one batch`, {
     skip,

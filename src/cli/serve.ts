@@ -76,6 +76,9 @@ function addNetworkOptions(command: Command): void {
 function addEngineOptions(command: Command): void {
   const threads = 'CPU threads of each engine (default: the cores, shared between engines)';
   const kvCache = 'memory for the KV cache, e.g. 2GB (default: what the machine can spare)';
+  const kvBlock = "positions of a KV block (default: the device's own; on ggml a slot a sequence)";
+  const kvHost = 'host memory that evicted KV blocks move to, on devices with blocks (default: none)';
+  const inFlight = 'steps launched before the first is read, on devices that can; 1 is the plain loop';
   const contextLength = "positions a sequence, if less than the model's own";
   const deviceOption = 'a setting of that device; repeatable';
   command
@@ -95,7 +98,10 @@ function addEngineOptions(command: Command): void {
         .choices(capacityPolicyNames)
         .default('guaranteed_no_evict'),
     )
-    .option('--no-prefix-reuse', 'compute every prompt from its start');
+    .option('--no-prefix-reuse', 'compute every prompt from its start')
+    .option('--kv-block-size <n>', kvBlock, integerOption(1, 65_536))
+    .option('--kv-host-cache-size <size>', kvHost, sizeOption)
+    .option('--steps-in-flight <n>', inFlight, integerOption(1, 16), 2);
   addRankOptions(command);
 }
 
@@ -144,7 +150,16 @@ async function withBritonConfig(options: ServeOptions, command: Command): Promis
 }
 
 function toOptions(models: string[], flags: Record<string, unknown>): ServeOptions {
-  const { deviceOption, apiKey, kvCacheSize, stepTimeout, requestTimeout, selfTest, ...same } = flags;
+  const {
+    deviceOption,
+    apiKey,
+    kvCacheSize,
+    kvHostCacheSize,
+    stepTimeout,
+    requestTimeout,
+    selfTest,
+    ...same
+  } = flags;
   const { toolCallParser, reasoningParser, trustRequestChatTemplate } = flags as unknown as AnswerOptions;
   return {
     ...(same as unknown as ServeOptions),
@@ -153,6 +168,7 @@ function toOptions(models: string[], flags: Record<string, unknown>): ServeOptio
     deviceOptions: deviceOption as Record<string, string>,
     apiKeys: apiKey as string[],
     kvCacheBytes: kvCacheSize as number | undefined,
+    kvHostCacheBytes: kvHostCacheSize as number | undefined,
     stepTimeoutSeconds: stepTimeout as number,
     requestTimeoutSeconds: requestTimeout as number,
     selfTest: selfTest === true ? selfTestPrompt : (selfTest as string | undefined),

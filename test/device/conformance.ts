@@ -6,7 +6,16 @@ import { after, before, describe, test } from 'node:test';
 import type { Device, DeviceModel, DeviceModelOptions } from '../../src/device/device.ts';
 import { sharedPath, skipWithout } from '../support/shared.ts';
 import { hfGoldens, type MatrixType, sourceOfGguf, sourceOfHuggingFace } from './golden-models.ts';
-import { greedyTokens, loadModel, operate, operation, relativeError, stepLogits } from './steps.ts';
+import {
+  greedyTokens,
+  loadModel,
+  operate,
+  operation,
+  relativeError,
+  stepLogits,
+  stepTokens,
+} from './steps.ts';
+import { tiedSource } from './tied-source.ts';
 
 /** What is asked of a device, in relative L2 error. */
 export interface ConformanceOptions {
@@ -17,6 +26,8 @@ export interface ConformanceOptions {
   /** How far two ways of cutting the same rows into steps may be apart. */
   scheduleTolerance: number;
   kvDtype: DeviceModelOptions['kvDtype'];
+  /** Block sizes to run beside whole slots, for a device that pages its KV cache. */
+  blockPositions?: readonly number[];
 }
 
 const modelOptions = { slots: 3, batchTokensMax: 64, threads: 1 };
@@ -35,6 +46,10 @@ export function conformance(name: string, options: ConformanceOptions): void {
       rmSync(folder, { recursive: true });
     });
     goldenSuite(options, () => ({ device, folder }));
+    for (const blockPositions of options.blockPositions ?? []) {
+      blockSuite(options, blockPositions, () => ({ device, folder }));
+    }
+    tieSuite(options, () => ({ device, folder }));
     greedySuite(options, () => ({ device, folder }));
   });
 }
@@ -66,6 +81,62 @@ function goldenSuite(options: ConformanceOptions, setting: Setting): void {
       }
     });
   }
+}
+
+/** Blocks in any order, shared between sequences and copied in part, give what one slot gives. */
+function blockSuite(options: ConformanceOptions, blockPositions: number, setting: Setting): void {
+  test(`blocks of ${blockPositions}: any order, shared and copied`, async () => {
+    const { device, folder } = setting();
+    const golden = hfGoldens()[0]!;
+    const source = await sourceOfHuggingFace(golden.folder, join(folder, 'blocks.gguf'), options.matrixType);
+    const model = await loadModel(device, source, {
+      ...modelOptions,
+      kvDtype: options.kvDtype,
+      blockPositions,
+    });
+    const prompt = golden.prompts.at(-1)!;
+    const expected = golden.logits.at(-1)!.slice(-golden.vocabulary);
+    const last = prompt.length - 1;
+    const count = Math.ceil(prompt.length / blockPositions);
+    // Every other block from the pool's end, so that neither order nor distance is what a slot would have.
+    const blocks = Array.from({ length: count }, (_, index) => model.kv.blocks - 1 - 2 * index);
+    const check = (what: string, actual: Float32Array) => {
+      const error = relativeError(actual, expected);
+      assert.ok(error < options.logitsTolerance, `${what}: relative error ${error}`);
+    };
+    const whole = [{ blocks, position: 0, tokens: prompt }];
+    check('in one step', await stepLogits(model, whole, [last]));
+    const cut = Math.max(1, prompt.length - 3);
+    const at = Math.floor(cut / blockPositions);
+    const copy = blocks[at]! - 1;
+    const shared = blocks.map((block, index) => (index < at ? block : block - 1));
+    await operate(model, operation('copy', blocks[at]!, copy, cut % blockPositions));
+    const rest = [{ blocks: shared, position: cut, tokens: prompt.slice(cut) }];
+    check('a shared prefix', await stepLogits(model, rest, [last - cut]));
+    check(
+      'and the source still',
+      await stepLogits(model, [{ blocks, position: last, tokens: [prompt[last]!] }]),
+    );
+    model.close();
+  });
+}
+
+/** Of equal logits the lowest id wins, alone and in a batch, whoever picks. */
+function tieSuite(options: ConformanceOptions, setting: Setting): void {
+  test('ties: the lowest id', async () => {
+    const { device, folder } = setting();
+    const path = join(folder, 'ties.gguf');
+    const source = await tiedSource(path);
+    const model = await loadModel(device, source, { ...modelOptions, kvDtype: options.kvDtype });
+    const extensions = [0, 1, 2].map((slot) => ({ slot, position: 0, tokens: [slot + 1] }));
+    for (const batch of [extensions.slice(0, 1), extensions]) {
+      assert.deepEqual(
+        await stepTokens(model, batch),
+        batch.map(() => 3),
+      );
+    }
+    model.close();
+  });
 }
 
 /** The last row's logits must not depend on chunking, on neighbours in the batch, or on whether a prefix was copied. */

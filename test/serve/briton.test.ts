@@ -43,8 +43,8 @@ test('a BritonConfig becomes options, and says what of it changes nothing', () =
     prefixReuse: false,
     kvPositionsMax: 4096,
     kvFreeMemoryShare: 0.9,
-    kvHostBytesMax: 1_000_000,
-    inFlightStepsMax: 1,
+    kvHostCacheBytes: 1_000_000,
+    stepsInFlight: 1,
     maxBatchTokens: 1024,
   });
   assert.deepEqual(

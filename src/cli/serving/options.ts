@@ -33,12 +33,13 @@ export interface ServeOptions {
   kvPositionsMax?: number;
   /** Share of the memory that the weights left free, instead of the device's default. */
   kvFreeMemoryShare?: number;
-  /** Host memory that evicted KV blocks move to. */
-  kvHostBytesMax?: number;
-  /** Steps in flight at most; undefined: the engine's default. */
-  inFlightStepsMax?: number;
   /** A folder with tokenizer.json, instead of the engine's own. */
   tokenizerFolder?: string;
+  /** Undefined: the device's own choice. */
+  kvBlockSize?: number;
+  /** Undefined: no host tier. */
+  kvHostCacheBytes?: number;
+  stepsInFlight: number;
   kvDtype?: 'f16' | 'f32';
   contextLength?: number;
   prefixReuse: boolean;
