@@ -27,7 +27,7 @@ async function nereidServer(setup: ServerSetup): Promise<FastifyInstance> {
   const frontEnd = createFrontEnd({
     models: [{ name: 'bench', aliases: [], text, clients: [supervisor.client] }],
     logger: pino({ level: 'info' }, pino.destination({ dest: '/dev/null', sync: false })),
-    apiKeys: [],
+    security: { keys: [], corsOrigins: [] },
     requestTimeoutSeconds: 0,
     answers,
     notReadyReason: () => undefined,

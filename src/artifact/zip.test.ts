@@ -44,3 +44,12 @@ test('refuses what is no archive, lacks the entry, is cut short or lies about si
     await assert.rejects(unzipEntry(write(lying), 'a/model.gguf', target), { code: 'ARCHIVE_INVALID' });
   }
 });
+
+test('an entry that does not unpack is a damaged archive, in our words', async () => {
+  const archive = zipOf({ 'a/model.gguf': text }, 'deflated');
+  archive.fill(0xff, 60, 90);
+  await assert.rejects(unzipEntry(write(archive), 'a/model.gguf', target), {
+    code: 'ARCHIVE_INVALID',
+    message: /does not unpack \(Z_DATA_ERROR\).*download it again/,
+  });
+});

@@ -47,10 +47,16 @@ export async function unzipEntry(
     const start = entry.headerOffset + localBytes + local.readUInt16LE(26) + local.readUInt16LE(28);
     const end = start + entry.compressedBytes - 1;
     const source = file.createReadStream({ start, end, autoClose: false });
+    // Where the rest of the chain fails first, the handle is closed below all the same.
+    source.on('error', () => {});
     const counter = limitTo(entry.bytes, archive, name, onBytes);
     const sink = createWriteStream(target, { flags: 'w' });
-    if (entry.method === stored) await pipeline(source, counter, sink, { signal });
-    else await pipeline(source, createInflateRaw(), counter, sink, { signal });
+    const stages = entry.method === stored ? [source] : [source, createInflateRaw()];
+    await pipeline([...stages, counter, sink], { signal }).catch((thrown: NodeJS.ErrnoException) => {
+      throw thrown.code?.startsWith('Z_')
+        ? invalid(archive, `'${name}' does not unpack (${thrown.code})`)
+        : thrown;
+    });
   } finally {
     await file.close();
   }

@@ -198,6 +198,26 @@ test('a checkpoint that lacks a tensor is refused by its name', { skip }, async 
   await assert.rejects(build(source), /model\.layers\.5\./);
 });
 
+test('counts that the checkpoint cannot hold are refused at once, before anything is made for each', {
+  skip,
+}, async () => {
+  const impossible: [Record<string, unknown>, RegExp][] = [
+    [{ num_hidden_layers: 2_000_000 }, /num_hidden_layers is 2000000, .* only \d+ tensors/],
+    [{ num_hidden_layers: 2 ** 31 - 1 }, /num_hidden_layers is 2147483647/],
+    [{ hidden_size: 2 ** 30 }, /width is 1073741824/],
+    [{ intermediate_size: 2 ** 31 - 1 }, /feed-forward width is 2147483647/],
+    [{ vocab_size: 2 ** 31 - 1 }, /vocabulary is 2147483647/],
+    [{ head_dim: 2 ** 30 }, /width of all heads/],
+  ];
+  for (const [index, [change, expected]] of impossible.entries()) {
+    const source = changedCopy(`impossible-${index}`, change);
+    await assert.rejects(build(source), (error: Error) => {
+      assert.match(error.message, expected);
+      return true;
+    });
+  }
+});
+
 test('an aborted build leaves nothing', { skip }, async () => {
   const controller = new AbortController();
   const output = join(folder, 'aborted');

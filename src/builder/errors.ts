@@ -45,7 +45,7 @@ export function writeError(folder: string, thrown: unknown): unknown {
   if (failure instanceof NereidError) return thrown;
   const reason = (failure as { code?: unknown } | null)?.code;
   if (reason === 'ENOSPC' || reason === 'EDQUOT') {
-    const message = `no space left while writing to ${folder}; free some space or choose another --output`;
+    const message = `no space left while writing to ${folder}; free some space or write elsewhere: --output of nereid build, NEREID_CACHE of all others`;
     return new BuilderError('BUILD_DISK_FULL', message, { cause: thrown });
   }
   if (
@@ -56,7 +56,7 @@ export function writeError(folder: string, thrown: unknown): unknown {
     reason === 'ENOTDIR' ||
     reason === 'EEXIST'
   ) {
-    const message = `cannot write to ${folder} (${messageOf(thrown)}); choose another --output or change its permissions`;
+    const message = `cannot write to ${folder} (${messageOf(thrown)}); change its permissions or write elsewhere: --output of nereid build, NEREID_CACHE of all others`;
     return new BuilderError('BUILD_OUTPUT_UNWRITABLE', message, { cause: thrown });
   }
   return thrown;

@@ -65,7 +65,10 @@ function hold(target: string, path: string, owner: LockOwner, text: string): Hel
     check() {
       if (isOurs()) return;
       const problem = `another process took over the build of ${target}, as this one was silent for too long`;
-      throw new BuilderError('BUILD_OUTPUT_LOCKED', `${problem}; wait for it, or choose another --output`);
+      throw new BuilderError(
+        'BUILD_OUTPUT_LOCKED',
+        `${problem}; wait for it, or write elsewhere: --output of nereid build, NEREID_CACHE of all others`,
+      );
     },
     release() {
       clearInterval(heartbeat);
@@ -123,7 +126,10 @@ function takeAway(target: string, path: string, owner: LockOwner, nowMs: number)
 
 function locked(target: string, { pid, hostName }: LockOwner): BuilderError {
   const problem = `process ${pid} is building ${target} right now (on ${hostName})`;
-  return new BuilderError('BUILD_OUTPUT_LOCKED', `${problem}; wait for it, or choose another --output`);
+  return new BuilderError(
+    'BUILD_OUTPUT_LOCKED',
+    `${problem}; wait for it, or write elsewhere: --output of nereid build, NEREID_CACHE of all others`,
+  );
 }
 
 /** A lock file's owner, if it lives; undefined too when the file is gone or names none. */

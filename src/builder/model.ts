@@ -7,6 +7,7 @@ import { hyperparametersOfRank } from '../models/partition.ts';
 import type { RankPart } from '../models/rank-part.ts';
 import { architectureOfConfig, architectureOfGguf } from '../models/registry.ts';
 import { type ModelSource, modelSource } from '../models/source.ts';
+import { checkLayerCount, checkWidths, layerFieldsOf } from './plausible.ts';
 
 /** A model's architecture with its numbers. */
 export interface DescribedModel {
@@ -17,7 +18,10 @@ export interface DescribedModel {
 /** @throws UnknownNameError listing the known classes; ModelError naming the field of config.json */
 export async function modelOfHuggingFace(folder: HuggingFaceFolder): Promise<DescribedModel> {
   const architecture = await architectureOfConfig(folder.config);
-  return { architecture, hyperparameters: architecture.hyperparameters(folder.config) };
+  checkLayerCount(layerFieldsOf(folder.config), folder.tensors);
+  const hyperparameters = architecture.hyperparameters(folder.config);
+  checkWidths(hyperparameters, folder.tensors);
+  return { architecture, hyperparameters };
 }
 
 /**
@@ -30,7 +34,14 @@ export async function modelOfGguf(
   part?: RankPart,
 ): Promise<DescribedModel & { source: ModelSource<StoredTensor> }> {
   const architecture = await architectureOfGguf(gguf);
+  if (!part) checkLayerCount(blockCounts(gguf), gguf.tensors);
   const hyperparameters = architecture.hyperparametersFromGguf(gguf);
   const own = part ? hyperparametersOfRank(hyperparameters, part) : hyperparameters;
   return { architecture, hyperparameters, source: modelSource(architecture, own, gguf.tensors) };
+}
+
+/** The layers that a GGUF file says it has, by key. */
+function blockCounts(gguf: GgufFile): Record<string, unknown> {
+  const counts = [...gguf.metadata].filter(([key]) => key.endsWith('.block_count'));
+  return Object.fromEntries(counts.map(([key, { value }]) => [key, Number(value)]));
 }

@@ -4,10 +4,8 @@ import { buildDtypes, buildTargets } from '../builder/config.ts';
 import { ranksMax } from '../models/partition.ts';
 import type { BuildFlags } from './build-flags.ts';
 import { withInterrupt } from './interrupt.ts';
+import { threadsMax } from './threads.ts';
 import { integerOption, keyValueOption } from './values.ts';
-
-/** Threads that one build may ask for. */
-export const threadsMax = 1024;
 
 const contextLengthMax = 2 ** 31 - 1;
 

@@ -2,10 +2,10 @@ import { availableParallelism } from 'node:os';
 import { Command, Option } from 'commander';
 import type { GenerateFlags } from './generate-flags.ts';
 import { withInterrupt } from './interrupt.ts';
+import { threadsMax } from './threads.ts';
 import { integerOption, keyValueOption, numberOption } from './values.ts';
 
 const tokensMax = 2 ** 24;
-const threadsMax = 1024;
 
 const examples = `
 Examples:

@@ -5,9 +5,13 @@ import { requestTimeoutMs } from '../protocol/limits.ts';
 import { reasoningFormats } from '../protocol/reasoning/registry.ts';
 import { toolFormats } from '../protocol/tool-parsers/registry.ts';
 import { capacityPolicyNames } from '../runtime/plan/capacity.ts';
+import { CliError } from './errors.ts';
 import type { AnswerOptions, ServeOptions } from './serving/options.ts';
+import type { SecurityOptions } from './serving/security.ts';
 import { serve } from './serving/serve.ts';
+import { threadsMax } from './threads.ts';
 import {
+  commaListOption,
   integerOption,
   keyValueOption,
   listOption,
@@ -42,6 +46,7 @@ export function createCommand(): Command {
       ['default'],
     );
   addNetworkOptions(command);
+  addSecurityOptions(command);
   addEngineOptions(command);
   return addOperationOptions(command)
     .addHelpText('after', examples)
@@ -62,7 +67,6 @@ function addNetworkOptions(command: Command): void {
     .option('--briton-config <file>', 'a BritonConfig file: engine, port, scheduler and KV cache settings')
     .option('--metrics-port <n>', '/metrics on a port of its own as well; off unless given', portOption)
     .option('--front-ends <n>', 'front-end processes that share the HTTP port', integerOption(1, 64), 1)
-    .option('--api-key <key>', 'ask for this bearer token; repeatable', listOption, [])
     .option('--tool-call-parser <name>', toolParser, nameOption('tool-call parser', toolFormats.names))
     .option(
       '--reasoning-parser <name>',
@@ -71,6 +75,42 @@ function addNetworkOptions(command: Command): void {
     )
     .option('--trust-request-chat-template', 'take a chat_template from requests', false)
     .option('--served-model-name <name>', 'what the model is called in requests (one model only)');
+}
+
+function addSecurityOptions(command: Command): void {
+  const keyFile = 'named keys with limits, YAML; SIGHUP reads it again (docs/serving.md)';
+  const origins = 'web origins that may read answers, separated by commas; * is all';
+  command
+    .addOption(
+      new Option('--api-key <key>', 'ask for this bearer token; repeatable; others see it in ps')
+        .argParser(listOption)
+        .default([], 'NEREID_API_KEY, separated by commas'),
+    )
+    .option('--api-key-file <path>', keyFile)
+    .option('--cors-origins <origins>', origins, commaListOption, [])
+    .option('--tls-certificate <path>', 'PEM: the certificate and its chain; all ports then speak TLS')
+    .option('--tls-key <path>', 'PEM: its private key')
+    .option('--tls-client-authority <path>', 'PEM: clients must show a certificate of this authority');
+}
+
+function securityOf(flags: Record<string, unknown>): SecurityOptions {
+  const { apiKey, apiKeyFile, corsOrigins, tlsCertificate, tlsKey, tlsClientAuthority } = flags as {
+    apiKey: string[];
+    corsOrigins: string[];
+  } & Record<'apiKeyFile' | 'tlsCertificate' | 'tlsKey' | 'tlsClientAuthority', string | undefined>;
+  if ((tlsCertificate === undefined) !== (tlsKey === undefined) || (tlsClientAuthority && !tlsKey)) {
+    throw new CliError('CLI_VALUE_INVALID', 'TLS needs both --tls-certificate and --tls-key');
+  }
+  const fromEnvironment = commaListOption(process.env.NEREID_API_KEY ?? '');
+  return {
+    apiKeys: [...apiKey, ...fromEnvironment],
+    apiKeyFile,
+    corsOrigins,
+    tls:
+      tlsCertificate && tlsKey
+        ? { certificateFile: tlsCertificate, keyFile: tlsKey, clientAuthorityFile: tlsClientAuthority }
+        : undefined,
+  };
 }
 
 function addEngineOptions(command: Command): void {
@@ -85,7 +125,7 @@ function addEngineOptions(command: Command): void {
     .addOption(new Option('--device <name>', 'what runs the model').choices(devices.names).default('ggml'))
     .option('--device-option <name=value>', deviceOption, keyValueOption, {})
     .option('--engines <n>', 'engine processes per model', integerOption(1, 64), 1)
-    .option('--threads <n>', threads, integerOption(1, 1024))
+    .option('--threads <n>', threads, integerOption(1, threadsMax))
     .option('--max-sequences <n>', 'sequences in flight at most, per engine', integerOption(1, 4096), 32)
     .option('--max-batch-tokens <n>', 'token budget of one step', integerOption(1, 65_536), 512)
     .option('--kv-cache-size <size>', kvCache, sizeOption)
@@ -139,13 +179,18 @@ function addOperationOptions(command: Command): Command {
     .option('--self-test [prompt]', selfTest);
 }
 
+/** Options that the command line calls by other names. */
+const flagNames: Readonly<Record<string, string>> = { kvHostCacheBytes: 'kvHostCacheSize' };
+
 /** The file's settings, under what the command line says itself. @throws CliError BRITON_CONFIG_INVALID */
 async function withBritonConfig(options: ServeOptions, command: Command): Promise<ServeOptions> {
   const { readBritonConfig } = await import('./serving/briton-config.ts');
   const { options: read, notes } = readBritonConfig(String(command.opts().britonConfig));
   for (const note of notes) process.stderr.write(`nereid: --briton-config: ${note}\n`);
   const isSaid = (name: string): boolean =>
-    name === 'models' ? command.args.length > 0 : command.getOptionValueSource(name) === 'cli';
+    name === 'models'
+      ? command.args.length > 0
+      : command.getOptionValueSource(flagNames[name] ?? name) === 'cli';
   return { ...options, ...Object.fromEntries(Object.entries(read).filter(([name]) => !isSaid(name))) };
 }
 
@@ -166,7 +211,7 @@ function toOptions(models: string[], flags: Record<string, unknown>): ServeOptio
     models,
     answers: { toolCallParser, reasoningParser, trustRequestChatTemplate },
     deviceOptions: deviceOption as Record<string, string>,
-    apiKeys: apiKey as string[],
+    security: securityOf(flags),
     kvCacheBytes: kvCacheSize as number | undefined,
     kvHostCacheBytes: kvHostCacheSize as number | undefined,
     stepTimeoutSeconds: stepTimeout as number,

@@ -50,3 +50,11 @@ export function nameOption(kind: string, names: readonly string[]): (text: strin
 export function listOption(text: string, before: string[] = []): string[] {
   return [...before, text];
 }
+
+/** The items of a list separated by commas, without empty ones, for commander's option parsers. */
+export function commaListOption(text: string): string[] {
+  return text
+    .split(',')
+    .map((item) => item.trim())
+    .filter((item) => item !== '');
+}

@@ -156,6 +156,7 @@ function logOutcome(
   error?: LoggedError,
 ): void {
   const { promptTokens, completionTokens, cachedTokens } = group.usage;
+  request.exchange.key?.spend(promptTokens + completionTokens);
   Object.assign(request.exchange.log, {
     prompt_tokens: promptTokens,
     cached_tokens: cachedTokens,

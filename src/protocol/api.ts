@@ -2,7 +2,7 @@ import type { FastifyInstance } from 'fastify';
 import { type Clock, systemClock } from '../base/clock.ts';
 import { streamBufferBytesMax } from '../base/limits.ts';
 import type { AnswerContext } from './answering.ts';
-import { ApiKeys } from './authentication.ts';
+import type { ApiKeys } from './authentication.ts';
 import type { HttpLimits } from './http-server.ts';
 import { requestTimeoutMs } from './limits.ts';
 import type { ServerMetrics } from './metrics.ts';
@@ -17,8 +17,8 @@ export interface ApiOptions {
   /** Absent: nothing is measured. */
   metrics?: ServerMetrics;
   limits?: HttpLimits;
-  /** Absent or empty: no key is asked for. */
-  apiKeys?: readonly string[];
+  /** Absent: no key is asked for. */
+  keys?: ApiKeys;
   /** Counts requests and turns them away while the server drains. Default: one of its own. */
   gate?: RequestGate;
   clock?: Clock;
@@ -44,17 +44,8 @@ export function apiContext(options: ApiOptions): ApiContext {
   };
 }
 
-/**
- * Puts the gate and the keys in front of the routes that a plugin gets from here on.
- * @param keyHeader a header that may hold the bare key, beside `Authorization: Bearer KEY`
- */
-export function guardApi(plugin: FastifyInstance, options: ApiOptions, keyHeader?: string): void {
+/** Puts the gate and the keys in front of the routes that a plugin gets from here on. */
+export function guardApi(plugin: FastifyInstance, options: ApiOptions): void {
   (options.gate ?? new RequestGate()).guard(plugin);
-  if (!options.apiKeys || options.apiKeys.length === 0) return;
-  const keys = new ApiKeys(options.apiKeys);
-  // Before the body is read: strangers cost nothing.
-  plugin.addHook('onRequest', async ({ headers }) => {
-    const bare = keyHeader === undefined ? undefined : headers[keyHeader];
-    keys.check(typeof bare === 'string' ? `Bearer ${bare}` : headers.authorization);
-  });
+  options.keys?.guard(plugin);
 }

@@ -20,6 +20,7 @@ const rows = {
   HEADERS_TOO_LARGE: ['invalid', 431],
   REQUEST_TIMEOUT: ['unavailable', 504],
   REQUEST_TOO_SLOW: ['invalid', 408],
+  RATE_LIMITED: ['exhausted', 429],
   PIPELINE_FULL: ['exhausted', 429],
   ANSWERS_FULL: ['exhausted', 503],
   CLIENT_CLOSED: ['cancelled', 499],
@@ -43,10 +44,17 @@ const statusOfKind: Record<ErrorKind, number> = {
 /** Anything a network protocol refuses by itself. `parameter` names the field at fault, as the client wrote it. */
 export class ProtocolError extends NereidError {
   readonly parameter: string | undefined;
+  /** When to try again, where that is known. */
+  readonly retryAfterSeconds: number | undefined;
 
-  constructor(code: ProtocolErrorCode, message: string, options?: { parameter?: string; cause?: unknown }) {
+  constructor(
+    code: ProtocolErrorCode,
+    message: string,
+    options?: { parameter?: string; retryAfterSeconds?: number; cause?: unknown },
+  ) {
     super(code, rows[code][0], message, options);
     this.parameter = options?.parameter;
+    this.retryAfterSeconds = options?.retryAfterSeconds;
   }
 }
 

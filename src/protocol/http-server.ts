@@ -8,6 +8,7 @@ import Fastify, {
 import { type Clock, systemClock } from '../base/clock.ts';
 import { messageOf, NereidError } from '../base/errors.ts';
 import { bodyBytesMax } from '../base/limits.ts';
+import type { KeyUse } from './authentication.ts';
 import { bodyTooLarge, decodeBody } from './body-encoding.ts';
 import { ByteBudget } from './byte-budget.ts';
 import { Connections } from './connections.ts';
@@ -79,6 +80,8 @@ export interface Exchange {
   log: Record<string, unknown>;
   /** What answers of all requests wait with; an answer that is gathered before it is sent counts itself here. */
   answers: ByteBudget;
+  /** The key that the request came with, where one is asked for. */
+  key?: KeyUse;
 }
 
 declare module 'fastify' {

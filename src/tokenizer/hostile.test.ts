@@ -81,6 +81,16 @@ describe('a tokenizer from a stranger', () => {
     await pool.close();
   });
 
+  test('a word of millions of characters that its regex cannot take is refused, with the reason', async () => {
+    const pool = new EncodePool(new JsonTokenizer(files));
+    const thrown = await pool.encode('\u0301'.repeat(7_500_000)).then(
+      () => 'TEXT_TOO_LONG',
+      (error: unknown) => codeOf(error),
+    );
+    assert.equal(thrown, 'TEXT_TOO_LONG');
+    await pool.close();
+  });
+
   test('how much text a token can stand for is known for byte-level BPE, and not where text may vanish', () => {
     const { unitsPerTokenMax, vocabularySize } = new JsonTokenizer(files);
     assert.ok(unitsPerTokenMax !== undefined && unitsPerTokenMax > 1 && vocabularySize > 0);

@@ -101,13 +101,24 @@ export class JsonTokenizer implements Tokenizer {
         'TEXT_TOO_LONG',
         `the text is over ${promptBytesMax} bytes; shorten or split it`,
       );
-    const ids = this.#pipeline.encode(wellFormed(text), options.parseSpecialTokens ?? true);
+    const ids = this.#ids(wellFormed(text), options.parseSpecialTokens ?? true);
     if (options.addSpecialTokens === false || this.#before.length + this.#after.length === 0) return ids;
     const all = new Int32Array(this.#before.length + ids.length + this.#after.length);
     all.set(this.#before);
     all.set(ids, this.#before.length);
     all.set(this.#after, this.#before.length + ids.length);
     return all;
+  }
+
+  #ids(text: string, parseSpecialTokens: boolean): Int32Array {
+    try {
+      return this.#pipeline.encode(text, parseSpecialTokens);
+    } catch (cause) {
+      // What V8's regexes say of a word of some millions of characters.
+      if (!(cause instanceof RangeError)) throw cause;
+      const problem = 'the text has a run of characters without a break that is too long to cut into words';
+      throw new TokenizerError('TEXT_TOO_LONG', `${problem}; break it up`, { cause });
+    }
   }
 
   decode(ids: Iterable<number>, options?: DecodeOptions): string {

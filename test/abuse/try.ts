@@ -5,7 +5,7 @@ import { killTarget, startTarget } from './server.ts';
 const [name = '', clients = '20'] = process.argv.slice(2);
 const split = process.argv.indexOf('--');
 const flags = split > 0 ? process.argv.slice(split + 1) : ['--device', 'null', '--log-level', 'warn'];
-const attack = attacks[name as keyof typeof attacks] as (typeof attacks)['halfSent'];
+const attack = new Map(Object.entries(attacks)).get(name) as typeof attacks.halfSent;
 const target = await startTarget(flags);
 try {
   await attack(target, { clients: Number(clients), honestMs: 1_000 });

@@ -37,7 +37,6 @@ test('Python grpcio: answers, ids of 64 bits, refusals, cancellation, 200 stream
   const { engine, model } = await testEngine({ says, stepMs: 1, slots: 64 });
   const server = await startBriton({
     model,
-    apiKeys: [],
     host: '127.0.0.1',
     port: 0,
     readiness: () => ({ '': true }),

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { ApiKeys, plainKeys } from '../../src/protocol/authentication.ts';
 import { eventually, testServer } from '../openai/test-server.ts';
 import { foreignPython } from './venv.ts';
 
@@ -31,7 +32,7 @@ test('the Python openai client: models, chats, streams, completions, errors, asy
     return;
   }
   const says = 'Once upon a time. ';
-  const server = await testServer({ says }, { apiKeys: ['secret'] });
+  const server = await testServer({ says }, { keys: new ApiKeys(plainKeys(['secret'])) });
   const { url } = await server.listen();
   const { code, output } = await runPython(found.python, 'openai_client.py', [`${url}/v1`, says]);
   assert.equal(code, 0, output);

@@ -8,6 +8,7 @@ import OpenAI, {
   NotFoundError,
   RateLimitError,
 } from 'openai';
+import { ApiKeys, plainKeys } from '../../src/protocol/authentication.ts';
 import { eventually, promptOf, type TestServer, testServer } from './test-server.ts';
 
 const says = 'All the world’s a stage. ';
@@ -127,7 +128,7 @@ describe('the official openai client', () => {
   });
 
   test('wrong key, full queue and a closing engine', async () => {
-    const guarded = await testServer({ says }, { apiKeys: ['right'] });
+    const guarded = await testServer({ says }, { keys: new ApiKeys(plainKeys(['right'])) });
     const wrong = await connected(guarded);
     await assert.rejects(wrong.models.list(), AuthenticationError);
     await guarded.close();

@@ -36,7 +36,7 @@ export class FrontEndCluster {
       })),
       host: options.host,
       httpPort: options.httpPort,
-      apiKeys: options.apiKeys,
+      security: options.security,
       requestTimeoutSeconds: options.requestTimeoutSeconds,
       answers: options.answers,
       logLevel: options.logLevel,
@@ -48,6 +48,11 @@ export class FrontEndCluster {
     // Where a free port was asked for (0), the cluster gives all of them the same one.
     const [port] = await Promise.all(slots.map((slot) => slot.start()));
     return new FrontEndCluster(slots, definite(port, 'the port'));
+  }
+
+  /** All of them read keys and certificates again. */
+  reload(): void {
+    for (const slot of this.#slots) slot.send({ kind: 'reload' });
   }
 
   /** Whether any front end takes requests. */

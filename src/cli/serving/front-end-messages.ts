@@ -1,11 +1,12 @@
 import type { AnswerOptions } from './options.ts';
+import type { SecurityOptions } from './security.ts';
 
 /** What a front-end process is to be. */
 export interface FrontEndConfiguration {
   models: { name: string; aliases: string[]; tokenizerFolder: string; socketPaths: string[] }[];
   host: string;
   httpPort: number;
-  apiKeys: string[];
+  security: SecurityOptions;
   requestTimeoutSeconds: number;
   answers: AnswerOptions;
   logLevel: string;
@@ -15,6 +16,8 @@ export interface FrontEndConfiguration {
 export type ControlMessage =
   /** Once, first. */
   | { kind: 'configure'; configuration: FrontEndConfiguration }
+  /** Read keys and certificates again. */
+  | { kind: 'reload' }
   /** Answered with `alive`. */
   | { kind: 'ping' }
   /** Answered with `metrics` of the same number. */

@@ -4,8 +4,9 @@ import pino from 'pino';
 import { messageOf } from '../../base/errors.ts';
 import { RemoteEngine } from '../../runtime/transport/remote-client.ts';
 import { threadTracer } from '../../trace/process-tracer.ts';
-import { createFrontEnd, openModelText } from './front-end.ts';
+import { createFrontEnd, openModelText, reload } from './front-end.ts';
 import type { ControlMessage, FrontEndConfiguration, FrontEndMessage } from './front-end-messages.ts';
+import { readSecurity } from './security.ts';
 
 let draining = false;
 
@@ -32,7 +33,7 @@ async function start(configuration: FrontEndConfiguration): Promise<void> {
   const frontEnd = createFrontEnd({
     models,
     logger,
-    apiKeys: configuration.apiKeys,
+    security: await readSecurity(configuration.security),
     requestTimeoutSeconds: configuration.requestTimeoutSeconds,
     answers: configuration.answers,
     notReadyReason,
@@ -45,6 +46,8 @@ async function start(configuration: FrontEndConfiguration): Promise<void> {
     } else if (message.kind === 'close') {
       const closing = [frontEnd.close(), ...clients.map((client) => client.close())];
       void Promise.all(closing).then(() => process.exit(0));
+    } else if (message.kind === 'reload') {
+      void reload(frontEnd, configuration.security, logger);
     } else if (message.kind === 'metrics') {
       const { number } = message;
       void registry.getMetricsAsJSON().then((metrics) => send({ kind: 'metrics', number, metrics }));
@@ -57,6 +60,7 @@ async function start(configuration: FrontEndConfiguration): Promise<void> {
 // Ctrl-C reaches the whole foreground group; the primary decides what it means.
 process.on('SIGINT', () => {});
 process.on('SIGTERM', () => {});
+process.on('SIGHUP', () => {});
 process.on('disconnect', () => process.exit(0));
 process.on('message', (message: ControlMessage) => {
   if (message.kind === 'ping') send({ kind: 'alive' });

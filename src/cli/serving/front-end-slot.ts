@@ -8,8 +8,8 @@ import type { ControlMessage, FrontEndConfiguration, FrontEndMessage } from './f
 
 /** A front end whose event loop stands still for so long is killed and started again. */
 export const frontEndDeadlineMs = 10_000;
-/** How long a scrape waits for one front end. */
-const metricsTimeoutMs = 2_000;
+/** How long a scrape waits for one front end: less than Prometheus does for all. */
+const metricsTimeoutMs = 8_000;
 
 /** One of several front ends: its process, and the next one when that ends. */
 export class FrontEndSlot {

@@ -1,11 +1,15 @@
+import { Server as TlsServer } from 'node:tls';
 import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
+import { messageOf } from '../../base/errors.ts';
 import { packageVersion } from '../../base/package-version.ts';
 import type { AnswerFormats } from '../../protocol/answer-parser.ts';
 import { errorResponse as messagesErrorResponse } from '../../protocol/anthropic/errors.ts';
 import { addMessages, messagesPath } from '../../protocol/anthropic/server.ts';
+import { ApiKeys } from '../../protocol/authentication.ts';
 import { generationDefaults } from '../../protocol/generation-defaults.ts';
 import { createHttpServer } from '../../protocol/http-server.ts';
+import { keyMetrics } from '../../protocol/key-metrics.ts';
 import { ServerMetrics } from '../../protocol/metrics.ts';
 import { errorResponse } from '../../protocol/openai/errors.ts';
 import { addOpenAi } from '../../protocol/openai/server.ts';
@@ -20,6 +24,7 @@ import { EncodePool, type PooledTokenizer } from '../../tokenizer/encode-pool.ts
 import { openTokenizer } from '../../tokenizer/open.ts';
 import { TemplatePool } from '../../tokenizer/template-pool.ts';
 import type { AnswerOptions } from './options.ts';
+import { readSecurity, type Security, type SecurityOptions } from './security.ts';
 
 /** A model as a front end is handed it: its engines, and where its tokenizer lies. */
 export interface FrontEndModel {
@@ -60,7 +65,7 @@ async function answerFormats(template: string | undefined, options: AnswerOption
 export interface FrontEndOptions {
   models: readonly FrontEndModel[];
   logger: Logger;
-  apiKeys: readonly string[];
+  security: Security;
   requestTimeoutSeconds: number;
   answers: AnswerOptions;
   /** Why the server should get no new requests (it is draining), if so. */
@@ -72,6 +77,10 @@ export interface FrontEnd {
   http: FastifyInstance;
   models: readonly ServedModel[];
   metrics: ServerMetrics;
+  /** Undefined: no key is asked for. */
+  keys?: ApiKeys;
+  /** Takes other keys and certificates from now on. */
+  reload(security: Security): void;
   /** Refuses new requests and waits for the running ones, so long at most; the port stays open. */
   drain(timeoutMs: number): Promise<void>;
   close(): Promise<void>;
@@ -101,14 +110,18 @@ export function createFrontEnd(options: FrontEndOptions): FrontEnd {
     });
   });
   const metrics = new ServerMetrics({ models });
-  const { logger, apiKeys, notReadyReason } = options;
+  const { logger, security, notReadyReason } = options;
+  const keys =
+    security.keys.length > 0 ? new ApiKeys(security.keys, keyMetrics(metrics.registry)) : undefined;
   const limits = { requestTimeoutMs: options.requestTimeoutSeconds * 1000 };
   const gate = new RequestGate();
-  const api = { models, metrics, limits, apiKeys, gate };
+  const api = { models, metrics, limits, keys, gate };
   const http = createHttpServer({
     limits,
     metrics,
     logger,
+    tls: security.tls,
+    corsOrigins: security.corsOrigins,
     errorResponse,
     errorResponseOfPath: { [messagesPath]: messagesErrorResponse },
   });
@@ -124,10 +137,29 @@ export function createFrontEnd(options: FrontEndOptions): FrontEnd {
     http,
     models,
     metrics,
+    keys,
+    reload: (changed) => {
+      keys?.replace(changed.keys);
+      if (changed.tls && http.server instanceof TlsServer) http.server.setSecureContext(changed.tls);
+    },
     drain: (timeoutMs) => gate.close(timeoutMs),
     close: async () => {
       await http.close();
       await Promise.all(pools.map((pool) => pool.close()));
     },
   };
+}
+
+/** Reads keys and certificates again; where they are wrong now, what was stays. */
+export async function reload(
+  frontEnd: Pick<FrontEnd, 'reload'>,
+  options: SecurityOptions,
+  logger: Logger,
+): Promise<void> {
+  try {
+    frontEnd.reload(await readSecurity(options));
+    logger.info('API keys and certificates were read again');
+  } catch (thrown) {
+    logger.error({ reason: messageOf(thrown) }, 'API keys and certificates stay as they were');
+  }
 }

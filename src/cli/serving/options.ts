@@ -1,4 +1,5 @@
 import { availableParallelism } from 'node:os';
+import type { SecurityOptions } from './security.ts';
 
 /** How chats are made and answers read. */
 export interface AnswerOptions {
@@ -55,7 +56,7 @@ export interface ServeOptions {
   rank?: number;
   leader?: string;
   frontEnds: number;
-  apiKeys: string[];
+  security: SecurityOptions;
   drainSeconds: number;
   stepTimeoutSeconds: number;
   logLevel: string;

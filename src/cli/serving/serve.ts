@@ -1,16 +1,19 @@
-import { once } from 'node:events';
-import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import type { ServerCredentials } from '@grpc/grpc-js';
 import pino, { type Logger } from 'pino';
 import { definite, messageOf } from '../../base/errors.ts';
+import type { RunningBriton } from '../../protocol/briton/server.ts';
+import { readTls, type TlsMaterial } from '../../protocol/tls.ts';
 import { threadTracer } from '../../trace/process-tracer.ts';
 import { CliError } from '../errors.ts';
 import { createProgress } from '../progress.ts';
 import { listenBriton } from './briton.ts';
 import { type PreparedModel, prepareModels, type RunningModel, startModels, stopModels } from './engines.ts';
-import type { createFrontEnd, FrontEnd, ModelText } from './front-end.ts';
+import type { createFrontEnd, FrontEnd, ModelText, reload } from './front-end.ts';
+import type { MetricsPort } from './metrics-port.ts';
 import type { ServeOptions } from './options.ts';
 import { checkWorld } from './ranks.ts';
+import { isReloadable, readSecurity, type Security } from './security.ts';
 import { selfTest } from './self-test.ts';
 import { stopSignal } from './stop-signal.ts';
 
@@ -22,6 +25,8 @@ interface HttpSide {
   /** Whether anybody answers there now. */
   readonly listening: boolean;
   metricsText: () => Promise<{ text: string; contentType: string }>;
+  /** Reads keys and certificates again. */
+  reload(): void;
   /** Refuses new requests, still listening, and waits for the running ones. */
   drain(timeoutMs: number): Promise<void>;
   close(): Promise<void>;
@@ -44,6 +49,7 @@ export async function serve(options: ServeOptions): Promise<void> {
     { level: options.logLevel, base: undefined },
     pino.destination({ dest: 2, sync: false }),
   );
+  const security = await readSecurity(options.security);
   const stop = stopSignal();
   const reporter = createProgress();
   const prepared = await prepareModels(options, reporter, stop.starting);
@@ -56,18 +62,27 @@ export async function serve(options: ServeOptions): Promise<void> {
   let drainTimeoutMs = 0;
   try {
     const isDraining = (): string | undefined => (stop.requested ? 'the server is shutting down' : undefined);
-    const http = await listenHttp(options, models, await loading, logger, isDraining);
+    const http = await listenHttp(
+      { options, security, models, logger, notReadyReason: isDraining },
+      await loading,
+    );
     closers.push(() => http.close());
-    await listenExtras(options, models, http, closers, isDraining);
-    const readiness = (): Record<string, boolean> =>
-      readinessOf(models, isDraining() === undefined && http.listening);
-    const briton = await listenBriton(options, http.frontEnd, readiness).catch((thrown: unknown) => {
-      throw portError(thrown, '--briton-port', options.britonPort ?? 0);
-    });
+    const extras = await listenExtras(
+      { options, security, models, logger, notReadyReason: isDraining },
+      http,
+      closers,
+    );
+    const reloading = (): void => {
+      http.reload();
+      extras.reload();
+    };
+    if (isReloadable(options.security)) process.on('SIGHUP', reloading);
+    const briton = await listenBritonPort(options, security, models, http, isDraining);
     if (briton) closers.push(() => briton.close());
     announce(options, models, http.port);
     if (options.selfTest !== undefined) {
-      await selfTest({ host: options.host, port: http.port, apiKey: options.apiKeys[0] }, options.selfTest);
+      const address = { host: options.host, port: http.port, secure: security.tls !== undefined };
+      await selfTest({ ...address, apiKey: options.security.apiKeys[0] }, options.selfTest);
     }
     await stop.wait();
     logger.info({ drainSeconds: options.drainSeconds }, 'stopping: running requests may finish');
@@ -108,24 +123,33 @@ function checkCombination(options: ServeOptions): void {
 /** The front end's code and each model's text side. */
 interface LoadedTexts {
   createFrontEnd: typeof createFrontEnd;
+  reload: typeof reload;
   texts: ModelText[];
 }
 
 /** The protocols' modules take longer to load than anything else here, so they are not imported at the top. */
 async function loadTexts(models: readonly PreparedModel[], { answers }: ServeOptions): Promise<LoadedTexts> {
-  const { createFrontEnd, openModelText } = await import('./front-end.ts');
+  const { createFrontEnd, openModelText, reload } = await import('./front-end.ts');
   return {
     createFrontEnd,
+    reload,
     texts: await Promise.all(models.map((model) => openModelText(model.tokenizerFolder, answers))),
   };
 }
 
+/** What the ports are opened with. */
+interface Listening {
+  options: ServeOptions;
+  security: Security;
+  models: readonly RunningModel[];
+  logger: Logger;
+  /** Set while the server drains. */
+  notReadyReason: () => string | undefined;
+}
+
 async function listenHttp(
-  options: ServeOptions,
-  models: readonly RunningModel[],
-  { createFrontEnd, texts }: LoadedTexts,
-  logger: Logger,
-  notReadyReason: () => string | undefined,
+  { options, security, models, logger, notReadyReason }: Listening,
+  { createFrontEnd, reload, texts }: LoadedTexts,
 ): Promise<HttpSide> {
   if (options.frontEnds > 1) {
     const { FrontEndCluster } = await import('./front-end-cluster.ts');
@@ -139,7 +163,7 @@ async function listenHttp(
       clients: supervisors.map((one) => one.client),
     })),
     logger,
-    apiKeys: options.apiKeys,
+    security,
     requestTimeoutSeconds: options.requestTimeoutSeconds,
     answers: options.answers,
     notReadyReason,
@@ -150,6 +174,7 @@ async function listenHttp(
     frontEnd,
     listening: true,
     metricsText: () => frontEnd.metrics.exposition(),
+    reload: () => void reload(frontEnd, options.security, logger),
     drain: (timeoutMs) => frontEnd.drain(timeoutMs),
     close: () => frontEnd.close(),
   };
@@ -167,47 +192,69 @@ async function listen(frontEnd: FrontEnd, { host, httpPort }: ServeOptions): Pro
 
 /** The ports that were asked for beside HTTP. */
 async function listenExtras(
-  options: ServeOptions,
-  models: readonly RunningModel[],
+  { options, security, models, logger, notReadyReason }: Listening,
   http: HttpSide,
   closers: (() => Promise<void>)[],
-  drainingReason: () => string | undefined,
-): Promise<void> {
+): Promise<{ reload(): void }> {
   const { host, grpcPort, metricsPort } = options;
+  const { tls } = security;
   if (grpcPort !== undefined) {
     const readiness = (): Record<string, boolean> =>
-      readinessOf(models, drainingReason() === undefined && http.listening);
+      readinessOf(models, notReadyReason() === undefined && http.listening);
     const { startGrpcServer } = await import('../../protocol/grpc-server.ts');
-    const grpc = await startGrpcServer({ host, port: grpcPort, readiness }).catch((thrown: unknown) => {
-      throw portError(thrown, '--grpc-port', grpcPort);
-    });
+    const credentials = tls && (await grpcCredentials(tls));
+    const grpc = await startGrpcServer({ host, port: grpcPort, readiness, credentials }).catch(
+      (thrown: unknown) => {
+        throw portError(thrown, '--grpc-port', grpcPort);
+      },
+    );
     closers.push(() => grpc.close());
     if (grpcPort === 0) process.stderr.write(`gRPC health on ${host}:${grpc.port}\n`);
   }
-  if (metricsPort === undefined) return;
-  const server = createServer((request, response) => {
-    if (request.url?.split('?')[0] !== '/metrics') {
-      response.writeHead(404, { 'content-type': 'text/plain' }).end('this port has only /metrics\n');
-      return;
-    }
-    http.metricsText().then(
-      ({ text, contentType }) => response.writeHead(200, { 'content-type': contentType }).end(text),
-      (thrown: unknown) =>
-        response.writeHead(500, { 'content-type': 'text/plain' }).end(`${messageOf(thrown)}\n`),
-    );
-  });
-  server.listen(metricsPort, host);
-  await once(server, 'listening').catch((thrown: unknown) => {
-    throw portError(thrown, '--metrics-port', metricsPort);
-  });
-  closers.push(() => closeServer(server));
-  if (metricsPort === 0)
-    process.stderr.write(`metrics on ${host}:${(server.address() as AddressInfo).port}\n`);
+  if (metricsPort === undefined) return { reload: () => {} };
+  const { MetricsPort } = await import('./metrics-port.ts');
+  const metricsText = () => http.metricsText();
+  const metrics = await MetricsPort.start({ host, port: metricsPort, tls, metricsText }).catch(
+    (thrown: unknown) => {
+      throw portError(thrown, '--metrics-port', metricsPort);
+    },
+  );
+  closers.push(() => metrics.close());
+  if (metricsPort === 0) process.stderr.write(`metrics on ${host}:${metrics.port}\n`);
+  return { reload: () => void reloadTls(metrics, options, logger) };
 }
 
-function closeServer(server: Server): Promise<void> {
-  server.closeAllConnections();
-  return new Promise((resolve) => server.close(() => resolve()));
+async function listenBritonPort(
+  options: ServeOptions,
+  { tls }: Security,
+  models: readonly RunningModel[],
+  http: HttpSide,
+  isDraining: () => string | undefined,
+): Promise<RunningBriton | undefined> {
+  const { britonPort } = options;
+  if (britonPort === undefined) return undefined;
+  const readiness = (): Record<string, boolean> =>
+    readinessOf(models, isDraining() === undefined && http.listening);
+  const credentials = tls && (await grpcCredentials(tls));
+  return listenBriton(options.host, britonPort, http.frontEnd, readiness, credentials).catch(
+    (thrown: unknown) => {
+      throw portError(thrown, '--briton-port', britonPort);
+    },
+  );
+}
+
+async function grpcCredentials({ cert, key, ca, requestCert }: TlsMaterial): Promise<ServerCredentials> {
+  const { ServerCredentials } = await import('@grpc/grpc-js');
+  return ServerCredentials.createSsl(ca ?? null, [{ private_key: key, cert_chain: cert }], requestCert);
+}
+
+async function reloadTls(metrics: MetricsPort, { security }: ServeOptions, logger: Logger): Promise<void> {
+  if (!security.tls) return;
+  try {
+    metrics.setTls(await readTls(security.tls));
+  } catch (thrown) {
+    logger.error({ reason: messageOf(thrown) }, 'the certificate of the metrics port stays as it was');
+  }
 }
 
 /** @param takesRequests false while the server drains, or no front end listens */
@@ -229,7 +276,9 @@ function portError(thrown: unknown, flag: string, port: number): CliError {
 
 function announce(options: ServeOptions, models: readonly RunningModel[], port: number): void {
   const names = models.map(({ name }) => name).join(', ');
-  process.stderr.write(`Serving ${names} on http://${urlHost(options.host)}:${port} (OpenAI protocol)\n`);
+  process.stderr.write(
+    `Serving ${names} on ${options.security.tls ? 'https' : 'http'}://${urlHost(options.host)}:${port} (OpenAI protocol)\n`,
+  );
 }
 
 function urlHost(host: string): string {

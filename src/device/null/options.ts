@@ -81,7 +81,7 @@ export function parseNullOptions(texts: Readonly<Record<string, string>>): NullO
     inFlightStepsMax: 2,
   };
   for (const [name, text] of Object.entries(texts)) {
-    const read = readers[name];
+    const read = Object.hasOwn(readers, name) ? readers[name] : undefined;
     if (!read) throw invalid(name, text, `no option; known: ${nullOptionNames.join(', ')}`);
     Object.assign(options, read(name, text));
   }

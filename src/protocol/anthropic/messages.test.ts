@@ -3,6 +3,7 @@ import { describe, test } from 'node:test';
 import { alignedUserText } from '../../../test/openai/aligned.ts';
 import { post } from '../../../test/openai/inject.ts';
 import { type TestServer, testServer } from '../../../test/openai/test-server.ts';
+import { ApiKeys, plainKeys } from '../authentication.ts';
 import { format as think } from '../reasoning/think.ts';
 import { format as hermes } from '../tool-parsers/hermes.ts';
 
@@ -162,7 +163,7 @@ describe('/v1/messages', () => {
   });
 
   test('errors are worded as Anthropic’s; its key header is taken', async () => {
-    const app = await server({ apiKeys: ['secret'] }, 64);
+    const app = await server({ keys: new ApiKeys(plainKeys(['secret'])) }, 64);
     const ask = async (payload: object, headers: Record<string, string> = { 'x-api-key': 'secret' }) => {
       const response = await app.app.inject({ method: 'POST', url: path, payload, headers });
       const { type, error } = response.json();

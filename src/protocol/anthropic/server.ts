@@ -29,7 +29,7 @@ export function addMessages(app: FastifyInstance, options: ApiOptions): void {
   void app.register(
     async (api) => {
       wordErrors(api, errorResponse);
-      guardApi(api, options, 'x-api-key');
+      guardApi(api, options);
       api.post('', (request, reply) => handleMessages(context, request, reply));
       api.post('/count_tokens', async (request, reply) => {
         const body = parseRequest(countTokensRequest, request.body);

@@ -16,6 +16,7 @@ import {
   testEngine,
 } from '../../../test/openai/test-server.ts';
 import { stopStringsMax } from '../../base/limits.ts';
+import { ApiKeys, plainKeys } from '../authentication.ts';
 import { messageCodec, type PlainMessage } from '../proto-messages.ts';
 import { badWordsMax, outputTokensDefault, streamsPerChannelMax, unreadPartsMax } from './limits.ts';
 import { answerCodec, requestCodec } from './messages.ts';
@@ -33,7 +34,6 @@ async function start(engineOptions: TestEngineOptions = {}, options: Partial<Bri
   const { engine, model } = await testEngine(engineOptions);
   const server = await startBriton({
     model,
-    apiKeys: [],
     host: '127.0.0.1',
     port: 0,
     readiness: () => ({ '': true }),
@@ -234,7 +234,7 @@ describe('Infer', { concurrency: false }, () => {
   });
 
   test('keys: none, a wrong one, the right one', async () => {
-    const { client } = await start({}, { apiKeys: ['secret'] });
+    const { client } = await start({}, { keys: new ApiKeys(plainKeys(['secret'])) });
     const ask = (key?: string) => {
       const metadata = new Metadata();
       if (key) metadata.set('authorization', `Bearer ${key}`);

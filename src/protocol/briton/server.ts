@@ -1,7 +1,8 @@
+import type { ServerCredentials } from '@grpc/grpc-js';
 import { type Clock, systemClock } from '../../base/clock.ts';
 import { GenerationError } from '../../generation/errors.ts';
 import { Generation, type GenerationObserver } from '../../generation/generation.ts';
-import { ApiKeys } from '../authentication.ts';
+import type { ApiKeys, KeyUse } from '../authentication.ts';
 import { type RunningGrpcServer, startGrpcServer } from '../grpc-server.ts';
 import type { GrpcService } from '../grpc-service.ts';
 import type { ServedModel } from '../served-model.ts';
@@ -14,8 +15,8 @@ import { AnswerStream, type InferCall } from './stream.ts';
 /** What the service answers with. */
 export interface BritonOptions {
   model: ServedModel;
-  /** Keys that calls must carry one of, as metadata `authorization: Bearer KEY`. Empty: none is asked for. */
-  apiKeys: readonly string[];
+  /** Keys that calls must carry one of, as metadata `authorization: Bearer KEY`. Absent: none is asked for. */
+  keys?: ApiKeys;
   /** Measures each generation. */
   observer?: GenerationObserver;
   clock?: Clock;
@@ -28,6 +29,8 @@ export interface BritonServerOptions extends BritonOptions {
   port: number;
   /** Readiness by service name, for gRPC's health service. */
   readiness: () => Readonly<Record<string, boolean>>;
+  /** Default: plain text. */
+  credentials?: ServerCredentials;
 }
 
 /** A running server. */
@@ -39,9 +42,16 @@ export interface RunningBriton extends RunningGrpcServer {
 /** Starts Briton's gRPC port, with health and reflection. @throws Error `EADDRINUSE` and the like */
 export async function startBriton(options: BritonServerOptions): Promise<RunningBriton> {
   const briton = new Briton(options);
-  const { host, port, readiness } = options;
+  const { host, port, readiness, credentials } = options;
   const limits = { streamsPerConnectionMax: streamsPerChannelMax };
-  const server = await startGrpcServer({ host, port, readiness, services: [briton.service], limits });
+  const server = await startGrpcServer({
+    host,
+    port,
+    readiness,
+    credentials,
+    services: [briton.service],
+    limits,
+  });
   return { ...server, drain: (timeoutMs) => briton.drain(timeoutMs) };
 }
 
@@ -49,7 +59,6 @@ export async function startBriton(options: BritonServerOptions): Promise<Running
 class Briton {
   readonly service: GrpcService;
   readonly #options: BritonOptions;
-  readonly #keys: ApiKeys | undefined;
   readonly #clock: Clock;
   #active = 0;
   #isDraining = false;
@@ -57,7 +66,6 @@ class Briton {
 
   constructor(options: BritonOptions) {
     this.#options = options;
-    this.#keys = options.apiKeys.length > 0 ? new ApiKeys(options.apiKeys) : undefined;
     this.#clock = options.clock ?? systemClock;
     const infer = {
       name: 'Infer',
@@ -89,10 +97,20 @@ class Briton {
     this.#answer(call).catch((thrown: unknown) => call.emit('error', statusOf(thrown)));
   }
 
+  /** Whose call it is. @throws ProtocolError UNAUTHENTICATED, RATE_LIMITED */
+  #begin(call: InferCall): KeyUse | undefined {
+    const { keys } = this.#options;
+    if (!keys) return undefined;
+    const header = call.metadata.get('authorization')[0]?.toString();
+    const use = keys.check(/^Bearer +(.+)$/i.exec(header ?? '')?.[1]);
+    call.once('close', use.begin());
+    return use;
+  }
+
   /** @throws NereidError before the generation runs; later ones end the stream */
   async #answer(call: InferCall): Promise<void> {
     const arrivedNs = this.#clock.nowNs();
-    this.#keys?.check(call.metadata.get('authorization')[0]?.toString());
+    const use = this.#begin(call);
     if (this.#isDraining)
       throw new GenerationError(
         'SERVER_SHUTTING_DOWN',
@@ -103,6 +121,12 @@ class Briton {
     if (call.cancelled) return;
     let generation: Generation | undefined;
     const stream = new AnswerStream(call, () => generation?.cancel());
+    if (use) {
+      call.once('close', () => {
+        const { promptTokens = 0, completionTokens = 0 } = generation?.usage ?? {};
+        use.spend(promptTokens + completionTokens);
+      });
+    }
     call.on('cancelled', () => {
       stream.abandon();
       generation?.cancel();

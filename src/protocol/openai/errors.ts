@@ -16,6 +16,7 @@ const openAiCodes: Readonly<Record<string, string>> = {
   PARAMETER_UNSUPPORTED: 'unsupported_parameter',
   PARAMETER_INVALID: 'invalid_value',
   QUEUE_FULL: 'queue_full',
+  RATE_LIMITED: 'rate_limit_exceeded',
 };
 
 function typeOf(status: number): string {
@@ -44,9 +45,13 @@ export function errorResponse(error: unknown): ErrorResponse {
   const code = ours ? (openAiCodes[error.code] ?? error.code.toLowerCase()) : 'internal_error';
   const param = error instanceof ProtocolError ? (error.parameter ?? null) : null;
   const headers: Record<string, string> = {};
-  if (status === 429 || status === 503) headers['retry-after'] = String(retryAfterSeconds);
+  if (status === 429 || status === 503) headers['retry-after'] = String(secondsOf(error));
   if (status === 401) headers['www-authenticate'] = 'Bearer';
   return { status, headers, body: { error: { message, type: typeOf(status), param, code } } };
+}
+
+function secondsOf(error: unknown): number {
+  return (error instanceof ProtocolError ? error.retryAfterSeconds : undefined) ?? retryAfterSeconds;
 }
 
 const messageLengthMax = 1500;

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { post } from '../../../test/openai/inject.ts';
 import { promptOf, testServer } from '../../../test/openai/test-server.ts';
+import { ApiKeys, plainKeys } from '../authentication.ts';
 
 const says = 'Hello, wörld! ';
 const prompt = promptOf(says);
@@ -36,7 +37,7 @@ describe('operations', () => {
   });
 
   test('API keys guard the API and not health or metrics', async () => {
-    const server = await testServer({ says }, { apiKeys: ['secret-1', 'secret-2'] });
+    const server = await testServer({ says }, { keys: new ApiKeys(plainKeys(['secret-1', 'secret-2'])) });
     const ask = (authorization?: string) =>
       server.app.inject({ url: '/v1/models', headers: authorization ? { authorization } : {} });
     for (const wrong of [undefined, 'Bearer', 'Bearer nope', 'Basic secret-1', 'Bearer secret-1x']) {

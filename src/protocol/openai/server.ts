@@ -7,6 +7,7 @@ import { addOperations } from '../operations.ts';
 import { RequestGate } from '../request-gate.ts';
 import type { RequestLogger } from '../request-log.ts';
 import type { ServedModel } from '../served-model.ts';
+import type { TlsMaterial } from '../tls.ts';
 import { handleChat } from './chat.ts';
 import { handleCompletion } from './completions.ts';
 import type { OpenAiContext } from './context.ts';
@@ -17,6 +18,8 @@ import { handleDetokenize, handleTokenize } from './tokenize.ts';
 export interface OpenAiServerOptions extends ApiOptions {
   /** One line a request. Absent: none. */
   logger?: RequestLogger;
+  tls?: TlsMaterial;
+  corsOrigins?: readonly string[];
   /** Takes `chat_template` from requests: a program, bounded, that only makes prompts. Default false. */
   trustRequestChatTemplate?: boolean;
   /** For GET /version. */
@@ -31,8 +34,8 @@ export interface OpenAiServerOptions extends ApiOptions {
  * @throws ProtocolError PARAMETER_INVALID for two models of one name
  */
 export function createOpenAiServer(options: OpenAiServerOptions): FastifyInstance {
-  const { metrics, clock = systemClock, limits = {} } = options;
-  const app = createHttpServer({ limits, metrics, logger: options.logger, clock, errorResponse });
+  const { metrics, clock = systemClock, limits = {}, logger, tls, corsOrigins } = options;
+  const app = createHttpServer({ limits, metrics, logger, clock, tls, corsOrigins, errorResponse });
   addOpenAi(app, options);
   return app;
 }

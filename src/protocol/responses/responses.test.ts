@@ -5,6 +5,7 @@ import { alignedUserText } from '../../../test/openai/aligned.ts';
 import { post } from '../../../test/openai/inject.ts';
 import { type TestServer, testServer } from '../../../test/openai/test-server.ts';
 import { ManualClock } from '../../base/clock.ts';
+import { ApiKeys, plainKeys } from '../authentication.ts';
 import { format as think } from '../reasoning/think.ts';
 import { format as hermes } from '../tool-parsers/hermes.ts';
 import { ResponseStore, storedBytesMax, storedResponsesMax, storedResponseTtlMs } from './store.ts';
@@ -98,7 +99,7 @@ describe('/v1/responses through the official client', () => {
   });
 
   test('previous_response_id goes on with the whole conversation; ids are the key’s own', async () => {
-    const { client } = await listening({ apiKeys: ['secret', 'other'] });
+    const { client } = await listening({ keys: new ApiKeys(plainKeys(['secret', 'other'])) });
     const other = new OpenAI({ baseURL: client.baseURL, apiKey: 'other', maxRetries: 0 });
     const first = await client.responses.create({
       model: 'test',
