@@ -4,6 +4,7 @@ import { definite, type NereidError } from './base/errors.ts';
 import { type BuildRecipe, defaultRecipe } from './builder/config.ts';
 import { openEngine } from './builder/open-engine.ts';
 import { type Reporter, silentReporter } from './builder/reporter.ts';
+import { DeltaQueue } from './generation/delta-queue.ts';
 import { Generation, type GenerationDelta, type GenerationUsage } from './generation/generation.ts';
 import { generationDefaults } from './protocol/generation-defaults.ts';
 import { type ServedModel, servedModel } from './protocol/served-model.ts';
@@ -129,7 +130,7 @@ export class Engine {
   /** Continues a text. Token ids are taken as they are. @throws RuntimeError, TokenizerError */
   generate(prompt: string | Int32Array, options: GenerateOptions = {}): GenerationStream {
     const tokens = typeof prompt === 'string' ? this.model.tokenizer.encode(prompt) : prompt;
-    return new DeltaQueue(this.model, tokens, options);
+    return new QueuedGeneration(this.model, tokens, options);
   }
 
   /** Answers a conversation through the model's chat template. @throws TokenizerError `CHAT_TEMPLATE_*`, RuntimeError */
@@ -206,9 +207,9 @@ function sizes(options: SettledOptions) {
   };
 }
 
-/** Turns a generation's callbacks into an async iteration. Deltas wait here for a slow consumer; text is small. */
-class DeltaQueue implements GenerationStream {
-  readonly #deltas: GenerationDelta[] = [];
+/** Turns a generation's callbacks into an async iteration. */
+class QueuedGeneration implements GenerationStream {
+  readonly #deltas = new DeltaQueue();
   readonly #generation: Generation;
   readonly #signal: AbortSignal | undefined;
   #wake: (() => void) | undefined;
@@ -254,7 +255,7 @@ class DeltaQueue implements GenerationStream {
   async *[Symbol.asyncIterator](): AsyncGenerator<GenerationDelta> {
     try {
       for (;;) {
-        const delta = this.#deltas.shift();
+        const delta = this.#deltas.take();
         if (delta) yield delta;
         else if (this.#error) throw this.#error;
         else if (this.#ended) return;

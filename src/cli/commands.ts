@@ -41,6 +41,11 @@ export const commands: Record<string, CommandRow> = {
     usage: '<to-csv|to-perfetto|summary> <trace>',
     load: () => import('./trace.ts'),
   },
+  repo: {
+    summary: 'make, fill and check model repositories (Triton’s layout)',
+    usage: '<create|fill|check> …',
+    load: () => import('./repo.ts'),
+  },
   models: {
     summary: 'list the catalogue of models and where they come from',
     usage: '[options]',

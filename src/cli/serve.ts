@@ -5,8 +5,9 @@ import { requestTimeoutMs } from '../protocol/limits.ts';
 import { reasoningFormats } from '../protocol/reasoning/registry.ts';
 import { toolFormats } from '../protocol/tool-parsers/registry.ts';
 import { capacityPolicyNames } from '../runtime/plan/capacity.ts';
+import { routingDefault, routingNames } from '../runtime/routing/router.ts';
 import { CliError } from './errors.ts';
-import type { AnswerOptions, ServeOptions } from './serving/options.ts';
+import type { AnswerOptions, ServeOptions, TrafficOptions } from './serving/options.ts';
 import type { SecurityOptions } from './serving/security.ts';
 import { serve } from './serving/serve.ts';
 import { threadsMax } from './threads.ts';
@@ -57,6 +58,8 @@ export function createCommand(): Command {
 }
 
 function addNetworkOptions(command: Command): void {
+  const streamInterval =
+    'steps that one event of a stream tells of (the first token and the end come at once)';
   const toolParser = `how the model writes calls to tools: ${toolFormats.names.join(', ')}, none (default: as its chat template shows)`;
   const reasoningParser = `how it sets reasoning apart: ${reasoningFormats.names.join(', ')}, none (default: as its chat template shows)`;
   command
@@ -67,6 +70,7 @@ function addNetworkOptions(command: Command): void {
     .option('--briton-config <file>', 'a BritonConfig file: engine, port, scheduler and KV cache settings')
     .option('--metrics-port <n>', '/metrics on a port of its own as well; off unless given', portOption)
     .option('--front-ends <n>', 'front-end processes that share the HTTP port', integerOption(1, 64), 1)
+    .option('--stream-interval <n>', streamInterval, integerOption(1, 1024), 1)
     .option('--tool-call-parser <name>', toolParser, nameOption('tool-call parser', toolFormats.names))
     .option(
       '--reasoning-parser <name>',
@@ -125,6 +129,11 @@ function addEngineOptions(command: Command): void {
     .addOption(new Option('--device <name>', 'what runs the model').choices(devices.names).default('ggml'))
     .option('--device-option <name=value>', deviceOption, keyValueOption, {})
     .option('--engines <n>', 'engine processes per model', integerOption(1, 64), 1)
+    .addOption(
+      new Option('--routing <name>', 'which of several engines a request goes to')
+        .choices(routingNames)
+        .default(routingDefault),
+    )
     .option('--threads <n>', threads, integerOption(1, threadsMax))
     .option('--max-sequences <n>', 'sequences in flight at most, per engine', integerOption(1, 4096), 32)
     .option('--max-batch-tokens <n>', 'token budget of one step', integerOption(1, 65_536), 512)
@@ -206,10 +215,12 @@ function toOptions(models: string[], flags: Record<string, unknown>): ServeOptio
     ...same
   } = flags;
   const { toolCallParser, reasoningParser, trustRequestChatTemplate } = flags as unknown as AnswerOptions;
+  const { routing, streamInterval } = flags as unknown as TrafficOptions;
   return {
     ...(same as unknown as ServeOptions),
     models,
     answers: { toolCallParser, reasoningParser, trustRequestChatTemplate },
+    traffic: { routing, streamInterval },
     deviceOptions: deviceOption as Record<string, string>,
     security: securityOf(flags),
     kvCacheBytes: kvCacheSize as number | undefined,

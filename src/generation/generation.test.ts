@@ -113,3 +113,38 @@ test('a group submits all of its prompts or none', async () => {
   assert.equal(engine.statistics().runningSequences, 0);
   await engine.close();
 });
+
+for (const fails of [false, true]) {
+  test(`with a stream interval ${fails ? 'a failure' : 'the end'} brings all that was held back; counts are the same`, async () => {
+    const { engine, model } = await testEngine({ says: 'abcdefghij', stepMs: 1 });
+    const texts: string[] = [];
+    const done = new Promise<string>((resolve) => {
+      const listener: GenerationListener = {
+        delta: ({ text }) => {
+          texts.push(text);
+          // The engine ends what runs when it is closed: to the client that is a failure.
+          if (fails && texts.length === 2) setTimeout(() => void engine.close(), 3);
+        },
+        end: ({ completionTokens }) => resolve(`${completionTokens} tokens`),
+        fail: ({ message }) => resolve(message),
+      };
+      new Generation({ ...model, streamInterval: 7 }, { ...input, maxTokens: fails ? 1500 : 31 }, listener);
+    });
+    const outcome = await done;
+    const all = texts.join('');
+    const script = 'defghijabc'.repeat(200);
+    assert.ok(script.startsWith(all));
+    assert.equal(texts[0], 'd');
+    if (fails) {
+      assert.match(outcome, /ended this request/);
+      assert.equal(all.length, engine.statistics().generatedTokens);
+    } else {
+      assert.equal(outcome, '31 tokens');
+      assert.deepEqual(
+        texts.map((text) => text.length),
+        [1, 7, 7, 7, 7, 2],
+      );
+      await engine.close();
+    }
+  });
+}

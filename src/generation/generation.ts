@@ -7,6 +7,7 @@ import type { Tokenizer } from '../tokenizer/types.ts';
 import { phases } from '../trace/phases.ts';
 import { threadTracer } from '../trace/process-tracer.ts';
 import { engineError, GenerationError } from './errors.ts';
+import { DeltaJoiner } from './joined-deltas.ts';
 import { type GenerationDelta, SequenceText } from './sequence-text.ts';
 
 export type { GenerationDelta } from './sequence-text.ts';
@@ -15,6 +16,8 @@ export type { GenerationDelta } from './sequence-text.ts';
 export interface TextModel {
   readonly client: EngineClient;
   readonly tokenizer: Tokenizer;
+  /** Steps of a sequence that are joined to one delta, but for the first and the last. Default 1: every step is a delta. */
+  readonly streamInterval?: number;
 }
 
 /** A text generation as every protocol asks for it. Checked by the protocol; the engine checks again what concerns it. */
@@ -96,6 +99,8 @@ export class Generation {
   readonly #clock: Clock;
   readonly #arrivedNs: number;
   readonly #sequences: SequenceText[];
+  /** By sequence; none where each step is a delta. */
+  readonly #joiners: readonly DeltaJoiner[];
   readonly #lastTokenNs: Float64Array;
   readonly #handle: RequestHandle;
   #open: number;
@@ -128,6 +133,9 @@ export class Generation {
       skipSpecialTokens: input.skipSpecialTokens,
     };
     this.#sequences = Array.from({ length: input.sequences }, (_, index) => new SequenceText(index, text));
+    const { streamInterval = 1 } = model;
+    const joinerCount = streamInterval > 1 ? input.sequences : 0;
+    this.#joiners = Array.from({ length: joinerCount }, () => new DeltaJoiner(streamInterval));
     this.#lastTokenNs = new Float64Array(input.sequences);
     this.#open = input.sequences;
     const modelStops = input.ignoreEos ? [] : model.tokenizer.stopTokenIds;
@@ -189,13 +197,18 @@ export class Generation {
     // After a stop string the engine still reports what it had in flight.
     if (sequence.finished) return;
     if (event.finish === 'error' || event.finish === 'cancelled') {
+      this.#sendHeld();
+      if (this.#closed) return;
       this.#fail(event.finish === 'error' ? engineError(event.error) : cancelledByEngine());
       return;
     }
     if (event.tokens.length > 0) this.#time(event.sequence);
     threadTracer.begin(phases.detokenize, event.requestId);
-    const delta = sequence.accept(event);
+    const made = sequence.accept(event);
     threadTracer.end(phases.detokenize, event.requestId);
+    const joiner = this.#joiners[event.sequence];
+    const delta = joiner ? joiner.push(made) : made;
+    if (!delta) return;
     if (!sequence.finished) {
       this.#listener.delta(delta);
       return;
@@ -208,6 +221,14 @@ export class Generation {
     if (this.#open > 0 || this.#closed) return;
     this.#close(this.#outcome);
     this.#listener.end(this.usage);
+  }
+
+  /** What the engine made before it failed is the client's all the same. */
+  #sendHeld(): void {
+    for (const joiner of this.#joiners) {
+      const held = joiner.flush();
+      if (held && !this.#closed) this.#listener.delta(held);
+    }
   }
 
   #fail(error: NereidError): void {

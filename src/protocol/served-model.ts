@@ -28,6 +28,8 @@ export interface ServedModel {
   readonly formats: AnswerFormats;
   /** Seconds since the epoch (OpenAI's `created`). */
   readonly createdSeconds: number;
+  /** As in `TextModel`. */
+  readonly streamInterval?: number;
   /** Changes when what the model answers may change (OpenAI's `system_fingerprint`). */
   readonly fingerprint: string;
   /**
@@ -59,6 +61,8 @@ export interface ServedModelOptions {
   /** Default: answers are text. */
   formats?: AnswerFormats;
   createdSeconds: number;
+  /** As in `TextModel`. */
+  streamInterval?: number;
   /** Default: a hash of the name and the engine's description. */
   fingerprint?: string;
   /** Encodes long texts off the event loop (`EncodePool` of the tokenizer layer). Default: the tokenizer itself. */
@@ -81,6 +85,7 @@ export function servedModel(options: ServedModelOptions): ServedModel {
     chatTemplate: options.chatTemplate ?? tokenizer.chatTemplate,
     formats: options.formats ?? {},
     createdSeconds: options.createdSeconds,
+    streamInterval: options.streamInterval,
     fingerprint:
       options.fingerprint ?? `fp_${createHash('sha256').update(identity).digest('hex').slice(0, 12)}`,
     encode: async (text, { tokensMax = client.description.contextLength, signal, ...encodeOptions } = {}) => {

@@ -119,16 +119,14 @@ export async function prepareFolder(
   name: string,
   { config, files = {} }: LoadParameters,
 ): Promise<LoadFolder> {
-  const override = config === undefined ? undefined : completeConfig(readConfigJson(config), name);
+  const override = config === undefined ? undefined : completeConfig(readOverride(name, config), name);
   const paths = Object.keys(files);
   if (paths.length === 0) {
     if (own === undefined) throw notInRepository(name);
     return { path: own, config: override, remove: async () => {} };
   }
-  if (!override) {
-    const message = `failed to load '${name}', override of model directory content requires the parameter 'config'`;
-    throw new RepositoryError('INVALID_ARGUMENT', message);
-  }
+  // Files replace the whole folder, so the configuration must come with them.
+  if (!override) throw notInRepository(name);
   for (const path of paths) checkOverridePath(path);
   const root = join(tmpdir(), `nereid-model-${randomUUID()}`);
   for (const [path, content] of Object.entries(files)) {
@@ -139,11 +137,20 @@ export async function prepareFolder(
   return { path: root, config: override, remove: () => rm(root, { recursive: true, force: true }) };
 }
 
+function readOverride(name: string, config: string): ModelConfig {
+  try {
+    return readConfigJson(config);
+  } catch (cause) {
+    throw notInRepository(name, cause);
+  }
+}
+
 /** Triton's words for a model that no folder holds. */
-export function notInRepository(name: string): RepositoryError {
+export function notInRepository(name: string, cause?: unknown): RepositoryError {
   return new RepositoryError(
     'INTERNAL',
     `failed to load '${name.slice(0, 200)}', failed to poll from model repository`,
+    { cause },
   );
 }
 

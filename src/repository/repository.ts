@@ -168,8 +168,10 @@ export class Repository implements ModelRepository {
   }
 
   statistics(name = '', version = ''): ModelStatistics[] {
-    if (name !== '' && version !== '') return [this.#served(this.model(name, version)).statistics()];
-    if (name !== '') this.model(name);
+    if (name !== '') {
+      const model = this.#modelForStatistics(name, version);
+      if (version !== '') return [this.#served(model).statistics()];
+    }
     return this.#ready()
       .filter((served) => name === '' || served.name === name)
       .map((served) => served.statistics());
@@ -197,6 +199,16 @@ export class Repository implements ModelRepository {
   #served(model: Model): ServedVersion {
     const entry = this.#entries.get(model.name)?.versions.get(model.version);
     return definite(entry?.served, `the version ${model.version} of ${model.name}`);
+  }
+
+  #modelForStatistics(name: string, version: string): Model {
+    try {
+      return this.model(name, version);
+    } catch (cause) {
+      const asked = version === '' ? '' : ` version ${version}`;
+      const message = `requested model '${name.slice(0, 200)}'${asked} is not available`;
+      throw new RepositoryError('INVALID_ARGUMENT', message, { cause });
+    }
   }
 
   #ready(): ServedVersion[] {
@@ -400,11 +412,11 @@ export class Repository implements ModelRepository {
     for (const version of entry.versions.values()) {
       const { served } = version;
       version.served = undefined;
-      version.state = served ? 'UNLOADING' : 'UNAVAILABLE';
-      version.reason = 'unloaded';
-      const closing = this.#retire(served, this.#drainMs);
-      void closing.then(() => {
-        if (version.state === 'UNLOADING') version.state = 'UNAVAILABLE';
+      version.state = 'UNLOADING';
+      version.reason = '';
+      void this.#retire(served, this.#drainMs).then(() => {
+        if (version.state === 'UNLOADING')
+          Object.assign(version, { state: 'UNAVAILABLE', reason: 'unloaded' });
       });
     }
     entry.failure = undefined;

@@ -2,7 +2,7 @@ import type { ModelConfig, ModelInput } from './config/types.ts';
 import { dataTypeOf } from './config/types.ts';
 import { RepositoryError } from './errors.ts';
 import type { InferRequest } from './model.ts';
-import { type DataType, decodeBytes, elementBytes, elementCount, type Tensor } from './tensor.ts';
+import { type DataType, elementBytes, elementCount, type Tensor } from './tensor.ts';
 
 interface DeclaredInput {
   name: string;
@@ -52,9 +52,13 @@ export class RequestCheck {
         );
       }
       batch = size;
-      checkBytes(tensor, prefix, this.#model);
     }
-    return batch ?? 1;
+    // Triton takes an empty batch for one, and then misses its bytes.
+    const batchSize = Math.max(1, batch ?? 1);
+    for (const tensor of request.inputs) {
+      checkBytes(tensor, expectedElements(tensor, batchSize, this.#batchMax), prefix, this.#model);
+    }
+    return batchSize;
   }
 
   #checkNames(request: InferRequest, prefix: string): void {
@@ -64,21 +68,24 @@ export class RequestCheck {
       names.add(name);
     }
     const missing = this.#required.filter((name) => !names.has(name));
-    if (missing.length > 0) throw invalid(`${prefix}${this.#countText(names, missing)}`);
+    // Triton counts first, then looks at names, and forgets the prefix there.
+    const isCountRight = names.size >= this.#required.length && names.size <= this.#inputs.size;
+    if (!isCountRight) throw invalid(`${prefix}${this.#countText(names, missing)}`);
     for (const name of names) {
       if (!this.#inputs.has(name)) {
-        throw invalid(`${prefix}unexpected inference input '${name}' for model '${this.#model}'`);
+        throw invalid(`unexpected inference input '${name}' for model '${this.#model}'`);
       }
     }
+    if (missing.length > 0) throw invalid(`${prefix}${this.#countText(names, missing)}`);
     for (const name of request.outputs ?? []) {
       if (!this.#outputs.has(name)) {
-        throw invalid(`${prefix}unexpected inference output '${name}' for model '${this.#model}'`);
+        throw invalid(`unexpected inference output '${name}' for model '${this.#model}'`);
       }
     }
   }
 
   #countText(names: ReadonlySet<string>, missing: readonly string[]): string {
-    const list = (items: Iterable<string>) => `[${[...items].map((item) => `'${item}'`).join(',')}]`;
+    const quoted = (items: Iterable<string>) => [...items].map((item) => `'${item}'`).join(',');
     const all = this.#inputs.size;
     const required = this.#required.length;
     const got = `but got ${names.size} inputs for model '${this.#model}'`;
@@ -86,8 +93,10 @@ export class RequestCheck {
       all === required
         ? `expected ${all} inputs ${got}`
         : `expected number of inputs between ${required} and ${all} ${got}`;
+    // Triton lists the latest first, out of a hash map. Its own text where none is missing: its opening bracket comes with the first name.
+    const absent = missing.length > 0 ? `[${quoted(missing)}]` : ']';
     return (
-      `${expected}. Got input(s) ${list(names)}, but missing required input(s) ${list(missing)}. ` +
+      `${expected}. Got input(s) [${quoted([...names].reverse())}], but missing required input(s) ${absent}. ` +
       'Please provide all required input(s).'
     );
   }
@@ -108,7 +117,7 @@ export class RequestCheck {
         ? ' NOTE: Setting a non-zero max_batch_size in the model config requires a batch dimension to be prepended to each input ' +
           'shape. If you want to specify the full shape including the batch dim in your input dims config, try setting ' +
           'max_batch_size to zero. See the model configuration docs for more info on max_batch_size.'
-        : '';
+        : ' ';
       throw invalid(
         `${prefix}unexpected shape for input '${tensor.name}' for model '${this.#model}'. ` +
           `Expected [${expected}], got [${shape}].${note}`,
@@ -116,9 +125,10 @@ export class RequestCheck {
     }
     if (!isBatching) return 1;
     const batch = shape[0] as number;
-    if (batch > this.#batchMax || batch < 1) {
-      const limit = batch < 1 ? `>= 1 for '${this.#model}'` : `<= ${this.#batchMax} for '${this.#model}'`;
-      throw invalid(`${prefix}inference request batch-size must be ${limit}`);
+    if (batch > this.#batchMax) {
+      throw invalid(
+        `${prefix}inference request batch-size must be <= ${this.#batchMax} for '${this.#model}'`,
+      );
     }
     return batch;
   }
@@ -138,14 +148,13 @@ function declared(input: ModelInput): DeclaredInput {
   };
 }
 
-function checkBytes(tensor: Tensor, prefix: string, model: string): void {
-  const expected = elementCount(tensor.shape);
+function expectedElements({ shape }: Tensor, batchSize: number, batchMax: number): number {
+  return batchMax > 0 ? batchSize * elementCount(shape.slice(1)) : elementCount(shape);
+}
+
+function checkBytes(tensor: Tensor, expected: number, prefix: string, model: string): void {
   if (tensor.datatype === 'BYTES') {
-    const elements = decodeBytes(tensor.data, tensor.name).length;
-    if (elements !== expected) {
-      const found = `unexpected number of string elements ${elements} for inference input '${tensor.name}'`;
-      throw invalid(`${prefix}${found}, expecting ${expected}`);
-    }
+    checkStrings(tensor, expected, prefix, model);
     return;
   }
   const bytes = expected * elementBytes[tensor.datatype];
@@ -153,6 +162,36 @@ function checkBytes(tensor: Tensor, prefix: string, model: string): void {
     const sizes = `Expected ${bytes}, got ${tensor.data.byteLength}`;
     throw invalid(
       `${prefix}input byte size mismatch for input '${tensor.name}' for model '${model}'. ${sizes}`,
+    );
+  }
+}
+
+/** Counts the elements of a BYTES tensor without taking them apart. */
+function checkStrings({ name, data }: Tensor, expected: number, prefix: string, model: string): void {
+  const where = `for inference input '${name}' for model '${model}'`;
+  const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
+  let elements = 0;
+  for (let at = 0; at < data.length; elements++) {
+    const left = data.length - at;
+    if (left < 4) {
+      const lengths = `expecting 4 bytes but only ${left} bytes available`;
+      throw invalid(
+        `${prefix}incomplete string length indicator ${where}, ${lengths}. Please make sure the string length indicator is in one buffer.`,
+      );
+    }
+    const size = view.getUint32(at, true);
+    if (size > left - 4) {
+      const lengths = `expecting string of length ${size} but only ${left - 4} bytes available`;
+      throw invalid(`incomplete string data for inference input '${name}', ${lengths}`);
+    }
+    at += 4 + size;
+  }
+  if (elements < expected) {
+    throw invalid(`${prefix}expected ${expected} string elements ${where}, got ${elements}`);
+  }
+  if (elements > expected) {
+    throw invalid(
+      `${prefix}unexpected number of string elements ${elements} ${where}, expecting ${expected}`,
     );
   }
 }

@@ -1,6 +1,7 @@
 import type { SequenceEvent } from './requests/events.ts';
 import type { GenerationRequest } from './requests/request.ts';
 import type { EngineDescription, EngineStatistics } from './requests/statistics.ts';
+import type { PrefixView } from './routing/prefix-view.ts';
 
 /**
  * What protocols see of engines: the same in one process, over a socket to an engine process, and for a pool of engines.
@@ -18,6 +19,8 @@ export interface EngineClient {
    */
   submit(request: Omit<GenerationRequest, 'id'>, listener: (event: SequenceEvent) => void): RequestHandle;
   statistics(): EngineStatistics;
+  /** What prompts the engine knows, kept up to date from now on; for routers. Absent where nobody can tell. */
+  watchPrefixes?(): PrefixView;
   /** Stops taking requests, lets the running ones finish for at most `timeoutMs`, then closes. */
   close(options?: { drainTimeoutMs?: number }): Promise<void>;
 }

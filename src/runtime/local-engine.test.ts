@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { surfacing } from '../../test/support/surfacing.ts';
 import { nullModelSource } from '../device/null/index.ts';
 import { LocalEngine } from './local-engine.ts';
 import { loadModel } from './process/load-model.ts';
@@ -91,4 +92,17 @@ test('closing cancels what the drain time did not suffice for', async () => {
   await engine.close({ drainTimeoutMs: 10 });
   assert.equal(events.at(-1)?.finish, 'cancelled');
   assert.equal(engine.statistics().kvBytesReserved, 0);
+});
+
+test("a listener's own bug costs its own request, surfaces once, and the others go on", async () => {
+  const engine = await openEngine();
+  const surfaced = await surfacing(async () => {
+    engine.submit(request({ maxTokens: 100 }), () => {
+      throw new TypeError('a bug of the listener');
+    });
+    assert.equal((await collect(engine, request({ maxTokens: 20 }))).at(-1)?.finish, 'length');
+    assert.equal(engine.statistics().runningSequences, 0);
+  });
+  assert.deepEqual(surfaced.map(String), ['TypeError: a bug of the listener']);
+  await engine.close();
 });

@@ -1,10 +1,12 @@
 import type { DeviceModel } from '../device/device.ts';
 import type { EngineClient, RequestHandle } from './client.ts';
 import { RuntimeError } from './errors.ts';
+import { guardedListener } from './guarded-listener.ts';
 import { EngineCore, type EngineCoreOptions } from './loop/engine-core.ts';
 import type { SequenceEvent } from './requests/events.ts';
 import type { GenerationRequest } from './requests/request.ts';
 import type { EngineDescription, EngineStatistics } from './requests/statistics.ts';
+import { PrefixView } from './routing/prefix-view.ts';
 
 interface LocalRequest {
   listener: (event: SequenceEvent) => void;
@@ -20,6 +22,7 @@ export class LocalEngine implements EngineClient {
   readonly #core: EngineCore;
   readonly #requests = new Map<number, LocalRequest>();
   #nextId = 0;
+  #prefixes: PrefixView | undefined;
   #isLooping = false;
   #isClosing = false;
   #failure: unknown;
@@ -52,7 +55,10 @@ export class LocalEngine implements EngineClient {
     if (this.#isClosing) throw new RuntimeError('SHUTTING_DOWN', 'the engine is closing; use another');
     const id = this.#nextId++;
     this.#core.submit({ ...request, id });
-    this.#requests.set(id, { listener, unfinished: request.sequences });
+    this.#requests.set(id, {
+      listener: guardedListener(listener, () => this.#core.cancel(id)),
+      unfinished: request.sequences,
+    });
     this.#wake();
     return {
       id,
@@ -61,6 +67,15 @@ export class LocalEngine implements EngineClient {
         this.#wake();
       },
     };
+  }
+
+  watchPrefixes(): PrefixView {
+    if (!this.#prefixes) {
+      this.#prefixes = new PrefixView();
+      this.#core.takeKvChanges();
+      this.#prefixes.change({ isSnapshot: true, stored: [...this.#core.knownPrefixes], removed: [] });
+    }
+    return this.#prefixes;
   }
 
   statistics(): EngineStatistics {
@@ -99,6 +114,7 @@ export class LocalEngine implements EngineClient {
   async #turn(): Promise<void> {
     const step = this.#core.step();
     if (step) await step;
+    this.#updatePrefixes();
     if (this.#core.hasRunnable) {
       setImmediate(() => void this.#turn());
       return;
@@ -108,23 +124,18 @@ export class LocalEngine implements EngineClient {
   }
 
   #dispatch(events: SequenceEvent[]): void {
+    // Before the events: who hears of a request's first token knows already that its prompt is known.
+    this.#updatePrefixes();
     for (const event of events) {
       const request = this.#requests.get(event.requestId);
       if (!request) continue;
       if (event.finish && --request.unfinished === 0) this.#requests.delete(event.requestId);
-      this.#notify(request, event);
+      request.listener(event);
     }
   }
 
-  /** A listener that throws loses its own request only; its error surfaces like any uncaught one. */
-  #notify(request: LocalRequest, event: SequenceEvent): void {
-    try {
-      request.listener(event);
-    } catch (thrown) {
-      this.#core.cancel(event.requestId);
-      queueMicrotask(() => {
-        throw thrown;
-      });
-    }
+  #updatePrefixes(): void {
+    const changes = this.#prefixes ? this.#core.takeKvChanges() : undefined;
+    if (changes) this.#prefixes?.change({ isSnapshot: false, ...changes });
   }
 }

@@ -83,7 +83,7 @@ describe('a repository', () => {
     const good = numbers(1);
     assert.match(
       refused({ inputs: [good, { ...good, name: 'x' }] }),
-      /unexpected inference input 'x' for model 'm'/,
+      /ARGUMENT unexpected inference input 'x' for model 'm'/,
     );
     assert.match(
       refused({ inputs: [good], outputs: ['x'] }),
@@ -140,7 +140,7 @@ describe('a repository', () => {
     assert.equal(repository.isModelReady('x'), false);
     assert.match(
       refusal(() => repository.statistics('x')),
-      /NOT_FOUND/,
+      /INVALID_ARGUMENT requested model 'x' is not available/,
     );
     await assert.rejects(
       repository.load('m'),
@@ -210,7 +210,10 @@ describe('a repository', () => {
       output: [{ name: 'OUTPUT0', data_type: 'TYPE_INT32', dims: [-1], label_filename: 'labels.txt' }],
     });
     const files = { 'labels.txt': Buffer.from('a\nb\n'), '5/x': new Uint8Array(0) };
-    await assert.rejects(repository.load('m', { files }), /requires the parameter 'config'/);
+    await assert.rejects(
+      repository.load('m', { files }),
+      /failed to load 'm', failed to poll from model repository/,
+    );
     await assert.rejects(
       repository.load('m', { config, files: { '../x': new Uint8Array(0) } }),
       /inside the model's folder/,

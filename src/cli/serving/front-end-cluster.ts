@@ -39,6 +39,7 @@ export class FrontEndCluster {
       security: options.security,
       requestTimeoutSeconds: options.requestTimeoutSeconds,
       answers: options.answers,
+      traffic: options.traffic,
       logLevel: options.logLevel,
     };
     const slots = Array.from(

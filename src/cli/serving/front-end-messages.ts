@@ -1,4 +1,4 @@
-import type { AnswerOptions } from './options.ts';
+import type { AnswerOptions, TrafficOptions } from './options.ts';
 import type { SecurityOptions } from './security.ts';
 
 /** What a front-end process is to be. */
@@ -9,6 +9,7 @@ export interface FrontEndConfiguration {
   security: SecurityOptions;
   requestTimeoutSeconds: number;
   answers: AnswerOptions;
+  traffic: TrafficOptions;
   logLevel: string;
 }
 

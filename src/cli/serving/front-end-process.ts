@@ -36,6 +36,7 @@ async function start(configuration: FrontEndConfiguration): Promise<void> {
     security: await readSecurity(configuration.security),
     requestTimeoutSeconds: configuration.requestTimeoutSeconds,
     answers: configuration.answers,
+    traffic: configuration.traffic,
     notReadyReason,
   });
   const { registry } = frontEnd.metrics;

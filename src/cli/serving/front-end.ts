@@ -23,7 +23,7 @@ import { EnginePool } from '../../runtime/routing/pool.ts';
 import { EncodePool, type PooledTokenizer } from '../../tokenizer/encode-pool.ts';
 import { openTokenizer } from '../../tokenizer/open.ts';
 import { TemplatePool } from '../../tokenizer/template-pool.ts';
-import type { AnswerOptions } from './options.ts';
+import type { AnswerOptions, TrafficOptions } from './options.ts';
 import { readSecurity, type Security, type SecurityOptions } from './security.ts';
 
 /** A model as a front end is handed it: its engines, and where its tokenizer lies. */
@@ -68,6 +68,8 @@ export interface FrontEndOptions {
   security: Security;
   requestTimeoutSeconds: number;
   answers: AnswerOptions;
+  /** Default: `routingDefault`, and an event a step. */
+  traffic?: Partial<TrafficOptions>;
   /** Why the server should get no new requests (it is draining), if so. */
   notReadyReason: () => string | undefined;
 }
@@ -96,7 +98,7 @@ export function createFrontEnd(options: FrontEndOptions): FrontEnd {
     const templates = new TemplatePool();
     pools.push(encoder, templates);
     if (tokenizer.chatTemplate !== undefined) setImmediate(() => templates.warm());
-    const client = new EnginePool(clients);
+    const client = new EnginePool(clients, options.traffic?.routing);
     return servedModel({
       name,
       aliases,
@@ -105,6 +107,7 @@ export function createFrontEnd(options: FrontEndOptions): FrontEnd {
       defaults,
       formats,
       createdSeconds,
+      streamInterval: options.traffic?.streamInterval,
       encode: (input, encodeOptions, signal) => encoder.encode(input, encodeOptions, signal),
       renderChat: (template, input, signal) => templates.render(template, input, signal),
     });

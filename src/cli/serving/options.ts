@@ -1,4 +1,5 @@
 import { availableParallelism } from 'node:os';
+import type { RoutingName } from '../../runtime/routing/router.ts';
 import type { SecurityOptions } from './security.ts';
 
 /** How chats are made and answers read. */
@@ -9,6 +10,13 @@ export interface AnswerOptions {
   reasoningParser?: string;
   /** Whether requests may bring a chat template. */
   trustRequestChatTemplate: boolean;
+}
+
+/** How requests are spread over a model's engines, and how often a stream gets what they say. */
+export interface TrafficOptions {
+  routing: RoutingName;
+  /** Steps that one event of a stream tells of. */
+  streamInterval: number;
 }
 
 /** Everything `nereid serve` was told, checked. */
@@ -47,6 +55,7 @@ export interface ServeOptions {
   capacityPolicy: string;
   requestTimeoutSeconds: number;
   answers: AnswerOptions;
+  traffic: TrafficOptions;
   engines: number;
   /** Undefined: as an engine that is given is divided, else 1. */
   tensorParallel?: number;

@@ -166,6 +166,7 @@ async function listenHttp(
     security,
     requestTimeoutSeconds: options.requestTimeoutSeconds,
     answers: options.answers,
+    traffic: options.traffic,
     notReadyReason,
   });
   const port = await listen(frontEnd, options);

@@ -1,8 +1,9 @@
+import { modelConfigSchema } from './schema.ts';
 import type { InstanceGroup, ModelConfig } from './types.ts';
 
 /**
  * Fills in what Triton normalizes in every configuration: the folder's name, the version policy, instances, batching defaults.
- * Changes and returns `config`.
+ * May change `config`.
  */
 export function completeConfig(config: ModelConfig, folderName: string): ModelConfig {
   if (config.name === '') config.name = folderName;
@@ -23,7 +24,14 @@ export function completeConfig(config: ModelConfig, folderName: string): ModelCo
     batching.preferred_batch_size = [config.max_batch_size];
   }
   for (const sample of config.model_warmup) sample.count = sample.count === 0 ? 1 : sample.count;
-  return config;
+  return inSchemaOrder(config);
+}
+
+/** As protobuf prints it, wherever a field came from. */
+function inSchemaOrder(config: ModelConfig): ModelConfig {
+  const order = Object.keys(modelConfigSchema.fields);
+  const entries = Object.entries(config).sort(([a], [b]) => order.indexOf(a) - order.indexOf(b));
+  return Object.fromEntries(entries) as unknown as ModelConfig;
 }
 
 /** One CPU instance where the file names none (this server's engines take what the machine has). */

@@ -15,7 +15,7 @@ export async function load(context: BackendContext): Promise<Backend> {
   );
   if (steps.some((step) => step.isDecoupled)) config.model_transaction_policy = { decoupled: true };
   const outputs = [...new Set(config.output.map((output) => output.name))];
-  const parts = { name, steps, outputs, model: context.model };
+  const parts = { steps, outputs, model: context.model, errorPrefix: `in ensemble '${name}', ` };
   return {
     kind: 'direct',
     start: (execution) => new EnsembleRun(execution, parts).start(),

@@ -22,10 +22,13 @@ const done = 2;
 
 /** What all runs of one ensemble share. */
 export interface EnsembleParts {
-  name: string;
   steps: readonly WiredStep[];
   outputs: readonly string[];
   model(name: string, version: string): Model;
+  /** In front of a step's error. */
+  errorPrefix: string;
+  /** What is done to the outputs of each response before it leaves, in order. */
+  finish?: (outputs: Tensor[]) => Tensor[];
 }
 
 /** One request through the steps of an ensemble. Steps run as soon as their tensors are there; responses leave in order. */
@@ -146,7 +149,8 @@ export class EnsembleRun {
       if (!first.isComplete) return;
       this.#flows.shift();
       const isFinal = this.#flows.length === 0 && this.#open === 0;
-      const outputs = this.#parts.outputs.flatMap((name) => first.tensors.get(name) ?? []);
+      const found = this.#parts.outputs.flatMap((name) => first.tensors.get(name) ?? []);
+      const outputs = this.#parts.finish?.(found) ?? found;
       if (isFinal) this.#isOver = true;
       this.#execution.respond({ outputs, parameters: sequenceParameters }, isFinal);
       if (isFinal) return;
@@ -175,7 +179,7 @@ export class EnsembleRun {
     const status = thrown instanceof RepositoryError ? thrown.status : 'INTERNAL';
     const message = thrown instanceof Error ? thrown.message : String(thrown);
     this.#execution.fail(
-      new RepositoryError(status, `in ensemble '${this.#parts.name}', ${message}`, { cause: thrown }),
+      new RepositoryError(status, `${this.#parts.errorPrefix}${message}`, { cause: thrown }),
     );
   }
 

@@ -109,6 +109,10 @@ export class BlockKvCache implements KvCache {
     return this.#index.takeChanges();
   }
 
+  get knownPrefixes(): Iterable<number> {
+    return this.#index.hashes;
+  }
+
   cost(demand: KvDemand, positions: number): number {
     const blocks = this.#blocksFor(positions);
     if (demand.fork) return blocks - Math.floor(demand.fork.length / this.#options.blockPositions);

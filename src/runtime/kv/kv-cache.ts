@@ -40,7 +40,10 @@ export interface KvUsage {
   hostBytesMax: number;
 }
 
-/** Changes of what prompts may be found in the cache, as the hash of each chunk's whole prefix (`prefix-index.ts`). */
+/**
+ * Changes of what prompts may be found in the cache, as the hash of each chunk's whole prefix (`prefix-index.ts`). Net: what was stored and
+ * removed again is in neither list.
+ */
 export interface KvChanges {
   stored: number[];
   removed: number[];
@@ -91,5 +94,7 @@ export interface KvCache {
   readonly hasOperations: boolean;
   /** What was stored and removed since the last call; undefined for nothing. */
   takeChanges(): KvChanges | undefined;
+  /** All that may be found now, as in {@link KvChanges}. */
+  readonly knownPrefixes: Iterable<number>;
   usage(): KvUsage;
 }

@@ -1,5 +1,11 @@
 import { hash32 } from '../../base/random.ts';
+import type { GenerationRequest } from '../requests/request.ts';
 import type { TokenSource } from './kv-cache.ts';
+
+/** What a request may share prefixes under: only requests with the same key share any. */
+export function prefixKeyOf(request: Pick<GenerationRequest, 'cacheSalt'>): string {
+  return request.cacheSalt ?? '';
+}
 
 /** The hash of no tokens, for what may share a prefix under `prefixKey`. */
 export function rootHash(prefixKey: string): number {

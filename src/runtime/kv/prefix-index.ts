@@ -23,7 +23,9 @@ export class PrefixIndex<Holder> {
   readonly chunkPositions: number;
   readonly #nodes = new Map<number, PrefixNode<Holder>>();
   readonly #roots = new Map<string, PrefixNode<Holder | undefined>>();
-  #changes: KvChanges = { stored: [], removed: [] };
+  /** Changes that nobody took yet, net of each other: never more than are in the index now and were in it then. */
+  readonly #stored = new Set<number>();
+  readonly #removed = new Set<number>();
   #rootsMax = rootsKept;
 
   constructor(chunkPositions: number) {
@@ -75,7 +77,7 @@ export class PrefixIndex<Holder> {
     if (this.#nodes.has(hash)) return undefined;
     const node = this.#attach(parent, tokens, from, this.chunkPositions, hash, holder);
     this.#nodes.set(hash, node);
-    this.#changes.stored.push(hash);
+    if (!this.#removed.delete(hash)) this.#stored.add(hash);
     return node;
   }
 
@@ -112,15 +114,21 @@ export class PrefixIndex<Holder> {
     node.parent?.children.delete(node);
     if (!Number.isNaN(node.hash) && this.#nodes.get(node.hash) === node) {
       this.#nodes.delete(node.hash);
-      this.#changes.removed.push(node.hash);
+      if (!this.#stored.delete(node.hash)) this.#removed.add(node.hash);
     }
+  }
+
+  /** The hash of every full chunk in it. */
+  get hashes(): Iterable<number> {
+    return this.#nodes.keys();
   }
 
   /** What changed since the last call; undefined for nothing. */
   takeChanges(): KvChanges | undefined {
-    const changes = this.#changes;
-    if (changes.stored.length === 0 && changes.removed.length === 0) return undefined;
-    this.#changes = { stored: [], removed: [] };
+    if (this.#stored.size === 0 && this.#removed.size === 0) return undefined;
+    const changes = { stored: [...this.#stored], removed: [...this.#removed] };
+    this.#stored.clear();
+    this.#removed.clear();
     return changes;
   }
 

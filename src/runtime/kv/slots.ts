@@ -96,6 +96,10 @@ export class SlotKvCache implements KvCache {
     return this.#index.takeChanges();
   }
 
+  get knownPrefixes(): Iterable<number> {
+    return this.#index.hashes;
+  }
+
   cost(_demand: KvDemand, positions: number): number {
     return positions;
   }

@@ -180,6 +180,11 @@ export class EngineCore {
     return this.#cache.takeChanges();
   }
 
+  /** The prompts that are known to the cache now, as {@link KvChanges} has them. */
+  get knownPrefixes(): Iterable<number> {
+    return this.#cache.knownPrefixes;
+  }
+
   /** Gives back the KV memory of finished prompts that was kept for reuse, with the next step. */
   releaseRetained(): void {
     this.#cache.releaseRetained();

@@ -34,7 +34,7 @@ export const greedySampling: SamplingParameters = {
 
 /** One generation request as an engine takes it. Text never crosses: tokens in, tokens out. */
 export interface GenerationRequest {
-  /** Unique over all front ends of an engine: `frontEnd * 2^40 + counter`, a safe integer. */
+  /** Unique over all front ends of an engine (`transport/request-ids.ts`): a safe integer. */
   id: number;
   promptTokens: Int32Array;
   sampling: SamplingParameters;

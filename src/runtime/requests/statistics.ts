@@ -1,4 +1,5 @@
 /** What an engine says of itself: plain data, structured-clone safe. */
+import { definite } from '../../base/errors.ts';
 
 /** An engine's gauges and counters, sent along with events (at most every `statisticsIntervalMs`). */
 export interface EngineStatistics {
@@ -20,6 +21,38 @@ export interface EngineStatistics {
   /** Prefix cache, in tokens (vLLM's `prefix_cache_queries` / `_hits`). */
   prefixQueries: number;
   prefixHits: number;
+}
+
+/** How a field of several engines becomes one. A new field must say. */
+const combinations = {
+  // Each engine has a clock of its own: only that it goes on matters.
+  atNs: 'max',
+  runningSequences: 'sum',
+  waitingRequests: 'sum',
+  kvBytesReserved: 'sum',
+  kvBytesMax: 'sum',
+  kvHostBytesUsed: 'sum',
+  promptTokens: 'sum',
+  cachedPromptTokens: 'sum',
+  generatedTokens: 'sum',
+  steps: 'sum',
+  computeNs: 'sum',
+  stepNs: 'sum',
+  prefixQueries: 'sum',
+  prefixHits: 'sum',
+} as const satisfies Record<keyof EngineStatistics, 'sum' | 'max'>;
+
+/** Several engines' statistics as one engine's. There is one at least. */
+export function combinedStatistics(all: readonly EngineStatistics[]): EngineStatistics {
+  const combined = { ...definite(all[0], 'the first engine') };
+  for (const next of all.slice(1)) {
+    for (const [key, combination] of Object.entries(combinations)) {
+      const field = key as keyof EngineStatistics;
+      if (combination === 'max') combined[field] = Math.max(combined[field], next[field]);
+      else combined[field] += next[field];
+    }
+  }
+  return combined;
 }
 
 /** What a front end must know about an engine before it serves it. */

@@ -1,20 +1,38 @@
 import { assert, definite } from '../../base/errors.ts';
 import type { EngineClient, RequestHandle } from '../client.ts';
 import { RuntimeError } from '../errors.ts';
+import { prefixKeyOf } from '../kv/prefix-hash.ts';
 import type { SequenceEvent } from '../requests/events.ts';
 import type { GenerationRequest } from '../requests/request.ts';
-import type { EngineDescription, EngineStatistics } from '../requests/statistics.ts';
+import { combinedStatistics, type EngineDescription, type EngineStatistics } from '../requests/statistics.ts';
+import { EngineLoad } from './engine-load.ts';
+import type { PrefixView } from './prefix-view.ts';
+import { PromptHashes } from './prompt-hashes.ts';
+import { type EngineView, type Routing, type RoutingName, routingDefault, routings } from './router.ts';
 
-/**
- * Several engines of the same model as one {@link EngineClient}: each request goes to the ready engine with the fewest of this
- * pool's sequences in flight (ties: the first). A prefix-aware router would replace {@link EnginePool.prototype.submit}'s choice.
- */
+interface Member {
+  client: EngineClient;
+  load: EngineLoad;
+  /** Undefined where the routing does not ask, or the engine cannot tell. */
+  prefixes: PrefixView | undefined;
+}
+
+/** Several engines of the same model as one {@link EngineClient}: each request goes to a ready one, chosen by `router.ts`. */
 export class EnginePool implements EngineClient {
-  readonly #members: { client: EngineClient; load: number }[];
+  readonly #members: Member[];
+  readonly #routing: Routing;
+  #requests = 0;
 
-  constructor(clients: readonly EngineClient[]) {
+  constructor(clients: readonly EngineClient[], routing: RoutingName = routingDefault) {
     assert(clients.length > 0, 'a pool needs an engine');
-    this.#members = clients.map((client) => ({ client, load: 0 }));
+    this.#routing = routings[routing];
+    // One engine needs no choice, and nobody pays for what is not used.
+    const watches = this.#routing.usesPrefixes && clients.length > 1;
+    this.#members = clients.map((client) => ({
+      client,
+      load: new EngineLoad(),
+      prefixes: watches ? client.watchPrefixes?.() : undefined,
+    }));
   }
 
   get description(): EngineDescription {
@@ -32,33 +50,54 @@ export class EnginePool implements EngineClient {
 
   submit(request: Omit<GenerationRequest, 'id'>, listener: (event: SequenceEvent) => void): RequestHandle {
     const ready = this.#members.filter((member) => member.client.ready);
-    const first = ready[0];
-    if (!first) {
+    if (ready.length === 0) {
       const reason = this.notReadyReason ?? 'no engine is ready; try again in a moment';
       throw new RuntimeError('ENGINE_UNAVAILABLE', reason);
     }
-    const member = ready.reduce((least, next) => (next.load < least.load ? next : least), first);
-    const handle = member.client.submit(request, (event) => {
-      if (event.finish) member.load--;
+    const views = viewsOf(ready, request);
+    const routed = { promptTokens: request.promptTokens.length, ordinal: this.#requests++ };
+    const chosen = this.#routing.choose(views, routed);
+    const { client, load, prefixes } = definite(ready[chosen], 'the engine that was chosen');
+    const { prompt, tokensKnown } = definite(views[chosen], 'its view');
+    // Events come later, never from within `submit`.
+    const handle = client.submit(request, (event) => {
+      const isOver = own.take(event);
+      if (expected > 0 && prompt && (event.start || isOver)) {
+        prefixes?.settle(prompt, expected);
+        expected = 0;
+      }
       listener(event);
     });
-    member.load += request.sequences;
+    const own = load.add(request, tokensKnown);
+    let expected = prompt && prefixes ? prefixes.expect(prompt) : 0;
     return handle;
   }
 
-  /** Gauges and counters added up over the engines. */
+  /** Counters and gauges of all engines together. */
   statistics(): EngineStatistics {
-    const all = this.#members.map((member) => member.client.statistics());
-    const sum = { ...definite(all[0], 'the first engine') };
-    for (const next of all.slice(1)) {
-      const atNs = Math.max(sum.atNs, next.atNs);
-      for (const key of Object.keys(sum) as (keyof EngineStatistics)[]) sum[key] += next[key];
-      sum.atNs = atNs;
-    }
-    return sum;
+    return combinedStatistics(this.#members.map((member) => member.client.statistics()));
   }
 
   async close(options?: { drainTimeoutMs?: number }): Promise<void> {
     await Promise.all(this.#members.map((member) => member.client.close(options)));
   }
+}
+
+interface PoolView extends EngineView {
+  prompt: PromptHashes | undefined;
+}
+
+/** What the router may know of each member; a prompt is hashed once for each size of chunk, which is mostly one. */
+function viewsOf(members: readonly Member[], request: Omit<GenerationRequest, 'id'>): PoolView[] {
+  const hashes = new Map<number, PromptHashes>();
+  return members.map(({ client, load: { tokensOutstanding }, prefixes }) => {
+    if (!prefixes) return { tokensOutstanding, tokensKnown: 0, prompt: undefined };
+    const { kvChunkPositions } = client.description;
+    let prompt = hashes.get(kvChunkPositions);
+    if (!prompt) {
+      prompt = new PromptHashes(request.promptTokens, prefixKeyOf(request), kvChunkPositions);
+      hashes.set(kvChunkPositions, prompt);
+    }
+    return { tokensOutstanding, tokensKnown: prefixes.chunksKnown(prompt) * kvChunkPositions, prompt };
+  });
 }

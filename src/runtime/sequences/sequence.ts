@@ -1,5 +1,6 @@
 import { assert } from '../../base/errors.ts';
 import type { KvPlace, TokenSource } from '../kv/kv-cache.ts';
+import { prefixKeyOf } from '../kv/prefix-hash.ts';
 import type { Prerequisite } from '../plan/prerequisites.ts';
 import type { FinishReason, SequenceEvent, TokenLogprobs } from '../requests/events.ts';
 import type { GenerationRequest } from '../requests/request.ts';
@@ -59,7 +60,7 @@ export class ActiveRequest {
     this.prerequisites = facts.prerequisites;
     this.stopTokens = new Set(request.stopTokenIds);
     this.sampling = compileSampling(request);
-    this.prefixKey = request.cacheSalt ?? '';
+    this.prefixKey = prefixKeyOf(request);
     this.unfinished = request.sequences;
     this.promptLogprobs =
       request.promptLogprobs === undefined

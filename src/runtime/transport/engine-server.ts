@@ -4,11 +4,10 @@ import type { RuntimeError } from '../errors.ts';
 import type { EngineCore } from '../loop/engine-core.ts';
 import type { SequenceEvent } from '../requests/events.ts';
 import type { GenerationRequest } from '../requests/request.ts';
+import { isCommandMessage } from './check-messages.ts';
 import { readFrames, writeFrame, writeInFrames } from './frames.ts';
-import { type CommandMessage, packEvents } from './messages.ts';
-
-/** Request ids of one connection start here times its number, so that an id names its connection. */
-export const requestIdsPerConnection = 2 ** 40;
+import { type CommandMessage, packEvents, packPrefixes } from './messages.ts';
+import { ConnectionNumbers, connectionOf, requestIdsPerConnection } from './request-ids.ts';
 
 /** Unread bytes that a front end may leave before it counts as dead: it is disconnected and its requests are cancelled. */
 export const frontEndBufferBytesMax = 256 * 1024 * 1024;
@@ -22,9 +21,13 @@ export const heartbeatIntervalMs = 1_000;
 interface Connection {
   number: number;
   socket: Socket;
+  /** Ids of its requests go up; one below this was used already. */
+  nextRequestId: number;
   /** Ids of requests with sequences still running, with how many. */
   running: Map<number, number>;
   statisticsSentMs: number;
+  /** Whether it wants to know what the KV cache knows. */
+  watchesPrefixes: boolean;
 }
 
 /**
@@ -38,7 +41,7 @@ export class EngineServer {
   readonly #onFatal: (error: unknown) => void;
   readonly #onHeartbeat: (busy: boolean) => void;
   #heartbeatMs = 0;
-  #nextConnection = 0;
+  readonly #numbers = new ConnectionNumbers();
   #looping = false;
 
   /**
@@ -73,19 +76,31 @@ export class EngineServer {
   }
 
   #accept(socket: Socket): void {
+    socket.on('error', () => socket.destroy());
+    const granted = this.#numbers.take();
+    if (!granted) {
+      // It tries again later, as for an engine that is not there.
+      socket.destroy();
+      return;
+    }
+    const { number, firstRequestId } = granted;
     const connection: Connection = {
-      number: this.#nextConnection++,
+      number,
       socket,
+      nextRequestId: firstRequestId,
       running: new Map(),
       statisticsSentMs: 0,
+      watchesPrefixes: false,
     };
-    this.#connections.set(connection.number, connection);
-    socket.on('error', () => socket.destroy());
+    this.#connections.set(number, connection);
     socket.on('close', () => this.#disconnect(connection));
-    readFrames(socket, (value) => this.#receive(connection, value as CommandMessage));
+    readFrames(socket, (value) => {
+      if (isCommandMessage(value) && ownIds(connection, value)) this.#receive(connection, value);
+      else socket.destroy(new Error('what came is no message of a front end'));
+    });
     writeFrame(socket, {
       kind: 'hello',
-      connection: connection.number,
+      firstRequestId,
       description: this.#core.description,
       statistics: this.#core.statistics(),
     });
@@ -94,11 +109,13 @@ export class EngineServer {
   /** A front end left: what it asked for is cancelled, so that nothing runs for nobody. */
   #disconnect(connection: Connection): void {
     this.#connections.delete(connection.number);
+    this.#numbers.giveBack(connection.number, connection.nextRequestId);
     for (const id of connection.running.keys()) this.#core.cancel(id);
     this.#wake();
   }
 
-  #receive(connection: Connection, { submits, cancels }: CommandMessage): void {
+  #receive(connection: Connection, { submits, cancels, watchPrefixes }: CommandMessage): void {
+    if (watchPrefixes) this.#watchPrefixes(connection);
     for (const request of submits) this.#submit(connection, request);
     // A cancel may name another connection's request: a stop from any front end finds it.
     for (const { id, sequence } of cancels) this.#core.cancel(id, sequence);
@@ -122,6 +139,24 @@ export class EngineServer {
     }
   }
 
+  /** Sends everything that the KV cache knows; what changes follows with the steps. */
+  #watchPrefixes(connection: Connection): void {
+    // What changed so far is in the snapshot and must not follow it.
+    this.#sendPrefixes();
+    connection.watchesPrefixes = true;
+    const stored = [...this.#core.knownPrefixes];
+    for (const message of packPrefixes({ stored, removed: [] }, true)) writeFrame(connection.socket, message);
+  }
+
+  /** Tells who asked for it what the KV cache has learnt and forgotten since the last time. */
+  #sendPrefixes(): void {
+    const watching = [...this.#connections.values()].filter((each) => each.watchesPrefixes);
+    const changes = watching.length > 0 ? this.#core.takeKvChanges() : undefined;
+    for (const message of changes ? packPrefixes(changes) : []) {
+      for (const { socket } of watching) writeFrame(socket, message);
+    }
+  }
+
   #wake(): void {
     if (this.#looping || !this.#core.hasRunnable) return;
     this.#looping = true;
@@ -137,6 +172,7 @@ export class EngineServer {
       this.#onFatal(thrown);
       return;
     }
+    this.#sendPrefixes();
     if (!this.#core.hasRunnable) {
       this.#looping = false;
       this.#beat(false);
@@ -154,12 +190,18 @@ export class EngineServer {
 
   /** Routes one step's events: one frame for each front end that has any. */
   #dispatch(events: SequenceEvent[]): void {
-    for (const [number, own] of groupByConnection(events)) {
+    const groups = groupByConnection(events);
+    const connections = [...groups.keys()].map((number) => this.#connections.get(number));
+    for (const connection of connections) connection?.socket.cork();
+    // Before the events: who hears of a request's first token knows already that its prompt is known.
+    this.#sendPrefixes();
+    for (const [number, own] of groups) {
       const connection = this.#connections.get(number);
       if (!connection) continue;
       for (const event of own) if (event.finish) settle(connection, event.requestId);
       this.#send(connection, own);
     }
+    for (const connection of connections) connection?.socket.uncork();
   }
 
   #send(connection: Connection, events: SequenceEvent[]): void {
@@ -196,6 +238,16 @@ export class EngineServer {
   }
 }
 
+/** Whether requests carry ids of this connection that it has not used before; notes which it has used now. */
+function ownIds(connection: Connection, { submits }: CommandMessage): boolean {
+  const end = (connection.number + 1) * requestIdsPerConnection;
+  for (const { id } of submits) {
+    if (id < connection.nextRequestId || id >= end) return false;
+    connection.nextRequestId = id + 1;
+  }
+  return true;
+}
+
 function settle(connection: Connection, requestId: number): void {
   const left = (connection.running.get(requestId) ?? 0) - 1;
   if (left > 0) connection.running.set(requestId, left);
@@ -205,7 +257,7 @@ function settle(connection: Connection, requestId: number): void {
 function groupByConnection(events: SequenceEvent[]): Map<number, SequenceEvent[]> {
   const groups = new Map<number, SequenceEvent[]>();
   for (const event of events) {
-    const number = Math.floor(event.requestId / requestIdsPerConnection);
+    const number = connectionOf(event.requestId);
     const group = groups.get(number);
     if (group) group.push(event);
     else groups.set(number, [event]);

@@ -84,6 +84,11 @@ export function readFrames(socket: Socket, onValue: (value: unknown) => void): v
         return;
       }
       onValue(value);
+      // It may have been something that nobody should send.
+      if (socket.destroyed) {
+        chunks = [];
+        return;
+      }
     }
     chunks = pending.length > 0 ? [pending] : [];
     gathered = pending.length;

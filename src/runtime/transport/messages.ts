@@ -1,3 +1,4 @@
+import type { KvChanges } from '../kv/kv-cache.ts';
 import type { RequestStart, SequenceEvent } from '../requests/events.ts';
 import type { GenerationRequest } from '../requests/request.ts';
 import type { EngineDescription, EngineStatistics } from '../requests/statistics.ts';
@@ -6,13 +7,15 @@ import type { EngineDescription, EngineStatistics } from '../requests/statistics
 export interface CommandMessage {
   submits: GenerationRequest[];
   cancels: { id: number; sequence?: number }[];
+  /** From now on the engine tells which prompts its KV cache knows ({@link PrefixesMessage}), at first all of them. */
+  watchPrefixes?: boolean;
 }
 
 /** Engine → front end, once, when a front end connects. */
 export interface HelloMessage {
   kind: 'hello';
-  /** The connection's number: its request ids lie in [number, number + 1) · 2^40. */
-  connection: number;
+  /** Ids of this connection's requests go up from here (`request-ids.ts`). */
+  firstRequestId: number;
   description: EngineDescription;
   statistics: EngineStatistics;
 }
@@ -32,7 +35,37 @@ export interface StepMessage {
 
 type EventExtra = Pick<SequenceEvent, 'logprobs' | 'finish' | 'error'> & { start?: RequestStart };
 
-export type EngineMessage = HelloMessage | StepMessage;
+/** Engine → a front end that asked for it: what became and ceased to be known to the KV cache, as hashes of prefixes (`kv/prefix-hash.ts`). */
+export interface PrefixesMessage {
+  kind: 'prefixes';
+  /** Nothing said before holds any more. */
+  isSnapshot: boolean;
+  stored: Float64Array;
+  removed: Float64Array;
+}
+
+/** Hashes in one {@link PrefixesMessage} at most; more go in several. */
+export const prefixesPerMessageMax = 65_536;
+
+export type EngineMessage = HelloMessage | StepMessage | PrefixesMessage;
+
+/** The messages that tell of changes, removals first, each of a bounded size. */
+export function packPrefixes({ stored, removed }: KvChanges, isSnapshot = false): PrefixesMessage[] {
+  const messages: PrefixesMessage[] = [];
+  const none = new Float64Array(0);
+  for (let at = 0; at < removed.length; at += prefixesPerMessageMax) {
+    const part = Float64Array.from(removed.slice(at, at + prefixesPerMessageMax));
+    messages.push({ kind: 'prefixes', isSnapshot: false, stored: none, removed: part });
+  }
+  for (let at = 0; at < stored.length || (at === 0 && isSnapshot); at += prefixesPerMessageMax) {
+    const part = Float64Array.from(stored.slice(at, at + prefixesPerMessageMax));
+    const last = messages.at(-1);
+    // Mostly both are few, and one message holds them.
+    if (at === 0 && last && part.length + last.removed.length <= prefixesPerMessageMax) last.stored = part;
+    else messages.push({ kind: 'prefixes', isSnapshot: isSnapshot && at === 0, stored: part, removed: none });
+  }
+  return messages;
+}
 
 /** Packs one step's events; the inverse of {@link unpackEvents}. */
 export function packEvents(events: readonly SequenceEvent[], statistics?: EngineStatistics): StepMessage {

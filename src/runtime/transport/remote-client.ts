@@ -2,11 +2,13 @@ import { connect, type Socket } from 'node:net';
 import { queuedRequestsMax } from '../../base/limits.ts';
 import type { EngineClient, RequestHandle } from '../client.ts';
 import { RuntimeError } from '../errors.ts';
+import { guardedListener } from '../guarded-listener.ts';
 import type { SequenceEvent } from '../requests/events.ts';
 import type { GenerationRequest } from '../requests/request.ts';
 import type { EngineDescription, EngineStatistics } from '../requests/statistics.ts';
 import { validateRequest } from '../requests/validate.ts';
-import { requestIdsPerConnection } from './engine-server.ts';
+import { nothingKnown, PrefixView } from '../routing/prefix-view.ts';
+import { isEngineMessage } from './check-messages.ts';
 import { readFrames, writeFrame, writeInFrames } from './frames.ts';
 import { type CommandMessage, type EngineMessage, type HelloMessage, unpackEvents } from './messages.ts';
 
@@ -39,6 +41,7 @@ export class RemoteEngine implements EngineClient {
   #draining = false;
   #waiters: (() => void)[] = [];
   #onIdle: (() => void) | undefined;
+  #prefixes: PrefixView | undefined;
 
   constructor(socketPath: string) {
     this.#socketPath = socketPath;
@@ -85,14 +88,22 @@ export class RemoteEngine implements EngineClient {
       const problem = `${queuedRequestsMax} requests are already queued or running (queuedRequestsMax)`;
       throw new RuntimeError('QUEUE_FULL', `${problem}; try again later`);
     }
-    const id = hello.connection * requestIdsPerConnection + this.#counter++;
+    const id = hello.firstRequestId + this.#counter++;
     const whole: GenerationRequest = { ...request, id };
     validateRequest(whole, hello.description);
     const open = new Set(Array.from({ length: request.sequences }, (_, sequence) => sequence));
-    this.#running.set(id, { listener, open });
+    this.#running.set(id, { listener: guardedListener(listener, () => this.#cancel(id, undefined)), open });
     this.#outbox.submits.push(whole);
     this.#flushSoon();
     return { id, cancel: (sequence) => this.#cancel(id, sequence) };
+  }
+
+  watchPrefixes(): PrefixView {
+    if (!this.#prefixes) {
+      this.#prefixes = new PrefixView();
+      if (this.#socket) writeFrame(this.#socket, { submits: [], cancels: [], watchPrefixes: true });
+    }
+    return this.#prefixes;
   }
 
   /** The engine is away for longer; requests are told why. Undefined: it is back. */
@@ -157,7 +168,10 @@ export class RemoteEngine implements EngineClient {
   #connect(): void {
     const socket = connect(this.#socketPath);
     socket.setNoDelay(true);
-    readFrames(socket, (value) => this.#receive(socket, value as EngineMessage));
+    readFrames(socket, (value) => {
+      if (isEngineMessage(value)) this.#receive(socket, value);
+      else socket.destroy(new Error('what came is no message of an engine'));
+    });
     socket.on('error', () => socket.destroy());
     socket.on('close', () => this.#lost(socket));
   }
@@ -165,6 +179,7 @@ export class RemoteEngine implements EngineClient {
   #lost(socket: Socket): void {
     if (this.#socket === socket) {
       this.#socket = undefined;
+      this.#prefixes?.change(nothingKnown);
       this.#failRunning(
         'the engine stopped while this request ran; it is being restarted, send the request again',
       );
@@ -177,10 +192,16 @@ export class RemoteEngine implements EngineClient {
   #receive(socket: Socket, message: EngineMessage): void {
     if (message.kind === 'hello') {
       this.#hello = message;
+      this.#counter = 0;
       this.#statistics = message.statistics;
       this.#socket = socket;
+      if (this.#prefixes) writeFrame(socket, { submits: [], cancels: [], watchPrefixes: true });
       this.#retryMs = reconnectMs.first;
       for (const resolve of this.#waiters.splice(0)) resolve();
+      return;
+    }
+    if (message.kind === 'prefixes') {
+      this.#prefixes?.change(message);
       return;
     }
     if (message.statistics) this.#statistics = message.statistics;

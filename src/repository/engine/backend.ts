@@ -1,0 +1,174 @@
+import type { Clock } from '../../base/clock.ts';
+import { NereidError } from '../../base/errors.ts';
+import { openTokenizer } from '../../tokenizer/open.ts';
+import type { Tokenizer } from '../../tokenizer/types.ts';
+import type { BackendContext, DirectBackend } from '../backend.ts';
+import { parameterTruth } from '../config/complete.ts';
+import type { EngineLease } from '../engine-host.ts';
+import { RepositoryError } from '../errors.ts';
+import type { Execution } from '../execution.ts';
+import { refuseMissingFeatures } from './features.ts';
+import { type EngineFacts, planGeneration } from './generation.ts';
+import { Inputs } from './inputs.ts';
+import { SequenceOutput } from './outputs.ts';
+import { RowRun } from './run.ts';
+import { engineSpecification } from './specification.ts';
+
+/**
+ * The `tensorrtllm` backend: an engine behind TensorRT-LLM's tensors. Requests go to the engine at once; it batches them in flight, or
+ * statically where the configuration says V1.
+ * @throws RepositoryError, or what keeps the engine from starting
+ */
+export async function load(context: BackendContext): Promise<DirectBackend> {
+  const { specification, isInflight } = await engineSpecification(context);
+  const lease = await context.engines.acquire(specification);
+  try {
+    const tokenizer = await openTokenizer(lease.tokenizerFolder);
+    const model = new EngineModel(context, lease, tokenizer);
+    return {
+      kind: 'direct',
+      start: (execution) => model.start(execution),
+      engine: { client: lease.client, isInflight },
+      close: () => lease.release(),
+    };
+  } catch (thrown) {
+    await lease.release();
+    throw thrown;
+  }
+}
+
+/** The requests of one model. */
+class EngineModel {
+  readonly #lease: EngineLease;
+  readonly #tokenizer: Tokenizer;
+  readonly #facts: EngineFacts;
+  readonly #isDecoupled: boolean;
+  readonly #excludesPrompt: boolean;
+  readonly #clock: Clock;
+  readonly #epochOffsetNs: number;
+  /** By request id, for stop requests; several may carry the same. */
+  readonly #byId = new Map<string, Set<() => void>>();
+
+  constructor({ config, clock }: BackendContext, lease: EngineLease, tokenizer: Tokenizer) {
+    this.#lease = lease;
+    this.#tokenizer = tokenizer;
+    const { vocabularySize } = lease.client.description;
+    this.#facts = { vocabularySize, stopTokenIds: tokenizer.stopTokenIds };
+    this.#isDecoupled = config.model_transaction_policy?.decoupled ?? false;
+    this.#excludesPrompt = parameterTruth(config, 'exclude_input_in_output') ?? false;
+    this.#clock = clock;
+    this.#epochOffsetNs = clock.wallMs() * 1e6 - clock.nowNs();
+  }
+
+  start(execution: Execution): void {
+    const { request } = execution;
+    const inputs = new Inputs(request);
+    if (inputs.truth('stop', 0)) {
+      this.#stop(execution);
+      return;
+    }
+    for (const name of ['output_ids', 'sequence_length']) {
+      if (!execution.wants(name)) {
+        throw new RepositoryError(
+          'INVALID_ARGUMENT',
+          `${name} tensor must be present in the list of output tensors`,
+        );
+      }
+    }
+    const isStreaming = inputs.truth('streaming', 0);
+    this.#checkDecoupled(execution, isStreaming, inputs.number('num_return_sequences', 0) ?? 1);
+    refuseMissingFeatures(request, inputs, execution.batchSize);
+    const rows = Array.from({ length: execution.batchSize }, (_, row) =>
+      this.#row(execution, inputs, row, isStreaming),
+    );
+    const cancelAll = (): void => {
+      for (const { run } of rows) run.cancel();
+    };
+    execution.onCancel = cancelAll;
+    const forget = this.#remember(request.id, () => {
+      for (const { run } of rows) run.stop();
+    });
+    const { onOver } = execution;
+    execution.onOver = () => {
+      forget();
+      onOver?.();
+    };
+    const isFinal = (): boolean => rows.every(({ run }) => run.isDone);
+    try {
+      for (const { run, plan } of rows) {
+        run.isFinalResponse = isFinal;
+        run.attach(this.#lease.client.submit(plan.request, (event) => run.accept(event)));
+      }
+    } catch (thrown) {
+      cancelAll();
+      throw thrown instanceof NereidError ? executorError(thrown) : thrown;
+    }
+  }
+
+  #row(execution: Execution, inputs: Inputs, row: number, isStreaming: boolean) {
+    const plan = planGeneration(execution.request, inputs, row, this.#facts);
+    const excluded = inputs.get('exclude_input_in_output');
+    const excludesPrompt = excluded ? inputs.truth('exclude_input_in_output', row) : this.#excludesPrompt;
+    const isSeveral = plan.request.sequences > 1;
+    const run = new RowRun({
+      execution,
+      plan,
+      isStreaming,
+      clock: this.#clock,
+      tokenizer: this.#tokenizer,
+      output: (sequence) =>
+        new SequenceOutput(execution, {
+          prompt: plan.prompt,
+          withPrompt: !excludesPrompt,
+          batchIndex: execution.batchSize > 1 ? row : undefined,
+          sequenceIndex: isSeveral ? sequence : undefined,
+          withLogprobs: plan.request.logprobs !== undefined,
+          withTimes: inputs.truth('return_perf_metrics', row),
+          withInputCount: inputs.truth('return_num_input_tokens', row),
+          withOutputCount: inputs.truth('return_num_output_tokens', row),
+          epochOffsetNs: this.#epochOffsetNs,
+        }),
+    });
+    return { run, plan };
+  }
+
+  #checkDecoupled({ batchSize }: Execution, isStreaming: boolean, sequences: number): void {
+    if (this.#isDecoupled) return;
+    const problem = isStreaming
+      ? 'Streaming is only supported if model is deployed using decoupled mode.'
+      : batchSize > 1
+        ? 'Batch size > 1 requires the tensorrt_llm backend to be using decoupled transaction policy'
+        : sequences > 1
+          ? 'num_return_sequences > 1 requires the tensorrt_llm backend to be using decoupled transaction policy'
+          : undefined;
+    if (problem) throw new RepositoryError('INVALID_ARGUMENT', problem);
+  }
+
+  /** A request whose only wish is that an earlier one with its id ends. One that is unknown (it may have ended) is no error. */
+  #stop(execution: Execution): void {
+    const { id } = execution.request;
+    if (id === '') {
+      const message = 'Trying to stop a request but request ID is not provided';
+      throw new RepositoryError('INVALID_ARGUMENT', message);
+    }
+    for (const stop of [...(this.#byId.get(id) ?? [])]) stop();
+    execution.respond({ outputs: [] }, true);
+  }
+
+  #remember(id: string, stop: () => void): () => void {
+    if (id === '') return () => {};
+    const stops = this.#byId.get(id) ?? new Set();
+    this.#byId.set(id, stops.add(stop));
+    return () => {
+      stops.delete(stop);
+      if (stops.size === 0 && this.#byId.get(id) === stops) this.#byId.delete(id);
+    };
+  }
+}
+
+/** The original's words around what its executor refuses. */
+function executorError(cause: NereidError): RepositoryError {
+  const status =
+    cause.kind === 'exhausted' || cause.kind === 'unavailable' ? 'UNAVAILABLE' : 'INVALID_ARGUMENT';
+  return new RepositoryError(status, cause.message, { cause });
+}

@@ -1,0 +1,85 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { type Tensor, tensorOf } from '../tensor.ts';
+import { planGeneration } from './generation.ts';
+import { Inputs } from './inputs.ts';
+import { encodeWordLists, StopSequences, wordsOfRow } from './word-lists.ts';
+
+const int = (name: string, ...values: number[]) =>
+  tensorOf(name, 'INT32', [1, values.length], Int32Array.from(values));
+const float = (name: string, ...values: number[]) =>
+  tensorOf(name, 'FP32', [1, values.length], Float32Array.from(values));
+const facts = { vocabularySize: 100, stopTokenIds: [2, 3] };
+
+function plan(...tensors: Tensor[]) {
+  const inputs = [
+    int('input_ids', 5, 6, 7, 0),
+    int('input_lengths', 3),
+    int('request_output_len', 8),
+    ...tensors,
+  ];
+  const request = { id: '', inputs, parameters: {} };
+  return planGeneration(request, new Inputs(request), 0, facts);
+}
+
+test('greedy and with seed 0 unless top-k or top-p ask for sampling', () => {
+  const { request, prompt } = plan(float('temperature', 0.5));
+  assert.deepEqual([...prompt], [5, 6, 7]);
+  assert.equal(request.sampling.temperature, 0);
+  assert.equal(request.sampling.seed, 0);
+  assert.equal(plan(int('runtime_top_k', 1), float('temperature', 0.5)).request.sampling.temperature, 0);
+  const sampled = plan(int('runtime_top_k', 0), float('runtime_top_p', 0.5), float('temperature', 0.5));
+  assert.deepEqual([sampled.request.sampling.temperature, sampled.request.sampling.topP], [0.5, 0.5]);
+  assert.equal(plan(int('runtime_top_k', 40), float('runtime_top_p', 0)).request.sampling.topP, 1);
+});
+
+test('end ids: the model’s own unless another is named', () => {
+  assert.deepEqual(plan().request.stopTokenIds, [2, 3]);
+  assert.deepEqual(plan(int('end_id', 3)).request.stopTokenIds, [2, 3]);
+  assert.deepEqual(plan(int('end_id', 9)).request.stopTokenIds, [9]);
+  assert.deepEqual(plan(int('end_id', -1)).request.stopTokenIds, []);
+});
+
+test('words and weights become biases', () => {
+  const bias = plan(float('embedding_bias', 0, 2.5, 0), encodeWordLists('bad_words_list', [[[7], [9]]]))
+    .request.sampling;
+  assert.deepEqual(bias.logitBias, [
+    [1, 2.5],
+    [7, -100],
+    [9, -100],
+  ]);
+});
+
+test('ids of any size are computed, and echoed as they came', () => {
+  const inputs = [int('input_ids', -1, 250), int('input_lengths', 2), int('request_output_len', 1)];
+  const request = { id: '', inputs, parameters: {} };
+  const { prompt, request: asked } = planGeneration(request, new Inputs(request), 0, facts);
+  assert.deepEqual([...prompt], [-1, 250]);
+  assert.deepEqual([...asked.promptTokens], [99, 50]);
+});
+
+test('lengths that do not fit', () => {
+  const refused = (length: number, output: number) => {
+    const inputs = [int('input_ids', 1), int('input_lengths', length), int('request_output_len', output)];
+    const request = { id: '', inputs, parameters: {} };
+    return () => planGeneration(request, new Inputs(request), 0, facts);
+  };
+  assert.throws(refused(2, 1), /'input_lengths' is 2, but 'input_ids' has 1/);
+  assert.throws(refused(0, 1), /it must be 1 to that/);
+  assert.throws(refused(1, 0), /'request_output_len' is 0/);
+});
+
+test('word lists go there and back', () => {
+  const rows = [[[1, 2], [3]], [], [[4]]];
+  const tensor = encodeWordLists('w', rows);
+  assert.deepEqual(tensor.shape, [3, 2, 3]);
+  assert.deepEqual(
+    rows.map((_, row) => wordsOfRow(tensor, row)),
+    rows,
+  );
+  const stops = new StopSequences([[1, 2], [3]]);
+  assert.deepEqual(
+    [1, 1, 2, 5, 3].map((id) => stops.push(id)),
+    [false, false, true, false, true],
+  );
+});

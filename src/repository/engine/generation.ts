@@ -1,0 +1,131 @@
+import type { GenerationRequest, SamplingParameters } from '../../runtime/requests/request.ts';
+import { RepositoryError } from '../errors.ts';
+import type { InferRequest } from '../model.ts';
+import type { Inputs } from './inputs.ts';
+import { type WordsMark, wordsMarkOf } from './marks.ts';
+import { wordsOfRow } from './word-lists.ts';
+
+/** What the engine behind a model is, as far as requests depend on it. */
+export interface EngineFacts {
+  vocabularySize: number;
+  /** The model's own end-of-text ids. */
+  stopTokenIds: readonly number[];
+}
+
+/** One row of a request: what the engine is asked, and what is done with its answer. */
+export interface GenerationPlan {
+  request: Omit<GenerationRequest, 'id'>;
+  /** As the client sent it: echoed where the prompt is part of the output. */
+  prompt: Int32Array;
+  stopSequences: number[][];
+  /** Stop words as texts, where they are known. */
+  stopTexts: readonly string[];
+}
+
+/**
+ * One row of TensorRT-LLM's tensors as a generation. Greedy unless runtime_top_k or runtime_top_p ask for sampling, with seed 0 unless
+ * there is one, as the original.
+ * @throws RepositoryError INVALID_ARGUMENT naming the tensor
+ */
+export function planGeneration(
+  request: InferRequest,
+  inputs: Inputs,
+  row: number,
+  facts: EngineFacts,
+): GenerationPlan {
+  const prompt = promptOfRow(inputs, row);
+  const maxTokens = inputs.required('request_output_len', row);
+  if (maxTokens < 1) {
+    throw new RepositoryError(
+      'INVALID_ARGUMENT',
+      `'request_output_len' is ${maxTokens}; it must be at least 1`,
+    );
+  }
+  const stopList = inputs.get('stop_words_list');
+  const stopWords = stopList ? wordsOfRow(stopList, row) : [];
+  const stopTexts: WordsMark | undefined = stopList && wordsMarkOf(stopList.data);
+  const priority = request.priority ?? 0;
+  return {
+    prompt,
+    stopSequences: stopWords,
+    stopTexts: stopTexts?.[row] ?? [],
+    request: {
+      promptTokens: tolerated(prompt, facts.vocabularySize),
+      sampling: samplingOfRow(inputs, row),
+      maxTokens,
+      minTokens: Math.min(maxTokens, Math.max(0, inputs.number('min_tokens', row) ?? 0)),
+      stopTokenIds: endIds(inputs, row, facts),
+      sequences: inputs.number('num_return_sequences', row) || 1,
+      logprobs: inputs.truth('return_log_probs', row) ? 0 : undefined,
+      // Triton's level 1 is the most urgent; 0 is no level.
+      priority: priority > 0 ? priorityBase - priority : 0,
+    },
+  };
+}
+
+const priorityBase = 2 ** 31;
+
+function promptOfRow(inputs: Inputs, row: number): Int32Array {
+  const ids = inputs.row('input_ids', 'INT32', row);
+  if (!ids) throw new RepositoryError('INVALID_ARGUMENT', "the input 'input_ids' is missing; send it");
+  const length = inputs.required('input_lengths', row);
+  if (length < 1 || length > ids.length) {
+    const found = `'input_lengths' is ${length}, but 'input_ids' has ${ids.length} of them`;
+    throw new RepositoryError('INVALID_ARGUMENT', `${found}; it must be 1 to that`);
+  }
+  return Int32Array.from(ids.subarray(0, length));
+}
+
+/** Load tools draw ids over all of int32, and the original computes something for them; so does this. */
+function tolerated(prompt: Int32Array, vocabularySize: number): Int32Array {
+  if (prompt.every((id) => id >= 0 && id < vocabularySize)) return prompt;
+  return prompt.map((id) => ((id % vocabularySize) + vocabularySize) % vocabularySize);
+}
+
+function endIds(inputs: Inputs, row: number, facts: EngineFacts): number[] {
+  const asked = inputs.number('end_id', row);
+  if (asked === undefined) return [...facts.stopTokenIds];
+  if (asked < 0 || asked >= facts.vocabularySize) return [];
+  // Chat models end a turn with another id than a text: asked for the one, the others end it too.
+  return facts.stopTokenIds.includes(asked) ? [...facts.stopTokenIds] : [asked];
+}
+
+function samplingOfRow(inputs: Inputs, row: number): SamplingParameters {
+  const topK = Math.max(0, inputs.number('runtime_top_k', row) ?? 0);
+  const topP = Math.max(0, inputs.number('runtime_top_p', row) ?? 0);
+  const isGreedy = topK === 1 || (topK === 0 && topP <= 0);
+  const bias = biasOfRow(inputs, row);
+  return {
+    temperature: isGreedy ? 0 : (inputs.number('temperature', row) ?? 1),
+    topK: isGreedy ? 0 : topK,
+    topP: isGreedy || topP <= 0 ? 1 : Math.min(1, topP),
+    minP: 0,
+    repetitionPenalty: inputs.number('repetition_penalty', row) ?? 1,
+    presencePenalty: inputs.number('presence_penalty', row) ?? 0,
+    frequencyPenalty: inputs.number('frequency_penalty', row) ?? 0,
+    // Seeds are UINT64; the engine takes what a number holds exactly.
+    seed: (inputs.number('seed', row) ?? 0) % Number.MAX_SAFE_INTEGER,
+    ...(bias.length > 0 ? { logitBias: bias } : {}),
+  };
+}
+
+/** A logit bias that bans a token. */
+const ban = -100;
+
+function biasOfRow(inputs: Inputs, row: number): [number, number][] {
+  const bias: [number, number][] = [];
+  inputs.row('embedding_bias', 'FP32', row)?.forEach((value, id) => {
+    if (value !== 0) bias.push([id, Math.min(100, Math.max(-100, value))]);
+  });
+  const badList = inputs.get('bad_words_list');
+  for (const word of badList ? wordsOfRow(badList, row) : []) {
+    if (word.length > 1) {
+      throw new RepositoryError(
+        'UNSUPPORTED',
+        `bad words of more than one token are not supported; 'bad_words_list' has one of ${word.length}`,
+      );
+    }
+    bias.push([word[0] as number, ban]);
+  }
+  return bias;
+}

@@ -1,0 +1,127 @@
+import type { RequestStart } from '../../runtime/requests/events.ts';
+import type { Execution } from '../execution.ts';
+import { type Tensor, tensorOf } from '../tensor.ts';
+import { markTokens } from './marks.ts';
+
+/** Positions that the KV counts of a request call a block; the runtime itself counts positions. */
+export const kvBlockPositions = 64;
+
+/** What a response says beside its tokens. */
+export interface SequenceResult {
+  isLast: boolean;
+  start: RequestStart | undefined;
+  nowNs: number;
+}
+
+/** What a {@link SequenceOutput} shows. */
+export interface OutputOptions {
+  prompt: Int32Array;
+  /** Whole answers begin with the prompt; streamed ones never do. */
+  withPrompt: boolean;
+  /** Where the request has several rows. */
+  batchIndex: number | undefined;
+  /** Where it asked for several sequences. */
+  sequenceIndex: number | undefined;
+  withLogprobs: boolean;
+  withTimes: boolean;
+  withInputCount: boolean;
+  withOutputCount: boolean;
+  /** Milliseconds since the epoch minus the clock's, to show absolute times. */
+  epochOffsetNs: number;
+}
+
+/** The tensors of one sequence: everything at the end, or what came since the last response. */
+export class SequenceOutput {
+  readonly #execution: Execution;
+  readonly #options: OutputOptions;
+  readonly #sequence = {};
+  #ids: number[] = [];
+  #logprobs: number[] = [];
+  #sum = 0;
+  #count = 0;
+  #firstTokenNs = 0;
+
+  constructor(execution: Execution, options: OutputOptions) {
+    this.#execution = execution;
+    this.#options = options;
+  }
+
+  get hasNews(): boolean {
+    return this.#ids.length > 0;
+  }
+
+  begun(_start: RequestStart, nowNs: number): void {
+    this.#firstTokenNs = nowNs;
+  }
+
+  push(id: number, logprob: number | undefined): void {
+    this.#ids.push(id);
+    this.#count++;
+    if (logprob === undefined) return;
+    this.#logprobs.push(logprob);
+    this.#sum += logprob;
+  }
+
+  /** The tensors of the next response. */
+  take(isStreaming: boolean, result: SequenceResult): Tensor[] {
+    const { prompt, withPrompt, batchIndex, sequenceIndex } = this.#options;
+    const hasPrompt = withPrompt && !isStreaming;
+    const ids = new Int32Array((hasPrompt ? prompt.length : 0) + this.#ids.length);
+    if (hasPrompt) ids.set(prompt);
+    ids.set(this.#ids, ids.length - this.#ids.length);
+    const tensor = tensorOf('output_ids', 'INT32', [1, 1, ids.length], ids);
+    markTokens(tensor.data, { sequence: this.#sequence, isContinuation: !hasPrompt, isLast: result.isLast });
+    const outputs = [tensor, int32('sequence_length', ids.length)];
+    this.#addLogprobs(outputs);
+    if (batchIndex !== undefined) outputs.push(int32('batch_index', batchIndex));
+    if (sequenceIndex !== undefined) outputs.push(int32('sequence_index', sequenceIndex));
+    if (this.#options.withInputCount) outputs.push(int32('num_input_tokens', prompt.length));
+    if (this.#options.withOutputCount) outputs.push(int32('num_output_tokens', this.#count));
+    if (this.#options.withTimes) this.#addTimes(outputs, result);
+    this.#ids = [];
+    this.#logprobs = [];
+    return outputs;
+  }
+
+  /** Zeros where none were asked for, as the original; only if somebody reads them. */
+  #addLogprobs(outputs: Tensor[]): void {
+    const { withLogprobs } = this.#options;
+    if (withLogprobs || this.#execution.wants('cum_log_probs')) {
+      outputs.push(tensorOf('cum_log_probs', 'FP32', [1, 1], Float32Array.of(this.#sum)));
+    }
+    if (!withLogprobs && !this.#execution.wants('output_log_probs')) return;
+    const values = new Float32Array(this.#ids.length);
+    values.set(this.#logprobs);
+    outputs.push(tensorOf('output_log_probs', 'FP32', [1, 1, values.length], values));
+  }
+
+  #addTimes(outputs: Tensor[], { start, nowNs }: SequenceResult): void {
+    const { prompt, epochOffsetNs } = this.#options;
+    const { times } = this.#execution;
+    const reused = Math.floor((start?.cachedTokens ?? 0) / kvBlockPositions);
+    const total = Math.ceil((prompt.length + this.#count) / kvBlockPositions);
+    const shown: readonly (readonly [string, number])[] = [
+      ['arrival_time_ns', times.arrivedNs],
+      ['first_scheduled_time_ns', times.startedNs],
+      ['first_token_time_ns', this.#firstTokenNs],
+      ['last_token_time_ns', nowNs],
+    ];
+    for (const [name, ns] of shown) outputs.push(int64(name, ns + epochOffsetNs));
+    outputs.push(
+      int32('kv_cache_alloc_new_blocks', total - reused),
+      int32('kv_cache_reused_blocks', reused),
+      int32('kv_cache_alloc_total_blocks', total),
+      tensorOf('acceptance_rate', 'FP32', [1, 1], Float32Array.of(0)),
+      int32('total_accepted_draft_tokens', 0),
+      int32('total_draft_tokens', 0),
+    );
+  }
+}
+
+function int32(name: string, value: number): Tensor {
+  return tensorOf(name, 'INT32', [1, 1], Int32Array.of(value));
+}
+
+function int64(name: string, value: number): Tensor {
+  return tensorOf(name, 'INT64', [1, 1], BigInt64Array.of(BigInt(Math.round(value))));
+}

@@ -1,0 +1,135 @@
+import type { Clock } from '../../base/clock.ts';
+import { engineError } from '../../generation/errors.ts';
+import type { RequestHandle } from '../../runtime/client.ts';
+import type { RequestStart, SequenceEvent } from '../../runtime/requests/events.ts';
+import { StopStringMatcher } from '../../tokenizer/stop-strings.ts';
+import type { IncrementalDecoder, Tokenizer } from '../../tokenizer/types.ts';
+import { RepositoryError } from '../errors.ts';
+import type { Execution } from '../execution.ts';
+import type { GenerationPlan } from './generation.ts';
+import type { SequenceOutput, SequenceResult } from './outputs.ts';
+import { StopSequences } from './word-lists.ts';
+
+/** What a sequence has made so far, and what ends it. */
+interface OpenSequence {
+  output: SequenceOutput;
+  stops: StopSequences;
+  texts: { decoder: IncrementalDecoder; matcher: StopStringMatcher } | undefined;
+  isDone: boolean;
+}
+
+/** One row of a request in the engine: its sequences, each answered step by step or when it is done. */
+export class RowRun {
+  readonly #execution: Execution;
+  readonly #isStreaming: boolean;
+  readonly #clock: Clock;
+  readonly #sequences: OpenSequence[];
+  #handle: RequestHandle | undefined;
+  #start: RequestStart | undefined;
+  #open: number;
+
+  constructor(parts: {
+    execution: Execution;
+    plan: GenerationPlan;
+    isStreaming: boolean;
+    clock: Clock;
+    tokenizer: Tokenizer | undefined;
+    output: (sequence: number) => SequenceOutput;
+  }) {
+    const { plan, tokenizer } = parts;
+    this.#execution = parts.execution;
+    this.#isStreaming = parts.isStreaming;
+    this.#clock = parts.clock;
+    this.#open = plan.request.sequences;
+    this.#sequences = Array.from({ length: plan.request.sequences }, (_, index) => ({
+      output: parts.output(index),
+      stops: new StopSequences(plan.stopSequences),
+      texts:
+        tokenizer && plan.stopTexts.length > 0
+          ? {
+              decoder: tokenizer.incrementalDecoder({ continuation: true }),
+              matcher: new StopStringMatcher(plan.stopTexts),
+            }
+          : undefined,
+      isDone: false,
+    }));
+  }
+
+  get isDone(): boolean {
+    return this.#open === 0;
+  }
+
+  /** Set once the engine has taken it. */
+  attach(handle: RequestHandle): void {
+    this.#handle = handle;
+  }
+
+  /** Stops the engine's work. */
+  cancel(): void {
+    this.#handle?.cancel();
+  }
+
+  /** Ends every open sequence with what it has: a stop request. */
+  stop(): void {
+    this.cancel();
+    this.#sequences.forEach((sequence) => {
+      if (!sequence.isDone) this.#finish(sequence);
+    });
+  }
+
+  accept(event: SequenceEvent): void {
+    if (this.#execution.isOver) return;
+    if (event.start) this.#begun(event.start);
+    const sequence = this.#sequences[event.sequence];
+    if (!sequence || sequence.isDone) return;
+    if (event.finish === 'error' || event.finish === 'cancelled') {
+      this.#fail(event);
+      return;
+    }
+    const isStopped = this.#append(sequence, event);
+    if (isStopped && event.finish === undefined) this.#handle?.cancel(event.sequence);
+    if (isStopped || event.finish !== undefined) this.#finish(sequence);
+    else if (this.#isStreaming && sequence.output.hasNews) this.#respond(sequence, false);
+  }
+
+  #begun(start: RequestStart): void {
+    this.#start = start;
+    const nowNs = this.#clock.nowNs();
+    this.#execution.begin(nowNs - start.prefillMs * 1e6);
+    for (const { output } of this.#sequences) output.begun(start, nowNs);
+  }
+
+  /** @returns whether a stop word ended it */
+  #append(sequence: OpenSequence, event: SequenceEvent): boolean {
+    const { output, stops, texts } = sequence;
+    for (const [index, id] of event.tokens.entries()) {
+      output.push(id, event.logprobs?.[index]?.logprob);
+      if (stops.push(id)) return true;
+      if (texts && texts.matcher.push(texts.decoder.push(id)).stopped !== undefined) return true;
+    }
+    return false;
+  }
+
+  #finish(sequence: OpenSequence): void {
+    sequence.isDone = true;
+    this.#open--;
+    this.#respond(sequence, true);
+  }
+
+  #respond(sequence: OpenSequence, isLast: boolean): void {
+    const result: SequenceResult = { isLast, start: this.#start, nowNs: this.#clock.nowNs() };
+    const outputs = sequence.output.take(this.#isStreaming, result);
+    this.#execution.respond({ outputs }, isLast && this.isFinalResponse());
+  }
+
+  /** Whether the response that ends this row ends the request. */
+  isFinalResponse: () => boolean = () => this.isDone;
+
+  #fail(event: SequenceEvent): void {
+    const cause =
+      event.finish === 'cancelled' ? new Error('the engine is shutting down') : engineError(event.error);
+    const problem = `Executor failed process requestId ${event.requestId} due to the following error: ${cause.message}`;
+    this.#execution.fail(new RepositoryError('INTERNAL', problem, { cause }));
+    this.#execution.onCancel?.();
+  }
+}

@@ -1,0 +1,108 @@
+import { sequencesPerRequestMax } from '../../base/limits.ts';
+import type { GenerationRequest } from '../requests/request.ts';
+import type {
+  CommandMessage,
+  EngineMessage,
+  HelloMessage,
+  PrefixesMessage,
+  StepMessage,
+} from './messages.ts';
+
+/**
+ * Whether what came over a socket has the shape of a message. Both ends are the same build, so one without it is from a stranger or a bug:
+ * the connection ends. Values inside a well-shaped request are `validateRequest`'s.
+ */
+export function isCommandMessage(value: unknown): value is CommandMessage {
+  if (!isRecord(value)) return false;
+  const { submits, cancels, watchPrefixes } = value as Partial<CommandMessage>;
+  return (
+    Array.isArray(submits) &&
+    submits.every(isRequest) &&
+    Array.isArray(cancels) &&
+    cancels.every(isCancel) &&
+    (watchPrefixes === undefined || typeof watchPrefixes === 'boolean')
+  );
+}
+
+/** As {@link isCommandMessage}, of what an engine says. */
+export function isEngineMessage(value: unknown): value is EngineMessage {
+  if (!isRecord(value)) return false;
+  const message = value as Partial<EngineMessage>;
+  if (message.kind === 'step') return isStep(message);
+  if (message.kind === 'prefixes') return isPrefixes(message);
+  return message.kind === 'hello' && isHello(message);
+}
+
+function isRequest(value: unknown): boolean {
+  if (!isRecord(value)) return false;
+  const request = value as Partial<GenerationRequest>;
+  const { sampling, sequences } = request;
+  return (
+    isIndex(request.id) &&
+    request.promptTokens instanceof Int32Array &&
+    isRecord(sampling) &&
+    isIndex(sequences) &&
+    sequences >= 1 &&
+    sequences <= sequencesPerRequestMax &&
+    isNumbers(request.stopTokenIds) &&
+    (request.cacheSalt === undefined || typeof request.cacheSalt === 'string') &&
+    isBias((sampling as { logitBias?: unknown }).logitBias)
+  );
+}
+
+function isBias(value: unknown): boolean {
+  if (value === undefined) return true;
+  return Array.isArray(value) && value.every((pair) => isNumbers(pair) && pair.length === 2);
+}
+
+function isCancel(value: unknown): boolean {
+  if (!isRecord(value)) return false;
+  const { id, sequence } = value as { id?: unknown; sequence?: unknown };
+  return isIndex(id) && (sequence === undefined || isIndex(sequence));
+}
+
+function isHello(message: Partial<HelloMessage>): boolean {
+  return isIndex(message.firstRequestId) && isRecord(message.description) && isFigures(message.statistics);
+}
+
+function isStep({
+  requestIds,
+  sequences,
+  tokenCounts,
+  tokens,
+  extras,
+  statistics,
+}: Partial<StepMessage>): boolean {
+  if (!(requestIds instanceof Float64Array && sequences instanceof Uint16Array)) return false;
+  if (!(tokenCounts instanceof Uint16Array && tokens instanceof Int32Array && Array.isArray(extras)))
+    return false;
+  const count = requestIds.length;
+  if (sequences.length !== count || tokenCounts.length !== count) return false;
+  let sum = 0;
+  for (let index = 0; index < count; index++) sum += tokenCounts[index] as number;
+  const isExtra = (entry: unknown): boolean =>
+    Array.isArray(entry) && isIndex(entry[0]) && entry[0] < count && isRecord(entry[1]);
+  return (
+    sum === tokens.length && extras.every(isExtra) && (statistics === undefined || isFigures(statistics))
+  );
+}
+
+function isPrefixes({ isSnapshot, stored, removed }: Partial<PrefixesMessage>): boolean {
+  return typeof isSnapshot === 'boolean' && stored instanceof Float64Array && removed instanceof Float64Array;
+}
+
+function isFigures(value: unknown): boolean {
+  return isRecord(value) && Object.values(value).every((figure) => typeof figure === 'number');
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null;
+}
+
+function isIndex(value: unknown): value is number {
+  return Number.isSafeInteger(value) && (value as number) >= 0;
+}
+
+function isNumbers(value: unknown): value is number[] {
+  return Array.isArray(value) && value.every((entry) => typeof entry === 'number');
+}
