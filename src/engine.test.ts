@@ -61,6 +61,21 @@ for (const isolation of ['process', 'none'] as const) {
       assert.throws(() => engine.generate('', {}), { code: 'REQUEST_INVALID' });
       assert.throws(() => engine.generate('x', { temperature: Number.NaN }), /temperature/);
       assert.throws(() => engine.generate('x', { maxTokens: -5 }), /maxTokens/);
+      for (const wrong of [5, { prompt: 5 }, null, ['x']]) {
+        assert.throws(() => engine.generate(wrong as never), {
+          code: 'REQUEST_INVALID',
+          message: /the prompt is/,
+        });
+      }
+      assert.throws(() => engine.generate('x', 'y' as never), {
+        code: 'REQUEST_INVALID',
+        message: /options/,
+      });
+      assert.throws(() => engine.generate('x', { stop: 'y' as never }), {
+        code: 'REQUEST_INVALID',
+        message: /stop/,
+      });
+      assert.throws(() => engine.chat('Hi' as never), { code: 'REQUEST_INVALID', message: /messages/ });
     });
 
     test('one signal serves many generations, and means nothing to those that are through', async () => {

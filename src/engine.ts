@@ -9,6 +9,7 @@ import { Generation, type GenerationDelta, type GenerationUsage } from './genera
 import { generationDefaults } from './protocol/generation-defaults.ts';
 import { type ServedModel, servedModel } from './protocol/served-model.ts';
 import type { EngineClient } from './runtime/client.ts';
+import { RuntimeError } from './runtime/errors.ts';
 import { LocalEngine } from './runtime/local-engine.ts';
 import { loadModel } from './runtime/process/load-model.ts';
 import { EngineSupervisor } from './runtime/process/supervisor.ts';
@@ -129,12 +130,14 @@ export class Engine {
 
   /** Continues a text. Token ids are taken as they are. @throws RuntimeError, TokenizerError */
   generate(prompt: string | Int32Array, options: GenerateOptions = {}): GenerationStream {
-    const tokens = typeof prompt === 'string' ? this.model.tokenizer.encode(prompt) : prompt;
+    checkGenerate(prompt, options);
+    const tokens = typeof prompt === 'string' ? this.model.tokenizer.encode(prompt) : Int32Array.from(prompt);
     return new QueuedGeneration(this.model, tokens, options);
   }
 
   /** Answers a conversation through the model's chat template. @throws TokenizerError `CHAT_TEMPLATE_*`, RuntimeError */
   chat(messages: readonly ChatMessage[], options: GenerateOptions = {}): GenerationStream {
+    checkChat(messages);
     const { tokenizer, chatTemplate } = this.model;
     const text = renderChatFor(tokenizer, chatTemplate, {
       messages: [...messages],
@@ -146,6 +149,42 @@ export class Engine {
   close(): Promise<void> {
     return this.#close();
   }
+}
+
+/** TypeScript refuses these; JavaScript does not, and deep inside they would be a puzzle. @throws RuntimeError REQUEST_INVALID */
+function checkGenerate(prompt: unknown, options: unknown): void {
+  const isTokens = prompt instanceof Int32Array || (Array.isArray(prompt) && prompt.every(Number.isInteger));
+  if (typeof prompt !== 'string' && !isTokens) {
+    throw misuse(
+      `the prompt is ${kindOf(prompt)}; give a text or token ids: generate('Hello', { maxTokens: 16 })`,
+    );
+  }
+  if (typeof options !== 'object' || options === null) {
+    throw misuse(`the options are ${kindOf(options)}; give an object: generate('Hello', { maxTokens: 16 })`);
+  }
+  const { stop } = options as { stop?: unknown };
+  if (stop !== undefined && !(Array.isArray(stop) && stop.every((one) => typeof one === 'string'))) {
+    throw misuse(`stop is ${kindOf(stop)}; give a list of texts: ['\\n']`);
+  }
+}
+
+function checkChat(messages: unknown): void {
+  if (Array.isArray(messages) && messages.every((one) => typeof one === 'object' && one !== null)) return;
+  throw misuse(
+    `the messages are ${kindOf(messages)}; give a list: chat([{ role: 'user', content: 'Hello' }])`,
+  );
+}
+
+function kindOf(value: unknown): string {
+  return Array.isArray(value)
+    ? 'a list of something else'
+    : value === null
+      ? 'null'
+      : `of type ${typeof value}`;
+}
+
+function misuse(message: string): RuntimeError {
+  return new RuntimeError('REQUEST_INVALID', message);
 }
 
 interface StartedEngine {

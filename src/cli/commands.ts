@@ -32,8 +32,8 @@ export const commands: Record<string, CommandRow> = {
     load: () => import('./load.ts'),
   },
   bench: {
-    summary: 'benchmarks as the field runs them: serving',
-    usage: '<serving> [options]',
+    summary: 'benchmarks as the field runs them, and reports of their results',
+    usage: '<serving|sweep|core|identity|report> [options]',
     load: () => import('./bench.ts'),
   },
   trace: {
@@ -55,6 +55,11 @@ export const commands: Record<string, CommandRow> = {
     summary: 'check what this machine can run',
     usage: '[options]',
     load: () => import('./doctor.ts'),
+  },
+  completion: {
+    summary: 'print a completion script for bash, zsh or fish',
+    usage: '<shell> [--make]',
+    load: () => import('./completion.ts'),
   },
   version: {
     summary: "print Nereid's version and that of what it runs on",

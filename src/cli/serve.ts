@@ -7,6 +7,7 @@ import { toolFormats } from '../protocol/tool-parsers/registry.ts';
 import { capacityPolicyNames } from '../runtime/plan/capacity.ts';
 import { routingDefault, routingNames } from '../runtime/routing/router.ts';
 import { CliError } from './errors.ts';
+import { logLevelFrom, logLevels } from './serving/log-level.ts';
 import type { AnswerOptions, ServeOptions, TrafficOptions } from './serving/options.ts';
 import type { SecurityOptions } from './serving/security.ts';
 import { serve } from './serving/serve.ts';
@@ -57,6 +58,11 @@ export function createCommand(): Command {
     });
 }
 
+/** A name of vLLM's or of habit for one of our options; not in the help. */
+function alias<T>(flags: string, parse: (text: string) => T): Option {
+  return new Option(flags).argParser(parse).hideHelp();
+}
+
 function addNetworkOptions(command: Command): void {
   const streamInterval =
     'steps that one event of a stream tells of (the first token and the end come at once)';
@@ -65,6 +71,7 @@ function addNetworkOptions(command: Command): void {
   command
     .option('--host <address>', 'address to listen on', '127.0.0.1')
     .option('--http-port <n>', 'OpenAI protocol, health and metrics; 0 picks a free port', portOption, 8000)
+    .addOption(alias('-p, --port <n>', portOption))
     .option('--grpc-port <n>', 'gRPC health service (grpc.health.v1); off unless given', portOption)
     .option('--briton-port <n>', "Briton's gRPC service (usually 50051); off unless given", portOption)
     .option('--briton-config <file>', 'a BritonConfig file: engine, port, scheduler and KV cache settings')
@@ -142,6 +149,9 @@ function addEngineOptions(command: Command): void {
       new Option('--kv-dtype <type>', "type of the KV cache (default: the engine's)").choices(['f16', 'f32']),
     )
     .option('--context-length <n>', contextLength, integerOption(2, 2 ** 24))
+    .addOption(alias('--max-model-len <n>', integerOption(2, 2 ** 24)))
+    .addOption(alias('--max-num-seqs <n>', integerOption(1, 4096)))
+    .addOption(alias('--max-num-batched-tokens <n>', integerOption(1, 65_536)))
     .addOption(
       new Option('--capacity-policy <name>', 'when a waiting sequence may start')
         .choices(capacityPolicyNames)
@@ -177,19 +187,29 @@ function addOperationOptions(command: Command): Command {
   const drain = 'how long running requests may finish after Ctrl-C';
   const stepTimeout = 'an engine silent for so long in a step is restarted';
   const selfTest = `once up, ask this over HTTP and print the streamed answer (default: "${selfTestPrompt}")`;
-  const levels = ['silent', 'error', 'warn', 'info', 'debug'];
   return command
     .option('--request-timeout <seconds>', requestTimeout, numberOption(0, 86_400), requestTimeoutMs / 1000)
     .option('--drain-seconds <n>', drain, numberOption(0, 86_400), 30)
     .option('--step-timeout <seconds>', stepTimeout, numberOption(1, 86_400), 120)
     .addOption(
-      new Option('--log-level <level>', 'one line a request at info').choices(levels).default('info'),
+      new Option(
+        '--log-level <level>',
+        'one line a request at info (default: NEREID_LOG_LEVEL, else info)',
+      ).choices(logLevels),
+    )
+    .addOption(
+      new Option(
+        '--log-format <format>',
+        'human or json (default: human on a terminal, json elsewhere)',
+      ).choices(['human', 'json']),
     )
     .option('--self-test [prompt]', selfTest);
 }
 
 /** Options that the command line calls by other names. */
-const flagNames: Readonly<Record<string, string>> = { kvHostCacheBytes: 'kvHostCacheSize' };
+const flagNames: Readonly<Record<string, string>> = {
+  kvHostCacheBytes: 'kvHostCacheSize',
+};
 
 /** The file's settings, under what the command line says itself. @throws CliError BRITON_CONFIG_INVALID */
 async function withBritonConfig(options: ServeOptions, command: Command): Promise<ServeOptions> {
@@ -201,6 +221,17 @@ async function withBritonConfig(options: ServeOptions, command: Command): Promis
       ? command.args.length > 0
       : command.getOptionValueSource(flagNames[name] ?? name) === 'cli';
   return { ...options, ...Object.fromEntries(Object.entries(read).filter(([name]) => !isSaid(name))) };
+}
+
+/** What was said under another name. */
+function aliased(flags: Record<string, unknown>): Partial<ServeOptions> {
+  const given = {
+    httpPort: flags.port,
+    contextLength: flags.maxModelLen,
+    maxSequences: flags.maxNumSeqs,
+    maxBatchTokens: flags.maxNumBatchedTokens,
+  };
+  return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
 }
 
 function toOptions(models: string[], flags: Record<string, unknown>): ServeOptions {
@@ -219,6 +250,8 @@ function toOptions(models: string[], flags: Record<string, unknown>): ServeOptio
   return {
     ...(same as unknown as ServeOptions),
     models,
+    logLevel: (flags.logLevel as string | undefined) ?? logLevelFrom(process.env),
+    ...aliased(flags),
     answers: { toolCallParser, reasoningParser, trustRequestChatTemplate },
     traffic: { routing, streamInterval },
     deviceOptions: deviceOption as Record<string, string>,

@@ -8,8 +8,7 @@ import { measure } from '../measure/measure.ts';
 import { type CommonFlags, headersOf, targetFlags } from '../measure/options.ts';
 
 /** What commander makes of `nereid bench serving`'s command line. */
-export interface ServingFlags extends Omit<CommonFlags, 'percentiles'> {
-  metricPercentiles: number[];
+export interface ServingFlags extends CommonFlags {
   backend: string;
   baseUrl?: string;
   host: string;
@@ -58,7 +57,7 @@ export async function runServing(flags: ServingFlags): Promise<void> {
     {
       // vLLM's benchmark is greedy unless told otherwise.
       target: {
-        ...targetFlags({ ...flags, percentiles: [], temperature: flags.temperature ?? 0 }),
+        ...targetFlags({ ...flags, temperature: flags.temperature ?? 0 }),
         kind,
         url,
         path: flags.endpoint,
@@ -88,6 +87,7 @@ export async function runServing(flags: ServingFlags): Promise<void> {
       label: flags.label,
       latencies: flags.percentileMetrics,
       showsProgress: flags.progress,
+      html: flags.html,
       output: flags.output ?? (flags.saveResult ? resultPath(flags, model) : undefined),
       keepsText,
     },

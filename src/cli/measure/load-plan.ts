@@ -10,8 +10,7 @@ import { measure } from './measure.ts';
 import { type CommonFlags, headersOf, targetFlags } from './options.ts';
 
 /** What commander makes of `nereid load`'s command line. */
-export interface LoadFlags extends Omit<CommonFlags, 'percentiles'> {
-  metricPercentiles: number[];
+export interface LoadFlags extends CommonFlags {
   target: string;
   url?: string;
   endpoint?: string;
@@ -61,6 +60,7 @@ export async function runLoadCommand(flags: LoadFlags): Promise<void> {
     latencies: ['ttft', 'tpot', 'itl', 'e2el', 'normalized'],
     showsProgress: flags.progress,
     output: flags.output,
+    html: flags.html,
     keepsText: false,
   });
 }
@@ -76,7 +76,7 @@ async function loadPlan(flags: LoadFlags): Promise<LoadPlan> {
     flags.model ?? (flags.target.startsWith('openai') ? await firstModel(url, headersOf(flags)) : '');
   return {
     target: {
-      ...targetFlags({ ...flags, percentiles: [] }),
+      ...targetFlags(flags),
       kind: flags.target,
       url,
       path: flags.endpoint,

@@ -16,10 +16,11 @@ export interface CommonFlags {
   requestTimeout: number;
   channels: number;
   workers: number;
-  percentiles: number[];
+  metricPercentiles: number[];
   goodput?: GoodputLimits;
   label: string;
   output?: string;
+  html?: string;
   progress: boolean;
 }
 
@@ -45,6 +46,7 @@ export function addCommonOptions(command: Command): Command {
     .option('--goodput <limits...>', 'count requests within these, e.g. ttft:200 tpot:50 (ms)', goodputOption)
     .option('--label <text>', 'a name for the run, in its reports', '')
     .option('-o, --output <file>', 'write the result with its raw log as JSON; - is stdout')
+    .option('--html <file>', 'write a report with plots, readable offline')
     .option('--no-progress', 'no progress line');
 }
 

@@ -6,6 +6,7 @@ import type { Reporter } from '../../builder/reporter.ts';
 import type { Parallelism } from '../../models/partition.ts';
 import type { EngineProcessConfiguration } from '../../runtime/process/engine-process-messages.ts';
 import { EngineSupervisor, type SupervisorEvent } from '../../runtime/process/supervisor.ts';
+import { CliError } from '../errors.ts';
 import { type ServeOptions, threadsPerEngine } from './options.ts';
 import { checkRanks, parallelismOf, rankRecipe, ranksHere, seatOf } from './ranks.ts';
 
@@ -24,6 +25,8 @@ export interface PreparedModel {
   engineFolder: string;
   tokenizerFolder: string;
   vocabularySize: number;
+  /** The model's own. */
+  contextLengthMax: number;
   contextLength: number;
   kvDtype: 'f16' | 'f32';
   parallelism: Parallelism;
@@ -96,6 +99,7 @@ async function prepare(
     engineFolder: engine.folder,
     tokenizerFolder: options.tokenizerFolder ?? `${engine.folder}/${tokenizerFolderName}`,
     vocabularySize: manifest.vocabularySize,
+    contextLengthMax: manifest.contextLength,
     contextLength: Math.min(manifest.contextLength, options.contextLength ?? manifest.contextLength),
     kvDtype: options.kvDtype ?? manifest.kvDtype,
     parallelism,
@@ -127,7 +131,41 @@ async function startModel(
     ),
     (supervisor) => supervisor.close(),
   );
-  return { name, aliases, tokenizerFolder, supervisors };
+  const running = { name, aliases, tokenizerFolder, supervisors };
+  try {
+    checkContext(model, options, supervisors, logger);
+  } catch (error) {
+    await stopModels([running], 0);
+    throw error;
+  }
+  return running;
+}
+
+/** A context below it answers nobody. */
+const contextLengthMin = 16;
+
+/**
+ * Says where the context is not what was asked for.
+ * @throws CliError KV_CACHE_TOO_SMALL where the KV cache leaves hardly any
+ */
+function checkContext(
+  model: PreparedModel,
+  options: ServeOptions,
+  supervisors: readonly EngineSupervisor[],
+  logger: Logger,
+): void {
+  const asked = options.contextLength ?? 0;
+  if (asked > model.contextLengthMax) {
+    const message = `--context-length ${asked} is over the ${model.contextLengthMax} positions of '${model.name}', which it has then`;
+    logger.warn({ model: model.name }, message);
+  }
+  const length = Math.min(...supervisors.map((one) => one.client.description.contextLength));
+  if (length >= model.contextLength) return;
+  const shortened = `the KV cache holds a context of ${length} positions of '${model.name}', not ${model.contextLength}`;
+  if (length < Math.min(contextLengthMin, model.contextLength)) {
+    throw new CliError('KV_CACHE_TOO_SMALL', `${shortened}; give a larger --kv-cache-size`, { usage: false });
+  }
+  logger.warn({ model: model.name }, `${shortened}; --kv-cache-size is what it takes`);
 }
 
 /** What an engine's process is told: to run it, to start its ranks on this host, or to be one of them. */

@@ -1,9 +1,9 @@
-import pino from 'pino';
 import { definite } from '../../base/errors.ts';
 import { RankSupervisor } from '../../runtime/process/rank-supervisor.ts';
 import type { SupervisorEvent } from '../../runtime/process/supervisor.ts';
 import { createProgress } from '../progress.ts';
 import { engineConfiguration, prepareModels } from './engines.ts';
+import { createLogger } from './log.ts';
 import { type ServeOptions, threadsPerEngine } from './options.ts';
 import { stopSignal } from './stop-signal.ts';
 
@@ -12,10 +12,7 @@ import { stopSignal } from './stop-signal.ts';
  * @throws CliError, or a NereidError of the layer that could not start
  */
 export async function serveRank(options: ServeOptions): Promise<void> {
-  const logger = pino(
-    { level: options.logLevel, base: undefined },
-    pino.destination({ dest: 2, sync: false }),
-  );
+  const logger = createLogger(options);
   const stop = stopSignal();
   const [model] = await prepareModels(options, createProgress(), stop.starting);
   const threads = threadsPerEngine(options.threads, 1);

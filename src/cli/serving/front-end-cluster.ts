@@ -6,6 +6,7 @@ import { definite } from '../../base/errors.ts';
 import type { RunningModel } from './engines.ts';
 import type { FrontEndConfiguration } from './front-end-messages.ts';
 import { FrontEndSlot } from './front-end-slot.ts';
+import { logFormatOf } from './log.ts';
 import type { ServeOptions } from './options.ts';
 
 /**
@@ -41,6 +42,7 @@ export class FrontEndCluster {
       answers: options.answers,
       traffic: options.traffic,
       logLevel: options.logLevel,
+      logFormat: logFormatOf(options.logFormat, process.stderr),
     };
     const slots = Array.from(
       { length: options.frontEnds },

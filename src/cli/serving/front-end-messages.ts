@@ -1,3 +1,4 @@
+import type { LogFormat } from './log.ts';
 import type { AnswerOptions, TrafficOptions } from './options.ts';
 import type { SecurityOptions } from './security.ts';
 
@@ -11,6 +12,7 @@ export interface FrontEndConfiguration {
   answers: AnswerOptions;
   traffic: TrafficOptions;
   logLevel: string;
+  logFormat: LogFormat;
 }
 
 /** Primary → front end. Other libraries' messages (`node:cluster`'s, prom-client's) come over the same channel: only these kinds count. */

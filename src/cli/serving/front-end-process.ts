@@ -1,11 +1,11 @@
 /** A front-end process of `nereid serve --front-ends N`: the same front end, over the same engines' sockets, sharing the HTTP port. */
 import type { AddressInfo } from 'node:net';
-import pino from 'pino';
 import { messageOf } from '../../base/errors.ts';
 import { RemoteEngine } from '../../runtime/transport/remote-client.ts';
 import { threadTracer } from '../../trace/process-tracer.ts';
 import { createFrontEnd, openModelText, reload } from './front-end.ts';
 import type { ControlMessage, FrontEndConfiguration, FrontEndMessage } from './front-end-messages.ts';
+import { createLogger } from './log.ts';
 import { readSecurity } from './security.ts';
 
 let draining = false;
@@ -16,10 +16,7 @@ function send(message: FrontEndMessage): void {
 
 async function start(configuration: FrontEndConfiguration): Promise<void> {
   threadTracer.start('front-end', false);
-  const logger = pino(
-    { level: configuration.logLevel, base: { frontEnd: process.pid } },
-    pino.destination({ dest: 2, sync: false }),
-  );
+  const logger = createLogger(configuration, { frontEnd: process.pid });
   const models = await Promise.all(
     configuration.models.map(async ({ socketPaths, tokenizerFolder, ...model }) => ({
       ...model,

@@ -1,5 +1,6 @@
 import { availableParallelism } from 'node:os';
 import type { RoutingName } from '../../runtime/routing/router.ts';
+import type { LogFormat } from './log.ts';
 import type { SecurityOptions } from './security.ts';
 
 /** How chats are made and answers read. */
@@ -69,6 +70,8 @@ export interface ServeOptions {
   drainSeconds: number;
   stepTimeoutSeconds: number;
   logLevel: string;
+  /** Undefined: for people on a terminal, JSON elsewhere. */
+  logFormat?: LogFormat;
   selfTest?: string;
 }
 

@@ -1,6 +1,6 @@
 import type { AddressInfo } from 'node:net';
 import type { ServerCredentials } from '@grpc/grpc-js';
-import pino, { type Logger } from 'pino';
+import type { Logger } from 'pino';
 import { definite, messageOf } from '../../base/errors.ts';
 import type { RunningBriton } from '../../protocol/briton/server.ts';
 import { readTls, type TlsMaterial } from '../../protocol/tls.ts';
@@ -10,8 +10,10 @@ import { createProgress } from '../progress.ts';
 import { listenBriton } from './briton.ts';
 import { type PreparedModel, prepareModels, type RunningModel, startModels, stopModels } from './engines.ts';
 import type { createFrontEnd, FrontEnd, ModelText, reload } from './front-end.ts';
+import { createLogger } from './log.ts';
 import type { MetricsPort } from './metrics-port.ts';
 import type { ServeOptions } from './options.ts';
+import { checkPorts, portError } from './ports.ts';
 import { checkWorld } from './ranks.ts';
 import { isReloadable, readSecurity, type Security } from './security.ts';
 import { selfTest } from './self-test.ts';
@@ -44,11 +46,9 @@ export async function serve(options: ServeOptions): Promise<void> {
     await serveRank(options);
     return;
   }
+  await checkPorts(options);
   threadTracer.start('front-end', true);
-  const logger = pino(
-    { level: options.logLevel, base: undefined },
-    pino.destination({ dest: 2, sync: false }),
-  );
+  const logger = createLogger(options);
   const security = await readSecurity(options.security);
   const stop = stopSignal();
   const reporter = createProgress();
@@ -80,10 +80,7 @@ export async function serve(options: ServeOptions): Promise<void> {
     const briton = await listenBritonPort(options, security, models, http, isDraining);
     if (briton) closers.push(() => briton.close());
     announce(options, models, http.port);
-    if (options.selfTest !== undefined) {
-      const address = { host: options.host, port: http.port, secure: security.tls !== undefined };
-      await selfTest({ ...address, apiKey: options.security.apiKeys[0] }, options.selfTest);
-    }
+    await runSelfTest(options, http.port, logger);
     await stop.wait();
     logger.info({ drainSeconds: options.drainSeconds }, 'stopping: running requests may finish');
     const drainStartMs = performance.now();
@@ -97,6 +94,23 @@ export async function serve(options: ServeOptions): Promise<void> {
     if (options.frontEnds > 1) await closing;
     await Promise.all([stopModels(models, drainTimeoutMs), closing]);
   }
+}
+
+/** Without requests' lines meanwhile, which would land in the middle of what is printed. */
+async function runSelfTest(
+  { host, security, selfTest: prompt }: ServeOptions,
+  port: number,
+  logger: Logger,
+): Promise<void> {
+  if (prompt === undefined) return;
+  const { level } = logger;
+  if (logger.isLevelEnabled('info')) logger.level = 'warn';
+  const address = { host, port, secure: security.tls !== undefined, apiKey: security.apiKeys[0] };
+  await selfTest(address, prompt);
+  // The request's line comes when its response is closed.
+  setTimeout(() => {
+    logger.level = level;
+  }, 100);
 }
 
 function checkCombination(options: ServeOptions): void {
@@ -267,19 +281,10 @@ function readinessOf(models: readonly RunningModel[], takesRequests: boolean): R
   return { ...statuses, '': takesRequests && Object.values(statuses).every(Boolean) };
 }
 
-function portError(thrown: unknown, flag: string, port: number): CliError {
-  const inUse = /EADDRINUSE|address already in use/i.test(messageOf(thrown));
-  const message = inUse
-    ? `port ${port} is in use; stop what listens there, or give another ${flag} (0 picks a free one)`
-    : `cannot listen on port ${port}: ${messageOf(thrown)}; give another ${flag} or --host`;
-  return new CliError(inUse ? 'PORT_IN_USE' : 'PORT_UNAVAILABLE', message, { cause: thrown, usage: false });
-}
-
 function announce(options: ServeOptions, models: readonly RunningModel[], port: number): void {
   const names = models.map(({ name }) => name).join(', ');
-  process.stderr.write(
-    `Serving ${names} on ${options.security.tls ? 'https' : 'http'}://${urlHost(options.host)}:${port} (OpenAI protocol)\n`,
-  );
+  const url = `${options.security.tls ? 'https' : 'http'}://${urlHost(options.host)}:${port}`;
+  process.stderr.write(`Serving ${names} on ${url}/v1 (OpenAI; Anthropic at ${url})\n`);
 }
 
 function urlHost(host: string): string {
