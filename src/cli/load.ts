@@ -74,6 +74,7 @@ function addLoadOptions(command: Command): void {
       '--detokenize',
       'turn ids into text in the client, as Python serving layers do (briton; needs --tokenizer)',
     )
+    .option('--keep-text', "keep answers' texts in the JSON")
     .option('--no-stream', 'ask for whole answers')
     .option('--tokenizer <folder>', tokenizer)
     .option(

@@ -26,6 +26,7 @@ export interface LoadFlags extends CommonFlags {
   stream: boolean;
   tokenizer?: string;
   detokenize?: boolean;
+  keepText?: boolean;
   seed: number;
   inputTokens: number;
   inputStdev: number;
@@ -61,7 +62,7 @@ export async function runLoadCommand(flags: LoadFlags): Promise<void> {
     showsProgress: flags.progress,
     output: flags.output,
     html: flags.html,
-    keepsText: false,
+    keepsText: flags.keepText === true,
   });
 }
 
@@ -90,7 +91,7 @@ async function loadPlan(flags: LoadFlags): Promise<LoadPlan> {
     durationMs: flags.duration === undefined ? undefined : flags.duration * 1000,
     warmupSessions: flags.warmup,
     workers: flags.workers,
-    keepsText: flags.tokenizer !== undefined,
+    keepsText: flags.keepText === true || flags.tokenizer !== undefined,
   };
 }
 
