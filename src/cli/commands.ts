@@ -59,7 +59,11 @@ export const commands: Record<string, CommandRow> = {
   completion: {
     summary: 'print a completion script for bash, zsh or fish',
     usage: '<shell> [--make]',
-    load: () => import('./completion.ts'),
+    // It completes this table, so it is handed it: an import would be a circle.
+    load: async () => {
+      const { completionCommand } = await import('./completion.ts');
+      return { createCommand: () => completionCommand(commands) };
+    },
   },
   version: {
     summary: "print Nereid's version and that of what it runs on",

@@ -1,6 +1,11 @@
 import type { Command } from 'commander';
-import { commands } from './commands.ts';
 import { CliError } from './errors.ts';
+
+/** One command, as far as completing it goes. */
+export interface CompletableCommand {
+  summary: string;
+  load(): Promise<{ createCommand(): Command }>;
+}
 
 /** What may follow a command: its subcommands, and its options with their values where they are few. */
 interface Completion {
@@ -11,17 +16,21 @@ interface Completion {
 }
 
 /** The script that a shell reads. @throws CliError CLI_VALUE_INVALID for make in a shell that needs none */
-export async function completionScript(shell: 'bash' | 'zsh' | 'fish', isForMake: boolean): Promise<string> {
+export async function completionScript(
+  commands: Readonly<Record<string, CompletableCommand>>,
+  shell: 'bash' | 'zsh' | 'fish',
+  isForMake: boolean,
+): Promise<string> {
   if (isForMake) {
     if (shell === 'bash') return makeScript;
     throw new CliError('CLI_VALUE_INVALID', `${shell} completes make's targets by itself; leave out --make`);
   }
-  const known = await completions();
+  const known = await completions(commands);
   if (shell === 'bash') return bashScript(known);
   return shell === 'zsh' ? zshScript(known) : fishScript(known);
 }
 
-async function completions(): Promise<Completion[]> {
+async function completions(commands: Readonly<Record<string, CompletableCommand>>): Promise<Completion[]> {
   const rows = Object.entries(commands);
   const top: Completion = {
     path: '',

@@ -1,4 +1,5 @@
 import { Command, Option } from 'commander';
+import type { CompletableCommand } from './completion-script.ts';
 
 const examples = `
 Examples:
@@ -10,7 +11,7 @@ Examples:
 zsh and fish complete make's targets by themselves.`;
 
 /** `nereid completion` */
-export function createCommand(): Command {
+export function completionCommand(commands: Readonly<Record<string, CompletableCommand>>): Command {
   return new Command()
     .description('Prints a completion script for a shell.')
     .addArgument(new Command().createArgument('<shell>', 'the shell').choices(['bash', 'zsh', 'fish']))
@@ -18,6 +19,6 @@ export function createCommand(): Command {
     .addHelpText('after', examples)
     .action(async (shell: 'bash' | 'zsh' | 'fish', { make }: { make?: boolean }) => {
       const { completionScript } = await import('./completion-script.ts');
-      process.stdout.write(await completionScript(shell, make === true));
+      process.stdout.write(await completionScript(commands, shell, make === true));
     });
 }

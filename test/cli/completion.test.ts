@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { test } from 'node:test';
 import { packageRoot } from '../../src/base/entry.ts';
+import { commands } from '../../src/cli/commands.ts';
 import { completionScript } from '../../src/cli/completion-script.ts';
 
 /** What bash would offer for a line with the cursor at its end. */
@@ -16,7 +17,7 @@ ${completer}; printf '%s\\n' "\${COMPREPLY[@]}"`;
 }
 
 test('bash: commands, options, subcommands and their options, files', async () => {
-  const script = await completionScript('bash', false);
+  const script = await completionScript(commands, 'bash', false);
   assert.deepEqual(offered(script, 'nereid ser', '_nereid'), ['serve']);
   assert.deepEqual(offered(script, 'nereid serve --briton', '_nereid'), ['--briton-port', '--briton-config']);
   assert.deepEqual(offered(script, 'nereid bench ser', '_nereid'), ['serving']);
@@ -25,18 +26,18 @@ test('bash: commands, options, subcommands and their options, files', async () =
 });
 
 test("bash: make's targets", async () => {
-  const script = await completionScript('bash', true);
+  const script = await completionScript(commands, 'bash', true);
   assert.deepEqual(offered(script, 'make run_cl', '_nereid_make'), ['run_client']);
   assert.ok(!offered(script, 'make ', '_nereid_make').some((word) => word.includes('MODEL')));
 });
 
 test('zsh and fish: every command and option is named; the scripts parse where the shell is there', async () => {
   for (const shell of ['zsh', 'fish'] as const) {
-    const script = await completionScript(shell, false);
+    const script = await completionScript(commands, shell, false);
     for (const word of ['serve', 'briton-port', 'to-perfetto', 'request-rate'])
       assert.match(script, new RegExp(word));
     const check = spawnSync(shell, ['-n'], { input: script, encoding: 'utf8' });
     if (!check.error) assert.equal(check.status, 0, check.stderr);
-    await assert.rejects(completionScript(shell, true), { code: 'CLI_VALUE_INVALID' });
+    await assert.rejects(completionScript(commands, shell, true), { code: 'CLI_VALUE_INVALID' });
   }
 });

@@ -138,9 +138,7 @@ export function createFrontEnd(options: FrontEndOptions): FrontEnd {
   addMessages(http, api);
   return {
     http,
-    models,
-    metrics,
-    keys,
+    ...{ models, metrics, keys },
     reload: (changed) => {
       keys?.replace(changed.keys);
       if (changed.tls && http.server instanceof TlsServer) http.server.setSecureContext(changed.tls);
