@@ -7,12 +7,14 @@
 
 MODEL ?=
 HTTP_PORT ?= 8000
+GRPC_PORT ?= 8001
+METRICS_PORT ?= 8002
 TESTS ?=
 
 .PHONY: run test setup check bench clean
 
 run: setup
-	bin/nereid serve $(MODEL) --http-port $(HTTP_PORT) --log-level warn --self-test
+	bin/nereid serve $(MODEL) --http-port $(HTTP_PORT) --grpc-port $(GRPC_PORT) --metrics-port $(METRICS_PORT) --log-level warn --self-test
 
 test: setup bench/node_modules/.installed
 	npm run -s typecheck

@@ -4,6 +4,7 @@ import { definite, type NereidError } from './base/errors.ts';
 import { type BuildRecipe, defaultRecipe } from './builder/config.ts';
 import { openEngine } from './builder/open-engine.ts';
 import { type Reporter, silentReporter } from './builder/reporter.ts';
+import type { KvDtype } from './device/device.ts';
 import { DeltaQueue } from './generation/delta-queue.ts';
 import { Generation, type GenerationDelta, type GenerationUsage } from './generation/generation.ts';
 import { generationDefaults } from './protocol/generation-defaults.ts';
@@ -36,7 +37,7 @@ export interface EngineOptions {
   /** Default: what the machine can spare. */
   kvCacheBytes?: number;
   /** Type of the KV cache; default the engine's. */
-  kvDtype?: 'f16' | 'f32';
+  kvDtype?: KvDtype;
   /** Positions a sequence, if less than the model's own. */
   contextLength?: number;
   /** Whether prompts reuse the KV of others with the same prefix; default true. */

@@ -4,6 +4,7 @@ import type { FastifyInstance } from 'fastify';
 import pino from 'pino';
 import { messageOf } from '../../src/base/errors.ts';
 import { createFrontEnd, openModelText } from '../../src/cli/serving/front-end.ts';
+import { openRepository } from '../../src/repository/repository.ts';
 import { EngineSupervisor } from '../../src/runtime/process/supervisor.ts';
 import { bareServer } from './bare-server.ts';
 import type { ServerReady, ServerSetup } from './messages.ts';
@@ -22,10 +23,14 @@ async function nereidServer(setup: ServerSetup): Promise<FastifyInstance> {
     kvBytesMax: 1024 ** 3,
     prefixReuse: true,
   });
+  const engines = { acquire: () => Promise.reject(new Error('this benchmark has no other models')) };
+  const repository = await openRepository({ folders: [], engines });
   const answers = { trustRequestChatTemplate: false };
   const text = await openModelText(tokenizerFolder, answers);
   const frontEnd = createFrontEnd({
-    models: [{ name: 'bench', aliases: [], text, clients: [supervisor.client] }],
+    models: [{ name: 'bench', aliases: [], tokenizerFolder, text, clients: [supervisor.client] }],
+    kserve: { httpInputBytesMax: 0, serverId: 'bench', httpRestrictions: [], grpcRestrictions: [] },
+    repository,
     logger: pino({ level: 'info' }, pino.destination({ dest: '/dev/null', sync: false })),
     security: { keys: [], corsOrigins: [] },
     requestTimeoutSeconds: 0,

@@ -1,4 +1,5 @@
 import type { buildDtypes } from '../builder/config.ts';
+import type { KvDtype } from '../device/device.ts';
 
 /** What commander makes of the command line. */
 export interface BuildFlags {
@@ -9,7 +10,7 @@ export interface BuildFlags {
   dtype?: 'auto' | (typeof buildDtypes)[number];
   tensor?: Record<string, string>;
   contextLengthMax?: number;
-  kvDtype?: 'f16' | 'f32';
+  kvDtype?: KvDtype;
   tensorParallel?: number;
   pipelineParallel?: number;
   threads: number;

@@ -41,6 +41,16 @@ export const commands: Record<string, CommandRow> = {
     usage: '<to-csv|to-perfetto|summary> <trace>',
     load: () => import('./trace.ts'),
   },
+  client: {
+    summary: 'the clients of TensorRT-LLM’s Triton backend: inflight, e2e',
+    usage: '<inflight|e2e> [options]',
+    load: () => import('./client.ts'),
+  },
+  launch: {
+    summary: 'start a server over a model repository and return (launch_triton_server.py)',
+    usage: '[options]',
+    load: () => import('./launch.ts'),
+  },
   repo: {
     summary: 'make, fill and check model repositories (Triton’s layout)',
     usage: '<create|fill|check> …',

@@ -1,3 +1,4 @@
+import type { KvDtype } from '../device/device.ts';
 /** What commander makes of the command line. Sampling values left out are the model's own advice. */
 export interface GenerateFlags {
   prompt?: string;
@@ -14,6 +15,6 @@ export interface GenerateFlags {
   deviceOption?: Record<string, string>;
   threads: number;
   contextLength?: number;
-  kvDtype?: 'f16' | 'f32';
+  kvDtype?: KvDtype;
   quiet?: boolean;
 }

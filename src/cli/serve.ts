@@ -1,14 +1,22 @@
-import { Command, Option } from 'commander';
+import { Command, InvalidArgumentError, Option } from 'commander';
 import { devices } from '../device/registry.ts';
 import { ranksMax } from '../models/partition.ts';
 import { requestTimeoutMs } from '../protocol/limits.ts';
 import { reasoningFormats } from '../protocol/reasoning/registry.ts';
 import { toolFormats } from '../protocol/tool-parsers/registry.ts';
+import { type RestrictedApi, type Restriction, restrictedApis } from '../protocol/triton/context.ts';
+import type { ModelControlMode } from '../repository/model.ts';
 import { capacityPolicyNames } from '../runtime/plan/capacity.ts';
 import { routingDefault, routingNames } from '../runtime/routing/router.ts';
 import { CliError } from './errors.ts';
 import { logLevelFrom, logLevels } from './serving/log-level.ts';
-import type { AnswerOptions, ServeOptions, TrafficOptions } from './serving/options.ts';
+import type {
+  AnswerOptions,
+  KserveOptions,
+  RepositoryServeOptions,
+  ServeOptions,
+  TrafficOptions,
+} from './serving/options.ts';
 import type { SecurityOptions } from './serving/security.ts';
 import { serve } from './serving/serve.ts';
 import { threadsMax } from './threads.ts';
@@ -28,6 +36,7 @@ Examples:
   nereid serve                                        the catalogue's default model on port 8000
   nereid serve ./model.gguf --http-port 9000
   nereid serve ./hf-folder --metrics-port 8002 --grpc-port 8001
+  nereid serve --model-repository ./repository --grpc-port 8001 --metrics-port 8002
   nereid serve nereid-16m --device null --device-option step-ms=5     no maths: for load tests
 
 Then: curl localhost:8000/v1/chat/completions -H 'content-type: application/json' \\
@@ -41,13 +50,15 @@ const selfTestPrompt = 'What is a lighthouse?';
 /** `nereid serve` */
 export function createCommand(): Command {
   const command = new Command()
-    .description('Serves models over HTTP (OpenAI protocol), building their engines first where needed.')
+    .description(
+      'Serves models over HTTP (OpenAI, KServe v2) and gRPC (KServe v2), building their engines first where needed.',
+    )
     .argument(
       '[models...]',
-      'engine folder, .gguf, Hugging Face folder, hub name (org/name) or catalogue name',
-      ['default'],
+      'engine folder, .gguf, Hugging Face folder, hub name (org/name) or catalogue name (default: the catalogue’s default, unless there is a --model-repository)',
     );
   addNetworkOptions(command);
+  addRepositoryOptions(command);
   addSecurityOptions(command);
   addEngineOptions(command);
   return addOperationOptions(command)
@@ -70,9 +81,14 @@ function addNetworkOptions(command: Command): void {
   const reasoningParser = `how it sets reasoning apart: ${reasoningFormats.names.join(', ')}, none (default: as its chat template shows)`;
   command
     .option('--host <address>', 'address to listen on', '127.0.0.1')
-    .option('--http-port <n>', 'OpenAI protocol, health and metrics; 0 picks a free port', portOption, 8000)
+    .option(
+      '--http-port <n>',
+      'OpenAI and KServe protocols, health, metrics; 0 picks a free port',
+      portOption,
+      8000,
+    )
     .addOption(alias('-p, --port <n>', portOption))
-    .option('--grpc-port <n>', 'gRPC health service (grpc.health.v1); off unless given', portOption)
+    .option('--grpc-port <n>', 'KServe over gRPC, health and reflection; off unless given', portOption)
     .option('--briton-port <n>', "Briton's gRPC service (usually 50051); off unless given", portOption)
     .option('--briton-config <file>', 'a BritonConfig file: engine, port, scheduler and KV cache settings')
     .option('--metrics-port <n>', '/metrics on a port of its own as well; off unless given', portOption)
@@ -86,6 +102,56 @@ function addNetworkOptions(command: Command): void {
     )
     .option('--trust-request-chat-template', 'take a chat_template from requests', false)
     .option('--served-model-name <name>', 'what the model is called in requests (one model only)');
+}
+
+/** tritonserver's options, by its names. */
+function addRepositoryOptions(command: Command): void {
+  const choice = (flags: string, description: string): Option =>
+    new Option(flags, description).choices(['true', 'false']);
+  const restricted = 'these APIs ask for that header; repeatable (health, metadata, inference, …)';
+  command
+    .option('--model-repository <folder>', 'serve the models of this folder; repeatable', listOption, [])
+    .addOption(
+      new Option('--model-control-mode <mode>', 'when models are loaded')
+        .choices(['none', 'poll', 'explicit'])
+        .default('none'),
+    )
+    .option(
+      '--load-model <name>',
+      'load this one at the start, in explicit mode; repeatable; * is all',
+      listOption,
+      [],
+    )
+    .option(
+      '--repository-poll-secs <n>',
+      'how often folders are looked at, in poll mode',
+      numberOption(0.1, 86_400),
+      15,
+    )
+    .addOption(choice('--strict-readiness <truth>', 'ready only when every model is').default('true'))
+    .addOption(choice('--exit-on-error <truth>', 'end when a model fails to load').default('true'))
+    .option('--disable-auto-complete-config', 'take config.pbtxt as it is', false)
+    .option('--id <name>', "the server's name in KServe's metadata", 'triton')
+    .option(
+      '--http-max-input-size <size>',
+      "largest body of KServe's HTTP protocol",
+      sizeOption,
+      64 * 1024 * 1024,
+    )
+    .option('--http-restricted-api <apis:header=value>', restricted, restrictionOption, [])
+    .option('--grpc-restricted-protocol <apis:header=value>', restricted, restrictionOption, []);
+}
+
+/** `API,API:HEADER=VALUE`, gathered. */
+function restrictionOption(value: string, earlier: Restriction[]): Restriction[] {
+  const [, names = '', header, secret] = /^([^:]+):([^=]+)=(.+)$/.exec(value) ?? [];
+  const apis = names.split(',').map((name) => name.trim());
+  const unknown = apis.find((name) => !(restrictedApis as readonly string[]).includes(name));
+  if (!header || !secret || unknown !== undefined) {
+    const message = `'${value}' is no API,API:HEADER=VALUE; APIs: ${restrictedApis.join(', ')}`;
+    throw new InvalidArgumentError(message);
+  }
+  return [...earlier, { apis: apis as RestrictedApi[], header: header.trim(), value: secret.trim() }];
 }
 
 function addSecurityOptions(command: Command): void {
@@ -246,11 +312,14 @@ function toOptions(models: string[], flags: Record<string, unknown>): ServeOptio
     ...same
   } = flags;
   const { toolCallParser, reasoningParser, trustRequestChatTemplate } = flags as unknown as AnswerOptions;
+  const repository = repositoryOptions(flags as unknown as RepositoryFlags);
   const { routing, streamInterval } = flags as unknown as TrafficOptions;
   return {
     ...(same as unknown as ServeOptions),
-    models,
+    models: models.length > 0 || repository ? models : ['default'],
     logLevel: (flags.logLevel as string | undefined) ?? logLevelFrom(process.env),
+    repository,
+    kserve: kserveOptions(flags as unknown as RepositoryFlags),
     ...aliased(flags),
     answers: { toolCallParser, reasoningParser, trustRequestChatTemplate },
     traffic: { routing, streamInterval },
@@ -261,5 +330,42 @@ function toOptions(models: string[], flags: Record<string, unknown>): ServeOptio
     stepTimeoutSeconds: stepTimeout as number,
     requestTimeoutSeconds: requestTimeout as number,
     selfTest: selfTest === true ? selfTestPrompt : (selfTest as string | undefined),
+  };
+}
+
+/** As commander has them. */
+interface RepositoryFlags {
+  modelRepository: string[];
+  modelControlMode: ModelControlMode;
+  loadModel: string[];
+  repositoryPollSecs: number;
+  strictReadiness: string;
+  exitOnError: string;
+  disableAutoCompleteConfig: boolean;
+  id: string;
+  httpMaxInputSize: number;
+  httpRestrictedApi: Restriction[];
+  grpcRestrictedProtocol: Restriction[];
+}
+
+function repositoryOptions(flags: RepositoryFlags): RepositoryServeOptions | undefined {
+  if (flags.modelRepository.length === 0) return undefined;
+  return {
+    folders: flags.modelRepository,
+    controlMode: flags.modelControlMode,
+    loadModels: flags.loadModel,
+    pollSeconds: flags.repositoryPollSecs,
+    strictReadiness: flags.strictReadiness === 'true',
+    exitOnError: flags.exitOnError === 'true',
+    autoComplete: !flags.disableAutoCompleteConfig,
+  };
+}
+
+function kserveOptions(flags: RepositoryFlags): KserveOptions {
+  return {
+    httpInputBytesMax: flags.httpMaxInputSize,
+    serverId: flags.id,
+    httpRestrictions: flags.httpRestrictedApi,
+    grpcRestrictions: flags.grpcRestrictedProtocol,
   };
 }

@@ -98,6 +98,8 @@ export interface DeviceModel {
   readonly kv: KvPoolFacts;
   /** Steps that may be launched before the first of them is collected. */
   readonly inFlightStepsMax: number;
+  /** Stages that a step passes, each working on another step; absent for one. Steps of different sequences keep all of them busy. */
+  readonly stages?: number;
   /** Bits of `samplingFeature`: what it may be asked to choose by. */
   readonly samplingFeatures: number;
   /**

@@ -3,6 +3,7 @@ import { HealthImplementation } from 'grpc-health-check';
 import { addReflection } from './grpc-reflection.ts';
 import { bindService, type GrpcService } from './grpc-service.ts';
 import * as limits from './limits.ts';
+import type { TlsMaterial } from './tls.ts';
 
 /** How often readiness is copied into the health service's statuses (watchers are told of changes). */
 const healthIntervalMs = 250;
@@ -17,8 +18,8 @@ export interface GrpcServerOptions {
   /** What is served beside health and reflection. */
   services?: readonly GrpcService[];
   limits?: GrpcLimits;
-  /** Default: plain text. */
-  credentials?: ServerCredentials;
+  /** Absent: plain text. */
+  tls?: TlsMaterial;
 }
 
 /** Limits of a gRPC server; each has a default of the same name (after `grpc`) in `limits.ts`. */
@@ -36,8 +37,12 @@ export interface GrpcLimits {
 /** A running gRPC server. */
 export interface RunningGrpcServer {
   port: number;
-  close(): Promise<void>;
+  /** Takes no new calls, waits so long for the running ones (default: {@link closeTimeoutMs}) and ends the others. */
+  close(timeoutMs?: number): Promise<void>;
 }
+
+/** How long running calls may go on where nobody says. */
+const closeTimeoutMs = 1_000;
 
 /**
  * Starts the gRPC port with the standard health service (`grpc.health.v1.Health`, what Kubernetes' gRPC probes call).
@@ -61,17 +66,18 @@ export async function startGrpcServer(options: GrpcServerOptions): Promise<Runni
   health.addToServer(server);
   const port = await new Promise<number>((resolve, reject) => {
     const address = `${options.host.includes(':') ? `[${options.host}]` : options.host}:${options.port}`;
-    const credentials = options.credentials ?? ServerCredentials.createInsecure();
-    server.bindAsync(address, credentials, (error, bound) => (error ? reject(error) : resolve(bound)));
+    server.bindAsync(address, credentialsOf(options.tls), (error, bound) =>
+      error ? reject(error) : resolve(bound),
+    );
   });
   const timer = setInterval(update, healthIntervalMs);
   timer.unref();
   return {
     port,
-    close: () => {
+    close: (timeoutMs = closeTimeoutMs) => {
       clearInterval(timer);
       return new Promise((resolve) => {
-        const force = setTimeout(() => server.forceShutdown(), 1_000);
+        const force = setTimeout(() => server.forceShutdown(), timeoutMs);
         server.tryShutdown(() => {
           clearTimeout(force);
           resolve();
@@ -79,6 +85,12 @@ export async function startGrpcServer(options: GrpcServerOptions): Promise<Runni
       });
     },
   };
+}
+
+function credentialsOf(tls: TlsMaterial | undefined): ServerCredentials {
+  if (!tls) return ServerCredentials.createInsecure();
+  const pair = { private_key: tls.key, cert_chain: tls.cert };
+  return ServerCredentials.createSsl(tls.ca ?? null, [pair], tls.requestCert);
 }
 
 function channelOptions(given: GrpcLimits): ServerOptions {

@@ -8,6 +8,7 @@ export const backends = new Registry<BackendModule>('backend', {
   preprocessing: () => import('./text/preprocessing.ts'),
   postprocessing: () => import('./text/postprocessing.ts'),
   tensorrt_llm_bls: () => import('./text/bls.ts'),
+  llmapi: () => import('./llmapi/backend.ts'),
   node: () => import('./node/backend.ts'),
   python: () => import('./python.ts'),
   identity: () => import('./builtin/identity.ts'),

@@ -170,6 +170,15 @@ export interface ModelStatistics {
   loadSeconds: number;
 }
 
+/** How often token counts were in which range. */
+export interface LengthHistogram {
+  /** Upper bounds, inclusive, ascending. */
+  readonly bounds: readonly number[];
+  /** One a bound, not cumulative, and a last one for what is beyond. */
+  readonly counts: readonly number[];
+  readonly sum: number;
+}
+
 /** An engine behind a model of the repository, for the `nv_trt_llm_*` metrics. */
 export interface RepositoryEngine {
   /** The model and version that it stands behind. */
@@ -178,6 +187,9 @@ export interface RepositoryEngine {
   client: EngineClient;
   /** In-flight batching, or static (V1). */
   isInflight: boolean;
+  /** Of `nv_llm_input_token_len` and `nv_llm_output_token_len`. */
+  inputTokens: LengthHistogram;
+  outputTokens: LengthHistogram;
 }
 
 /** The models that are served, and what may be done with them. */

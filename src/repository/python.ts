@@ -21,10 +21,15 @@ const known: readonly KnownModel[] = [
   { inputs: ['TOKENS_BATCH'], outputs: ['OUTPUT'], implementation: 'postprocessing' },
   {
     inputs: ['input_ids', 'input_lengths', 'request_output_len'],
-    outputs: ['output_ids', 'sequence_length'],
+    outputs: ['output_ids'],
     implementation: 'tensorrtllm',
   },
   { inputs: ['text_input', 'max_tokens'], outputs: ['text_output'], implementation: 'tensorrt_llm_bls' },
+  {
+    inputs: ['text_input', 'sampling_param_max_tokens'],
+    outputs: ['text_output'],
+    implementation: 'llmapi',
+  },
 ];
 
 const implementations = new Registry<BackendModule>('Python model', {
@@ -32,7 +37,17 @@ const implementations = new Registry<BackendModule>('Python model', {
   postprocessing: () => import('./text/postprocessing.ts'),
   tensorrtllm: () => import('./engine/backend.ts'),
   tensorrt_llm_bls: () => import('./text/bls.ts'),
+  llmapi: () => import('./llmapi/backend.ts'),
 });
+
+/** The llmapi model's settings come from its 1/model.yaml. */
+export async function autoComplete(
+  config: ModelConfig,
+  files: { folder: string; versions: readonly string[] },
+): Promise<void> {
+  const found = known.find((model) => fits(model, config));
+  if (found) await (await implementations.load(found.implementation)).autoComplete?.(config, files);
+}
 
 /**
  * The `python` backend. There is no Python here: the models of TensorRT-LLM's own repositories are served by Nereid's implementations

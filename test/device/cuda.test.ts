@@ -4,6 +4,7 @@ import { conformance } from './conformance.ts';
 import { missingGpu } from './cuda-gpu.ts';
 import { modelConformance } from './model-conformance.ts';
 import { opConformance } from './op-conformance.ts';
+import { samplingConformance } from './sampling-conformance.ts';
 
 const missing = missingGpu();
 if (missing) test('the cuda device against the reference', { skip: missing }, () => undefined);
@@ -24,6 +25,7 @@ else {
       kvDtype: 'f32',
     });
   }
+  samplingConformance('cuda', () => openDevice({ activations: 'f32' }));
   modelConformance('cuda', {
     openDevice: () => openDevice({}),
     tolerance: (matrixType) => (matrixType === 'f32' ? 1e-5 : matrixType === 'f16' ? 5e-3 : 2e-2),

@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
+import type { ChildProcess } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { ResultFile } from '../../src/load/report/result-json.ts';
 import { runCli } from '../support/run-cli.ts';
 import { type ServeProcess, startServe } from '../support/serve.ts';
@@ -12,6 +14,18 @@ const folder = mkdtempSync(join(tmpdir(), 'nereid-load-'));
 
 function read(name: string): ResultFile {
   return JSON.parse(readFileSync(join(folder, name), 'utf8')) as ResultFile;
+}
+
+/** Presses Ctrl-C once the server has answered a hundred requests more. */
+async function interruptOnceAnswered(url: string, child: ChildProcess): Promise<void> {
+  const answered = async (): Promise<number> => {
+    const text = await (await fetch(`${url}/metrics`)).text();
+    const counts = [...text.matchAll(/^vllm:request_success_total\{.*\} (\d+)$/gm)];
+    return counts.reduce((sum, [, count]) => sum + Number(count), 0);
+  };
+  const before = await answered();
+  while ((await answered()) < before + 100) await sleep(50);
+  child.kill('SIGINT');
 }
 
 describe('load against a server', { concurrency: false }, () => {
@@ -80,7 +94,7 @@ describe('load against a server', { concurrency: false }, () => {
         '--output',
         '-',
       ],
-      { onStart: (child) => setTimeout(() => child.kill('SIGINT'), 4000) },
+      { onStart: (child) => void interruptOnceAnswered(server.url, child) },
     );
     assert.equal(run.code, 130, run.stderr);
     const file = JSON.parse(run.stdout) as ResultFile;

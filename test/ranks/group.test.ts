@@ -3,9 +3,11 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { hfGoldens, sourceOfHuggingFace } from '../device/golden-models.ts';
+import { relativeError, stepLogits } from '../device/steps.ts';
 import { sharedPath, skipWithout } from '../support/shared.ts';
 import { greedyTexts } from './greedy.ts';
-import { buildForGroup, startGroup } from './in-process-group.ts';
+import { buildForGroup, ranksOfEngine, ranksOfGguf, startGroup } from './in-process-group.ts';
 
 const skip = skipWithout('models/stories260K');
 const folder = mkdtempSync(join(tmpdir(), 'nereid-ranks-'));
@@ -33,7 +35,7 @@ for (const deviceName of ['reference', 'ggml']) {
       ) as Golden;
       const engine = await buildForGroup(gguf, folder, shape);
       const size = { blocks: prompts.length, contextLength: 96, batchTokensMax: 96 };
-      const group = await startGroup(engine, folder, shape, deviceName, size);
+      const group = await startGroup(ranksOfEngine(engine), folder, shape, deviceName, size);
       const count = deviceName === 'reference' ? 10 : 40;
       try {
         const texts = await greedyTexts(
@@ -50,4 +52,29 @@ for (const deviceName of ['reference', 'ggml']) {
       }
     });
   }
+}
+
+for (const golden of hfGoldens()) {
+  test(`${golden.name}: a group's logits are transformers'`, async () => {
+    const path = join(folder, `${golden.name}.gguf`);
+    const { kv } = await sourceOfHuggingFace(golden.folder, path);
+    const shape = { tensor: 2, pipeline: kv.layers.length > 1 ? 2 : 1 };
+    const parts = mkdtempSync(join(folder, `${golden.name}-`));
+    for (const [deviceName, tolerance] of [
+      ['reference', 1e-4],
+      ['ggml', 5e-3],
+    ] as const) {
+      const sourceOf = await ranksOfGguf(path, parts, shape);
+      const [prompt = []] = golden.prompts;
+      const size = { blocks: 1, contextLength: prompt.length, batchTokensMax: prompt.length };
+      const group = await startGroup(sourceOf, parts, shape, deviceName, size);
+      try {
+        const logits = await stepLogits(group.model, [{ slot: 0, position: 0, tokens: prompt }]);
+        const error = relativeError(logits, golden.logits[0] as Float32Array);
+        assert.ok(error < tolerance, `${deviceName}: relative error ${error}`);
+      } finally {
+        await group.close();
+      }
+    }
+  });
 }

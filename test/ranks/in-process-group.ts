@@ -1,8 +1,13 @@
 import { join } from 'node:path';
 import { buildEngine } from '../../src/builder/build.ts';
 import { type BuildRecipe, defaultRecipe } from '../../src/builder/config.ts';
+import { modelOfGguf } from '../../src/builder/model.ts';
 import { openEngine } from '../../src/builder/open-engine.ts';
-import type { Device, DeviceModel } from '../../src/device/device.ts';
+import { partsOf, planOfRank } from '../../src/builder/shard.ts';
+import { openGguf } from '../../src/checkpoint/gguf-reader.ts';
+import { writeGguf } from '../../src/checkpoint/gguf-writer.ts';
+import { tensorChunks } from '../../src/checkpoint/tensor-file.ts';
+import type { Device, DeviceModel, DeviceModelSource } from '../../src/device/device.ts';
 import { devices } from '../../src/device/registry.ts';
 import { followLeader } from '../../src/runtime/ranks/follow.ts';
 import { leaderDevice } from '../../src/runtime/ranks/leader-device.ts';
@@ -34,8 +39,50 @@ export async function buildForGroup(
   return output;
 }
 
+/** What a rank loads. */
+export type SourceOfRank = (rank: number) => Promise<DeviceModelSource>;
+
+/** The ranks of an engine folder. */
+export const ranksOfEngine =
+  (engine: string): SourceOfRank =>
+  async (rank) =>
+    (await openEngine(engine, { rank })).source;
+
+/** Divides a GGUF file among ranks as a build does, without the rest of an engine. */
+export async function ranksOfGguf(path: string, folder: string, shape: GroupShape): Promise<SourceOfRank> {
+  const gguf = openGguf(path);
+  const model = await modelOfGguf(gguf);
+  const whole = {
+    tensors: [...gguf.tensors.values()].map((tensor) => ({
+      tensor: {
+        ...tensor,
+        *chunks() {
+          for (const { bytes } of tensorChunks(tensor)) yield bytes;
+        },
+      },
+      dtype: tensor.dtype,
+    })),
+    exceptions: [],
+  };
+  const parts = partsOf(model, shape, whole);
+  const own = (rank: number) => join(folder, `part-${rank}.gguf`);
+  for (const part of parts) {
+    const { tensors } = planOfRank(model, part, whole);
+    await writeGguf(own(part.rank), {
+      metadata: gguf.metadata,
+      tensors: tensors.map(({ tensor, dtype }) => ({
+        name: tensor.name,
+        shape: tensor.shape,
+        dtype,
+        data: tensor.chunks,
+      })),
+    });
+  }
+  return async (rank) => (await modelOfGguf(openGguf(own(rank)), parts[rank])).source;
+}
+
 export async function startGroup(
-  engine: string,
+  sourceOf: SourceOfRank,
   folder: string,
   shape: GroupShape,
   deviceName: string,
@@ -51,13 +98,13 @@ export async function startGroup(
   );
   const groups = meshes.map((mesh) => new RankGroup(mesh, shape));
   const followers = groups.slice(1).map(async (group, index) => {
-    const { source } = await openEngine(engine, { rank: index + 1 });
+    const source = await sourceOf(index + 1);
     const collective = group.collective(undefined);
     await followLeader({ group, collective, source, threads: 1, openDevice });
   });
   const ended = Promise.allSettled(followers);
   const [group] = groups as [RankGroup];
-  const { source } = await openEngine(engine, { rank: 0 });
+  const source = await sourceOf(0);
   const own = await openDevice(deviceName);
   const device = leaderDevice(own, { group, collective: group.collective(undefined), isOneHost: true });
   const { blocks, contextLength, batchTokensMax } = size;

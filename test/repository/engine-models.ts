@@ -1,4 +1,4 @@
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { nullModelSource } from '../../src/device/null/index.ts';
 import { createRepository, type ModelGroup } from '../../src/repository/create.ts';
@@ -14,6 +14,8 @@ export interface EngineModelsOptions {
   values?: Record<string, string>;
   /** What the engine says after a prompt whose length is a multiple of this one's (and of its end). Default: hashed tokens. */
   says?: string;
+  /** Instead of the backends in the templates. */
+  backend?: string;
   thenStops?: boolean;
   stepMs?: number;
   repository?: Partial<RepositoryOptions>;
@@ -36,6 +38,7 @@ export async function engineModels(options: EngineModelsOptions = {}): Promise<E
   const folder = join(place.path, 'models');
   const { group = 'inflight_batcher_llm', values } = options;
   await createRepository({ target: folder, group, engine: '/no/engine', tokenizer: tokenizerFolder, values });
+  if (options.backend !== undefined) replaceBackends(folder, options.backend);
   const host = nullEngineHost(tokenizerFolder, options);
   const repository = await openRepository({ folders: [folder], engines: host, ...options.repository });
   return {
@@ -47,6 +50,13 @@ export async function engineModels(options: EngineModelsOptions = {}): Promise<E
       place.remove();
     },
   };
+}
+
+function replaceBackends(folder: string, backend: string): void {
+  for (const name of readdirSync(folder)) {
+    const path = join(folder, name, 'config.pbtxt');
+    writeFileSync(path, readFileSync(path, 'utf8').replace(/^backend: .*$/m, `backend: "${backend}"`));
+  }
 }
 
 /** Engines in this process. */

@@ -107,11 +107,11 @@ describe('nereid serve', { concurrency: false }, () => {
     assert.match(server.log(), /> What is a river\?\nriver \(noun\)/);
     const answer = (await (await chat(server.url)).json()) as { choices: { message: { content: string } }[] };
     assert.match(answer.choices[0]?.message.content ?? '', /tower/);
-    const metricsPort = /metrics on 127\.0\.0\.1:(\d+)/.exec(server.log())?.[1];
+    const metricsPort = /Started Metrics Service at 127\.0\.0\.1:(\d+)/.exec(server.log())?.[1];
     const metrics = await (await fetch(`http://127.0.0.1:${metricsPort}/metrics`)).text();
     assert.match(metrics, /vllm:request_success_total\{[^}]*stop[^}]*\} 2/);
     assert.equal((await fetch(`http://127.0.0.1:${metricsPort}/other`)).status, 404);
-    const grpcPort = /gRPC health on 127\.0\.0\.1:(\d+)/.exec(server.log())?.[1];
+    const grpcPort = /Started GRPCInferenceService at 127\.0\.0\.1:(\d+)/.exec(server.log())?.[1];
     for (const service of ['', 'nereid-16m'])
       assert.equal(await grpcHealth(Number(grpcPort), service), 'SERVING');
     assert.equal(await stop(server), 0);
@@ -177,7 +177,7 @@ describe('nereid serve', { concurrency: false }, () => {
       Array.from({ length: 12 }, () => chat(server.url, { max_tokens: 5, ignore_eos: true }, authorization)),
     );
     assert.deepEqual(new Set(answers.map((answer) => answer.status)), new Set([200]));
-    const metricsPort = /metrics on 127\.0\.0\.1:(\d+)/.exec(server.log())?.[1];
+    const metricsPort = /Started Metrics Service at 127\.0\.0\.1:(\d+)/.exec(server.log())?.[1];
     const metrics = await (await fetch(`http://127.0.0.1:${metricsPort}/metrics`)).text();
     assert.match(metrics, /vllm:request_success_total\{[^}]*length[^}]*\} 12/);
     assert.match(metrics, /vllm:generation_tokens_total\{[^}]*\} 60/);

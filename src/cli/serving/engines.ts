@@ -3,6 +3,7 @@ import type { Logger } from 'pino';
 import { ensureEngine } from '../../artifact/resolver.ts';
 import { readEngine, tokenizerFolderName } from '../../builder/engine-folder.ts';
 import type { Reporter } from '../../builder/reporter.ts';
+import type { KvDtype } from '../../device/device.ts';
 import type { Parallelism } from '../../models/partition.ts';
 import type { EngineProcessConfiguration } from '../../runtime/process/engine-process-messages.ts';
 import { EngineSupervisor, type SupervisorEvent } from '../../runtime/process/supervisor.ts';
@@ -28,7 +29,7 @@ export interface PreparedModel {
   /** The model's own. */
   contextLengthMax: number;
   contextLength: number;
-  kvDtype: 'f16' | 'f32';
+  kvDtype: KvDtype;
   parallelism: Parallelism;
 }
 
@@ -188,8 +189,8 @@ export function engineConfiguration(
     batchTokensMax: options.maxBatchTokens,
     kvDtype,
     kvBytesMax: options.kvCacheBytes,
-    kvPositionsMax: options.kvPositionsMax,
-    kvFreeMemoryShare: options.kvFreeMemoryShare,
+    kvPositionsMax: options.kvTokensMax,
+    kvMemoryShare: options.kvMemoryShare,
     memoryShare,
     contextLength,
     prefixReuse: options.prefixReuse,

@@ -5,7 +5,7 @@ import { entryPoint } from '../../base/entry.ts';
 import { definite } from '../../base/errors.ts';
 import type { RunningModel } from './engines.ts';
 import type { FrontEndConfiguration } from './front-end-messages.ts';
-import { FrontEndSlot } from './front-end-slot.ts';
+import { type FrontEndPorts, FrontEndSlot } from './front-end-slot.ts';
 import { logFormatOf } from './log.ts';
 import type { ServeOptions } from './options.ts';
 
@@ -15,11 +15,13 @@ import type { ServeOptions } from './options.ts';
  */
 export class FrontEndCluster {
   readonly port: number;
+  readonly grpcPort: number | undefined;
   readonly #slots: readonly FrontEndSlot[];
 
-  private constructor(slots: readonly FrontEndSlot[], port: number) {
+  private constructor(slots: readonly FrontEndSlot[], { port, grpcPort }: FrontEndPorts) {
     this.#slots = slots;
     this.port = port;
+    this.grpcPort = grpcPort;
   }
 
   /** @throws CliError when a front end cannot listen */
@@ -37,6 +39,8 @@ export class FrontEndCluster {
       })),
       host: options.host,
       httpPort: options.httpPort,
+      grpcPort: options.grpcPort,
+      kserve: options.kserve,
       security: options.security,
       requestTimeoutSeconds: options.requestTimeoutSeconds,
       answers: options.answers,
@@ -49,8 +53,8 @@ export class FrontEndCluster {
       () => new FrontEndSlot(() => configuration, logger),
     );
     // Where a free port was asked for (0), the cluster gives all of them the same one.
-    const [port] = await Promise.all(slots.map((slot) => slot.start()));
-    return new FrontEndCluster(slots, definite(port, 'the port'));
+    const [ports] = await Promise.all(slots.map((slot) => slot.start()));
+    return new FrontEndCluster(slots, definite(ports, 'the ports'));
   }
 
   /** All of them read keys and certificates again. */

@@ -1,5 +1,5 @@
 import type { LogFormat } from './log.ts';
-import type { AnswerOptions, TrafficOptions } from './options.ts';
+import type { AnswerOptions, KserveOptions, TrafficOptions } from './options.ts';
 import type { SecurityOptions } from './security.ts';
 
 /** What a front-end process is to be. */
@@ -7,6 +7,8 @@ export interface FrontEndConfiguration {
   models: { name: string; aliases: string[]; tokenizerFolder: string; socketPaths: string[] }[];
   host: string;
   httpPort: number;
+  grpcPort?: number;
+  kserve: KserveOptions;
   security: SecurityOptions;
   requestTimeoutSeconds: number;
   answers: AnswerOptions;
@@ -34,7 +36,7 @@ export type ControlMessage =
 export type FrontEndMessage =
   /** It listens for its configuration now: sent any earlier, a message can be lost while modules load. */
   | { kind: 'online' }
-  | { kind: 'listening'; port: number }
+  | { kind: 'listening'; port: number; grpcPort?: number }
   | { kind: 'alive' }
   | { kind: 'metrics'; number: number; metrics: object[] }
   | { kind: 'drained' }

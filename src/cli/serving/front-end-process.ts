@@ -7,6 +7,7 @@ import { createFrontEnd, openModelText, reload } from './front-end.ts';
 import type { ControlMessage, FrontEndConfiguration, FrontEndMessage } from './front-end-messages.ts';
 import { createLogger } from './log.ts';
 import { readSecurity } from './security.ts';
+import { openServed } from './served-models.ts';
 
 let draining = false;
 
@@ -18,15 +19,16 @@ async function start(configuration: FrontEndConfiguration): Promise<void> {
   threadTracer.start('front-end', false);
   const logger = createLogger(configuration, { frontEnd: process.pid });
   const models = await Promise.all(
-    configuration.models.map(async ({ socketPaths, tokenizerFolder, ...model }) => ({
+    configuration.models.map(async ({ socketPaths, ...model }) => ({
       ...model,
       clients: socketPaths.map((path) => new RemoteEngine(path)),
-      text: await openModelText(tokenizerFolder, configuration.answers),
+      text: await openModelText(model.tokenizerFolder, configuration.answers),
     })),
   );
   const clients = models.flatMap((model) => model.clients);
   await Promise.all(clients.map((client) => client.whenReady()));
   const notReadyReason = (): string | undefined => (draining ? 'the server is shutting down' : undefined);
+  const served = await openServed(models, logger);
   const frontEnd = createFrontEnd({
     models,
     logger,
@@ -35,6 +37,8 @@ async function start(configuration: FrontEndConfiguration): Promise<void> {
     answers: configuration.answers,
     traffic: configuration.traffic,
     notReadyReason,
+    kserve: configuration.kserve,
+    repository: served.repository,
   });
   const { registry } = frontEnd.metrics;
   process.on('message', (message: ControlMessage) => {
@@ -42,7 +46,10 @@ async function start(configuration: FrontEndConfiguration): Promise<void> {
       draining = true;
       void frontEnd.drain(message.timeoutMs).then(() => send({ kind: 'drained' }));
     } else if (message.kind === 'close') {
-      const closing = [frontEnd.close(), ...clients.map((client) => client.close())];
+      const closing = [
+        frontEnd.close().then(() => served.close()),
+        ...clients.map((client) => client.close()),
+      ];
       void Promise.all(closing).then(() => process.exit(0));
     } else if (message.kind === 'reload') {
       void reload(frontEnd, configuration.security, logger);
@@ -51,8 +58,11 @@ async function start(configuration: FrontEndConfiguration): Promise<void> {
       void registry.getMetricsAsJSON().then((metrics) => send({ kind: 'metrics', number, metrics }));
     }
   });
-  await frontEnd.http.listen({ host: configuration.host, port: configuration.httpPort });
-  send({ kind: 'listening', port: (frontEnd.http.server.address() as AddressInfo).port });
+  const { host, httpPort, grpcPort } = configuration;
+  await frontEnd.http.listen({ host, port: httpPort });
+  const { port } = frontEnd.http.server.address() as AddressInfo;
+  const grpc = grpcPort === undefined ? undefined : await frontEnd.listenGrpc({ host, port: grpcPort });
+  send({ kind: 'listening', port, grpcPort: grpc });
 }
 
 // Ctrl-C reaches the whole foreground group; the primary decides what it means.

@@ -11,6 +11,12 @@ export const frontEndDeadlineMs = 10_000;
 /** How long a scrape waits for one front end: less than Prometheus does for all. */
 const metricsTimeoutMs = 8_000;
 
+/** Where a front end listens. */
+export interface FrontEndPorts {
+  port: number;
+  grpcPort: number | undefined;
+}
+
 /** One of several front ends: its process, and the next one when that ends. */
 export class FrontEndSlot {
   readonly #configuration: () => FrontEndConfiguration;
@@ -36,12 +42,12 @@ export class FrontEndSlot {
     return this.#listening;
   }
 
-  /** Starts the process and resolves with the port it listens on. @throws CliError when it cannot */
-  async start(): Promise<number> {
+  /** Starts the process and resolves with the ports it listens on. @throws CliError when it cannot */
+  async start(): Promise<FrontEndPorts> {
     const configuration = this.#configuration();
     const worker = fork();
     this.#worker = worker;
-    const port = await listening(worker, configuration);
+    const ports = await listening(worker, configuration);
     this.#listening = true;
     this.#liveness = new Liveness();
     this.#budget.started();
@@ -49,7 +55,7 @@ export class FrontEndSlot {
       if (message.kind === 'alive') this.#liveness.heard();
     });
     worker.once('exit', (code, signal) => this.#ended(worker, signal ?? `exit ${code}`));
-    return port;
+    return ports;
   }
 
   /** Sends a message to the process that runs, if one does. */
@@ -129,7 +135,7 @@ function fork(): Worker {
   }
 }
 
-function listening(worker: Worker, configuration: FrontEndConfiguration): Promise<number> {
+function listening(worker: Worker, configuration: FrontEndConfiguration): Promise<FrontEndPorts> {
   return new Promise((resolve, reject) => {
     worker.on('error', (error) => {
       if (worker.process.pid === undefined) reject(failed(messageOf(error), error));
@@ -137,12 +143,10 @@ function listening(worker: Worker, configuration: FrontEndConfiguration): Promis
     worker.on('message', (message: FrontEndMessage) => {
       if (message.kind === 'online')
         worker.send({ kind: 'configure', configuration } satisfies ControlMessage);
-      else if (message.kind === 'listening') resolve(message.port);
+      else if (message.kind === 'listening') resolve({ port: message.port, grpcPort: message.grpcPort });
       else if (message.kind === 'failed') {
         const inUse = message.message.includes('EADDRINUSE');
-        const fix = inUse
-          ? `port ${configuration.httpPort} is in use; give another --http-port`
-          : message.message;
+        const fix = inUse ? portInUse(message.message, configuration) : message.message;
         reject(inUse ? new CliError('PORT_IN_USE', fix, { usage: false }) : failed(fix));
       }
     });
@@ -150,6 +154,13 @@ function listening(worker: Worker, configuration: FrontEndConfiguration): Promis
       reject(failed(`it ended while starting (${signal ?? `exit ${code}`})`)),
     );
   });
+}
+
+function portInUse(message: string, { httpPort, grpcPort }: FrontEndConfiguration): string {
+  const isGrpc = grpcPort !== undefined && message.includes(`:${grpcPort}`);
+  return isGrpc
+    ? `port ${grpcPort} is in use; give another --grpc-port`
+    : `port ${httpPort} is in use; give another --http-port`;
 }
 
 function failed(reason: string, cause?: unknown): CliError {

@@ -8,6 +8,7 @@ import { errorResponse as messagesErrorResponse } from '../../protocol/anthropic
 import { addMessages, messagesPath } from '../../protocol/anthropic/server.ts';
 import { ApiKeys } from '../../protocol/authentication.ts';
 import { generationDefaults } from '../../protocol/generation-defaults.ts';
+import type { GrpcServerOptions, RunningGrpcServer } from '../../protocol/grpc-server.ts';
 import { createHttpServer } from '../../protocol/http-server.ts';
 import { keyMetrics } from '../../protocol/key-metrics.ts';
 import { ServerMetrics } from '../../protocol/metrics.ts';
@@ -17,19 +18,24 @@ import { reasoningFormatOf, reasoningFormats } from '../../protocol/reasoning/re
 import { RequestGate } from '../../protocol/request-gate.ts';
 import { addResponses } from '../../protocol/responses/server.ts';
 import { type GenerationDefaults, type ServedModel, servedModel } from '../../protocol/served-model.ts';
+import type { TlsMaterial } from '../../protocol/tls.ts';
 import { toolFormatOf, toolFormats } from '../../protocol/tool-parsers/registry.ts';
+import { errorResponse as kserveErrors } from '../../protocol/triton/errors.ts';
+import type { ModelRepository } from '../../repository/model.ts';
 import type { EngineClient } from '../../runtime/client.ts';
 import { EnginePool } from '../../runtime/routing/pool.ts';
 import { EncodePool, type PooledTokenizer } from '../../tokenizer/encode-pool.ts';
 import { openTokenizer } from '../../tokenizer/open.ts';
 import { TemplatePool } from '../../tokenizer/template-pool.ts';
-import type { AnswerOptions, TrafficOptions } from './options.ts';
+import { addKserve, type Kserve } from './kserve.ts';
+import type { AnswerOptions, KserveOptions, TrafficOptions } from './options.ts';
 import { readSecurity, type Security, type SecurityOptions } from './security.ts';
 
 /** A model as a front end is handed it: its engines, and where its tokenizer lies. */
 export interface FrontEndModel {
   name: string;
   aliases: string[];
+  tokenizerFolder: string;
   text: ModelText;
   clients: EngineClient[];
 }
@@ -72,6 +78,9 @@ export interface FrontEndOptions {
   traffic?: Partial<TrafficOptions>;
   /** Why the server should get no new requests (it is draining), if so. */
   notReadyReason: () => string | undefined;
+  kserve: KserveOptions;
+  /** What KServe's protocol serves. */
+  repository: ModelRepository;
 }
 
 /** One front end: the HTTP app over its models, not yet listening. Several may share a port (`cluster`). */
@@ -81,6 +90,10 @@ export interface FrontEnd {
   metrics: ServerMetrics;
   /** Undefined: no key is asked for. */
   keys?: ApiKeys;
+  /** For gRPC's health service: by model, and '' for all. */
+  readiness(): Readonly<Record<string, boolean>>;
+  /** Opens the gRPC port; resolves with its number. */
+  listenGrpc(address: { host: string; port: number }): Promise<number>;
   /** Takes other keys and certificates from now on. */
   reload(security: Security): void;
   /** Refuses new requests and waits for the running ones, so long at most; the port stays open. */
@@ -90,28 +103,7 @@ export interface FrontEnd {
 
 /** Puts the protocols over the engines, which must have answered once. */
 export function createFrontEnd(options: FrontEndOptions): FrontEnd {
-  const pools: (EncodePool | TemplatePool)[] = [];
-  const createdSeconds = Math.floor(Date.now() / 1000);
-  const models = options.models.map(({ name, aliases, text, clients }) => {
-    const { tokenizer, defaults, formats } = text;
-    const encoder = new EncodePool(tokenizer);
-    const templates = new TemplatePool();
-    pools.push(encoder, templates);
-    if (tokenizer.chatTemplate !== undefined) setImmediate(() => templates.warm());
-    const client = new EnginePool(clients, options.traffic?.routing);
-    return servedModel({
-      name,
-      aliases,
-      client,
-      tokenizer,
-      defaults,
-      formats,
-      createdSeconds,
-      streamInterval: options.traffic?.streamInterval,
-      encode: (input, encodeOptions, signal) => encoder.encode(input, encodeOptions, signal),
-      renderChat: (template, input, signal) => templates.render(template, input, signal),
-    });
-  });
+  const { models, pools } = openModels(options.models, options.traffic);
   const metrics = new ServerMetrics({ models });
   const { logger, security, notReadyReason } = options;
   const keys =
@@ -126,7 +118,7 @@ export function createFrontEnd(options: FrontEndOptions): FrontEnd {
     tls: security.tls,
     corsOrigins: security.corsOrigins,
     errorResponse,
-    errorResponseOfPath: { [messagesPath]: messagesErrorResponse },
+    errorResponseOfPath: { [messagesPath]: messagesErrorResponse, '/v2': kserveErrors },
   });
   addOpenAi(http, {
     ...api,
@@ -136,19 +128,85 @@ export function createFrontEnd(options: FrontEndOptions): FrontEnd {
   });
   addResponses(http, api, errorResponse);
   addMessages(http, api);
+  const { repository } = options;
+  const kserve = addKserve({ http, repository, metrics, gate, logger, keys, notReadyReason }, options.kserve);
+  let grpc: RunningGrpcServer | undefined;
+  const readiness = () => readinessOf(models, repository, notReadyReason() === undefined);
   return {
     http,
-    ...{ models, metrics, keys },
+    ...{ models, metrics, keys, readiness },
+    listenGrpc: async (address) => {
+      grpc = await listenGrpc(kserve, { ...address, readiness }, security.tls);
+      return grpc.port;
+    },
     reload: (changed) => {
       keys?.replace(changed.keys);
       if (changed.tls && http.server instanceof TlsServer) http.server.setSecureContext(changed.tls);
     },
-    drain: (timeoutMs) => gate.close(timeoutMs),
+    drain: async (timeoutMs) => {
+      await Promise.all([gate.close(timeoutMs), grpc?.close(timeoutMs)]);
+    },
     close: async () => {
-      await http.close();
+      await Promise.all([http.close(), grpc?.close()]);
+      kserve.close();
       await Promise.all(pools.map((pool) => pool.close()));
     },
   };
+}
+
+async function listenGrpc(
+  kserve: Kserve,
+  options: GrpcServerOptions,
+  tls: TlsMaterial | undefined,
+): Promise<RunningGrpcServer> {
+  const { startGrpcServer } = await import('../../protocol/grpc-server.ts');
+  return startGrpcServer({ ...options, tls, services: [await kserve.service()] });
+}
+
+/** The models with their engines' pools, and the threads that work on texts. */
+function openModels(
+  given: readonly FrontEndModel[],
+  traffic: Partial<TrafficOptions> = {},
+): {
+  models: ServedModel[];
+  pools: (EncodePool | TemplatePool)[];
+} {
+  const pools: (EncodePool | TemplatePool)[] = [];
+  const createdSeconds = Math.floor(Date.now() / 1000);
+  const models = given.map(({ name, aliases, text, clients }) => {
+    const { tokenizer, defaults, formats } = text;
+    const encoder = new EncodePool(tokenizer);
+    const templates = new TemplatePool();
+    pools.push(encoder, templates);
+    if (tokenizer.chatTemplate !== undefined) setImmediate(() => templates.warm());
+    const client = new EnginePool(clients, traffic.routing);
+    return servedModel({
+      name,
+      aliases,
+      client,
+      tokenizer,
+      defaults,
+      formats,
+      createdSeconds,
+      streamInterval: traffic.streamInterval,
+      encode: (input, encodeOptions, signal) => encoder.encode(input, encodeOptions, signal),
+      renderChat: (template, input, signal) => templates.render(template, input, signal),
+    });
+  });
+  return { models, pools };
+}
+
+/** What gRPC's health service says, by model name; '' is the whole server. */
+function readinessOf(
+  models: readonly ServedModel[],
+  repository: ModelRepository,
+  takesRequests: boolean,
+): Record<string, boolean> {
+  const statuses: Record<string, boolean> = {};
+  for (const { name, state } of repository.index(false)) statuses[name] = takesRequests && state === 'READY';
+  for (const { name, client } of models) statuses[name] = takesRequests && client.ready;
+  const isAllReady = models.every(({ client }) => client.ready) && repository.isReady;
+  return { ...statuses, '': takesRequests && isAllReady };
 }
 
 /** Reads keys and certificates again; where they are wrong now, what was stays. */

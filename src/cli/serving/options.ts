@@ -1,4 +1,7 @@
 import { availableParallelism } from 'node:os';
+import type { KvDtype } from '../../device/device.ts';
+import type { Restriction } from '../../protocol/triton/context.ts';
+import type { ModelControlMode } from '../../repository/model.ts';
 import type { RoutingName } from '../../runtime/routing/router.ts';
 import type { LogFormat } from './log.ts';
 import type { SecurityOptions } from './security.ts';
@@ -25,6 +28,7 @@ export interface ServeOptions {
   models: string[];
   host: string;
   httpPort: number;
+  kserve: KserveOptions;
   /** Undefined: no gRPC port. */
   grpcPort?: number;
   /** Undefined: no Briton port. */
@@ -39,10 +43,10 @@ export interface ServeOptions {
   maxBatchTokens: number;
   /** Undefined: what the machine can spare. */
   kvCacheBytes?: number;
-  /** The same in positions, over all sequences. */
-  kvPositionsMax?: number;
-  /** Share of the memory that the weights left free, instead of the device's default. */
-  kvFreeMemoryShare?: number;
+  /** Tokens that the KV cache holds at most; a model repository says it. */
+  kvTokensMax?: number;
+  /** Share of free memory that the KV cache may take; a model repository says it. */
+  kvMemoryShare?: number;
   /** A folder with tokenizer.json, instead of the engine's own. */
   tokenizerFolder?: string;
   /** Undefined: the device's own choice. */
@@ -50,7 +54,7 @@ export interface ServeOptions {
   /** Undefined: no host tier. */
   kvHostCacheBytes?: number;
   stepsInFlight: number;
-  kvDtype?: 'f16' | 'f32';
+  kvDtype?: KvDtype;
   contextLength?: number;
   prefixReuse: boolean;
   capacityPolicy: string;
@@ -73,6 +77,30 @@ export interface ServeOptions {
   /** Undefined: for people on a terminal, JSON elsewhere. */
   logFormat?: LogFormat;
   selfTest?: string;
+  repository?: RepositoryServeOptions;
+}
+
+/** What is said of KServe's protocol; plain data, for front-end processes. */
+export interface KserveOptions {
+  /** Bytes of one request over HTTP. */
+  httpInputBytesMax: number;
+  /** The server's name in the metadata. */
+  serverId: string;
+  /** APIs that ask for a header, over HTTP and over gRPC. */
+  httpRestrictions: Restriction[];
+  grpcRestrictions: Restriction[];
+}
+
+/** What `--model-repository` and its companions say. */
+export interface RepositoryServeOptions {
+  folders: string[];
+  controlMode: ModelControlMode;
+  loadModels: string[];
+  pollSeconds: number;
+  strictReadiness: boolean;
+  /** Whether a model that fails to load ends the server. */
+  exitOnError: boolean;
+  autoComplete: boolean;
 }
 
 /** CPU threads for each of several engines that share the machine: the supervisor's grant. */

@@ -1,22 +1,23 @@
 import type { AddressInfo } from 'node:net';
-import type { ServerCredentials } from '@grpc/grpc-js';
 import type { Logger } from 'pino';
 import { definite, messageOf } from '../../base/errors.ts';
-import type { RunningBriton } from '../../protocol/briton/server.ts';
-import { readTls, type TlsMaterial } from '../../protocol/tls.ts';
+import { readTls } from '../../protocol/tls.ts';
 import { threadTracer } from '../../trace/process-tracer.ts';
 import { CliError } from '../errors.ts';
 import { createProgress } from '../progress.ts';
+import { announce } from './announce.ts';
 import { listenBriton } from './briton.ts';
 import { type PreparedModel, prepareModels, type RunningModel, startModels, stopModels } from './engines.ts';
 import type { createFrontEnd, FrontEnd, ModelText, reload } from './front-end.ts';
 import { createLogger } from './log.ts';
 import type { MetricsPort } from './metrics-port.ts';
+import type { OpenRepository } from './model-repository.ts';
 import type { ServeOptions } from './options.ts';
 import { checkPorts, portError } from './ports.ts';
 import { checkWorld } from './ranks.ts';
 import { isReloadable, readSecurity, type Security } from './security.ts';
 import { selfTest } from './self-test.ts';
+import type { openServed } from './served-models.ts';
 import { stopSignal } from './stop-signal.ts';
 
 /** What answers HTTP: one front end in this process, or several in processes of their own. */
@@ -24,6 +25,8 @@ interface HttpSide {
   port: number;
   /** The front end in this process; undefined where several share the port. */
   frontEnd?: FrontEnd;
+  /** Absent: none was asked for. */
+  grpcPort: number | undefined;
   /** Whether anybody answers there now. */
   readonly listening: boolean;
   metricsText: () => Promise<{ text: string; contentType: string }>;
@@ -60,26 +63,25 @@ export async function serve(options: ServeOptions): Promise<void> {
   const models = await starting;
   const closers: (() => Promise<void>)[] = [];
   let drainTimeoutMs = 0;
+  let repository: OpenRepository | undefined;
   try {
     const isDraining = (): string | undefined => (stop.requested ? 'the server is shutting down' : undefined);
-    const http = await listenHttp(
-      { options, security, models, logger, notReadyReason: isDraining },
-      await loading,
-    );
+    if (options.repository) {
+      const { openModelRepository } = await import('./model-repository.ts');
+      repository = await openModelRepository(options.repository, options, logger, stop.starting);
+    }
+    const listening = { options, security, models, repository, logger, notReadyReason: isDraining };
+    const http = await listenHttp(listening, await loading);
     closers.push(() => http.close());
-    const extras = await listenExtras(
-      { options, security, models, logger, notReadyReason: isDraining },
-      http,
-      closers,
-    );
+    const metrics = await listenMetrics(listening, http, closers);
     const reloading = (): void => {
       http.reload();
-      extras.reload();
+      if (metrics) void reloadTls(metrics, options, logger);
     };
     if (isReloadable(options.security)) process.on('SIGHUP', reloading);
-    const briton = await listenBritonPort(options, security, models, http, isDraining);
+    const briton = await listenBriton(options, security, http.frontEnd);
     if (briton) closers.push(() => briton.close());
-    announce(options, models, http.port);
+    announce(options, models, { http: http.port, grpc: http.grpcPort, metrics: metrics?.port });
     await runSelfTest(options, http.port, logger);
     await stop.wait();
     logger.info({ drainSeconds: options.drainSeconds }, 'stopping: running requests may finish');
@@ -92,7 +94,7 @@ export async function serve(options: ServeOptions): Promise<void> {
     // Several front ends have connections of their own: their engines must outlive them.
     const closing = Promise.all(closers.map((close) => close()));
     if (options.frontEnds > 1) await closing;
-    await Promise.all([stopModels(models, drainTimeoutMs), closing]);
+    await Promise.all([stopModels(models, drainTimeoutMs), repository?.close(drainTimeoutMs), closing]);
   }
 }
 
@@ -126,6 +128,12 @@ function checkCombination(options: ServeOptions): void {
       "Briton's port is served by one front end; leave out --front-ends, or serve Briton by a process of its own",
     );
   }
+  if (options.repository && options.frontEnds > 1) {
+    throw new CliError(
+      'CLI_VALUE_INVALID',
+      '--model-repository is served by one front end; leave out --front-ends, or serve its engines as models',
+    );
+  }
   if (options.maxBatchTokens < options.maxSequences) {
     throw new CliError(
       'CLI_VALUE_INVALID',
@@ -138,15 +146,20 @@ function checkCombination(options: ServeOptions): void {
 interface LoadedTexts {
   createFrontEnd: typeof createFrontEnd;
   reload: typeof reload;
+  openServed: typeof openServed;
   texts: ModelText[];
 }
 
 /** The protocols' modules take longer to load than anything else here, so they are not imported at the top. */
 async function loadTexts(models: readonly PreparedModel[], { answers }: ServeOptions): Promise<LoadedTexts> {
-  const { createFrontEnd, openModelText, reload } = await import('./front-end.ts');
+  const [{ createFrontEnd, openModelText, reload }, { openServed }] = await Promise.all([
+    import('./front-end.ts'),
+    import('./served-models.ts'),
+  ]);
   return {
     createFrontEnd,
     reload,
+    openServed,
     texts: await Promise.all(models.map((model) => openModelText(model.tokenizerFolder, answers))),
   };
 }
@@ -156,77 +169,81 @@ interface Listening {
   options: ServeOptions;
   security: Security;
   models: readonly RunningModel[];
+  /** Of `--model-repository`. */
+  repository: OpenRepository | undefined;
   logger: Logger;
   /** Set while the server drains. */
   notReadyReason: () => string | undefined;
 }
 
 async function listenHttp(
-  { options, security, models, logger, notReadyReason }: Listening,
-  { createFrontEnd, reload, texts }: LoadedTexts,
+  { options, security, models, repository: opened, logger, notReadyReason }: Listening,
+  { createFrontEnd, reload, openServed, texts }: LoadedTexts,
 ): Promise<HttpSide> {
   if (options.frontEnds > 1) {
     const { FrontEndCluster } = await import('./front-end-cluster.ts');
     return FrontEndCluster.start(options, models, logger);
   }
+  const served = models.map(({ name, aliases, tokenizerFolder, supervisors }, index) => ({
+    name,
+    aliases,
+    tokenizerFolder,
+    text: definite(texts[index], 'the text side'),
+    clients: supervisors.map((one) => one.client),
+  }));
+  const inMemory = opened ? undefined : await openServed(served, logger);
   const frontEnd = createFrontEnd({
-    models: models.map(({ name, aliases, supervisors }, index) => ({
-      name,
-      aliases,
-      text: definite(texts[index], 'the text side'),
-      clients: supervisors.map((one) => one.client),
-    })),
+    models: served,
     logger,
     security,
     requestTimeoutSeconds: options.requestTimeoutSeconds,
     answers: options.answers,
     traffic: options.traffic,
     notReadyReason,
+    kserve: options.kserve,
+    repository: definite(opened ?? inMemory, 'a repository').repository,
   });
-  const port = await listen(frontEnd, options);
+  const ports = await listen(frontEnd, options);
   return {
-    port,
+    ...ports,
     frontEnd,
     listening: true,
     metricsText: () => frontEnd.metrics.exposition(),
     reload: () => void reload(frontEnd, options.security, logger),
     drain: (timeoutMs) => frontEnd.drain(timeoutMs),
-    close: () => frontEnd.close(),
+    close: async () => {
+      await frontEnd.close();
+      await inMemory?.close();
+    },
   };
 }
 
-async function listen(frontEnd: FrontEnd, { host, httpPort }: ServeOptions): Promise<number> {
-  try {
-    await frontEnd.http.listen({ host, port: httpPort });
-  } catch (thrown) {
+async function listen(
+  frontEnd: FrontEnd,
+  { host, httpPort, grpcPort }: ServeOptions,
+): Promise<{ port: number; grpcPort: number | undefined }> {
+  const failed = async (thrown: unknown, flag: string, port: number): Promise<never> => {
     await frontEnd.close();
-    throw portError(thrown, '--http-port', httpPort);
-  }
-  return (frontEnd.http.server.address() as AddressInfo).port;
+    throw portError(thrown, flag, port);
+  };
+  await frontEnd.http
+    .listen({ host, port: httpPort })
+    .catch((thrown: unknown) => failed(thrown, '--http-port', httpPort));
+  const { port } = frontEnd.http.server.address() as AddressInfo;
+  if (grpcPort === undefined) return { port, grpcPort };
+  const bound = await frontEnd
+    .listenGrpc({ host, port: grpcPort })
+    .catch((thrown: unknown) => failed(thrown, '--grpc-port', grpcPort));
+  return { port, grpcPort: bound };
 }
 
-/** The ports that were asked for beside HTTP. */
-async function listenExtras(
-  { options, security, models, logger, notReadyReason }: Listening,
+/** The port of its own for metrics, if one was asked for. */
+async function listenMetrics(
+  { options: { host, metricsPort }, security: { tls } }: Listening,
   http: HttpSide,
   closers: (() => Promise<void>)[],
-): Promise<{ reload(): void }> {
-  const { host, grpcPort, metricsPort } = options;
-  const { tls } = security;
-  if (grpcPort !== undefined) {
-    const readiness = (): Record<string, boolean> =>
-      readinessOf(models, notReadyReason() === undefined && http.listening);
-    const { startGrpcServer } = await import('../../protocol/grpc-server.ts');
-    const credentials = tls && (await grpcCredentials(tls));
-    const grpc = await startGrpcServer({ host, port: grpcPort, readiness, credentials }).catch(
-      (thrown: unknown) => {
-        throw portError(thrown, '--grpc-port', grpcPort);
-      },
-    );
-    closers.push(() => grpc.close());
-    if (grpcPort === 0) process.stderr.write(`gRPC health on ${host}:${grpc.port}\n`);
-  }
-  if (metricsPort === undefined) return { reload: () => {} };
+): Promise<MetricsPort | undefined> {
+  if (metricsPort === undefined) return undefined;
   const { MetricsPort } = await import('./metrics-port.ts');
   const metricsText = () => http.metricsText();
   const metrics = await MetricsPort.start({ host, port: metricsPort, tls, metricsText }).catch(
@@ -235,32 +252,7 @@ async function listenExtras(
     },
   );
   closers.push(() => metrics.close());
-  if (metricsPort === 0) process.stderr.write(`metrics on ${host}:${metrics.port}\n`);
-  return { reload: () => void reloadTls(metrics, options, logger) };
-}
-
-async function listenBritonPort(
-  options: ServeOptions,
-  { tls }: Security,
-  models: readonly RunningModel[],
-  http: HttpSide,
-  isDraining: () => string | undefined,
-): Promise<RunningBriton | undefined> {
-  const { britonPort } = options;
-  if (britonPort === undefined) return undefined;
-  const readiness = (): Record<string, boolean> =>
-    readinessOf(models, isDraining() === undefined && http.listening);
-  const credentials = tls && (await grpcCredentials(tls));
-  return listenBriton(options.host, britonPort, http.frontEnd, readiness, credentials).catch(
-    (thrown: unknown) => {
-      throw portError(thrown, '--briton-port', britonPort);
-    },
-  );
-}
-
-async function grpcCredentials({ cert, key, ca, requestCert }: TlsMaterial): Promise<ServerCredentials> {
-  const { ServerCredentials } = await import('@grpc/grpc-js');
-  return ServerCredentials.createSsl(ca ?? null, [{ private_key: key, cert_chain: cert }], requestCert);
+  return metrics;
 }
 
 async function reloadTls(metrics: MetricsPort, { security }: ServeOptions, logger: Logger): Promise<void> {
@@ -270,23 +262,4 @@ async function reloadTls(metrics: MetricsPort, { security }: ServeOptions, logge
   } catch (thrown) {
     logger.error({ reason: messageOf(thrown) }, 'the certificate of the metrics port stays as it was');
   }
-}
-
-/** @param takesRequests false while the server drains, or no front end listens */
-function readinessOf(models: readonly RunningModel[], takesRequests: boolean): Record<string, boolean> {
-  const statuses: Record<string, boolean> = {};
-  for (const { name, supervisors } of models) {
-    statuses[name] = takesRequests && supervisors.some((one) => one.client.ready);
-  }
-  return { ...statuses, '': takesRequests && Object.values(statuses).every(Boolean) };
-}
-
-function announce(options: ServeOptions, models: readonly RunningModel[], port: number): void {
-  const names = models.map(({ name }) => name).join(', ');
-  const url = `${options.security.tls ? 'https' : 'http'}://${urlHost(options.host)}:${port}`;
-  process.stderr.write(`Serving ${names} on ${url}/v1 (OpenAI; Anthropic at ${url})\n`);
-}
-
-function urlHost(host: string): string {
-  return host.includes(':') ? `[${host}]` : host;
 }

@@ -85,8 +85,6 @@ export const matmulAttributes = {
   biasPointer: 8,
   scalePointerA: 17,
   scalePointerB: 18,
-  fastAccumulation: 25,
-  biasType: 26,
   scaleModeA: 31,
   scaleModeB: 32,
 } as const;

@@ -3,6 +3,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { uniform } from '../../base/random.ts';
 import { rope } from '../reference/ops/rope.ts';
 import { findHeaders, findLibrary, libraryFolders } from './find-libraries.ts';
 import { architectureOf } from './gpu.ts';
@@ -56,14 +57,25 @@ test('a step is written with its padding, its decode items and its prefill piece
     kvLengths: Int32Array.of(1, 34, 140),
     blockStarts: Int32Array.of(0, 1, 3),
     blocks: Int32Array.of(7, 2, 4, 10, 11, 12, 13, 14),
+    sampling: {
+      temperature: Float64Array.of(0, 0.5, 0),
+      topK: Int32Array.of(0, 40, 0),
+      topP: Float64Array.of(1, 0.5, 1),
+      minP: Float64Array.of(0, 0.5, 0),
+      seed: Float64Array.of(0, 2 ** 40 + 3, 0),
+      sequence: Int32Array.of(0, 2, 0),
+      position: Int32Array.of(1, 34, 140),
+    },
   };
   const needs = stepNeeds(step);
   assert.deepEqual(needs, { rows: 132, outputRows: 3, decodeItems: 2, prefillItems: 2 });
   const bucket = bucketOf(needs);
-  assert.deepEqual(bucket, { rows: 160, outputRows: 3, decodeItems: 4, prefillItems: 4 });
+  assert.deepEqual(bucket, { rows: 192, outputRows: 8, decodeItems: 4, prefillItems: 4 });
   const layout = new StepLayout(bucket);
   const words = new Int32Array(layout.blocks + 16).fill(99);
-  const used = layout.write(words, step, 32, 640);
+  const floats = new Float32Array(words.buffer);
+  const doubles = new Float64Array(words.buffer);
+  const used = layout.write({ words, floats, doubles }, step, 32, 640);
   assert.equal(used, layout.blocks + 8);
   const at = (start: number, count: number) => [...words.subarray(start, start + count)];
   assert.deepEqual(at(layout.tokens, 3), [5, -1, 8]);
@@ -81,6 +93,13 @@ test('a step is written with its padding, its decode items and its prefill piece
   assert.equal(words[layout.prefillCount], 2);
   assert.deepEqual(at(layout.prefillItems, 8), [2, 128, 10, 3, 130, 2, 138, 3]);
   assert.deepEqual(at(layout.blocks, 8), [...step.blocks]);
+  assert.deepEqual(
+    [0, 1, 2, 3].map((row) => words[layout.sampling + row * 8]),
+    [0, 1, 0, 0],
+  );
+  assert.deepEqual([...floats.subarray(layout.sampling + 9, layout.sampling + 10)], [2]);
+  assert.equal(words[layout.sampling + 10], 40);
+  assert.equal(doubles[(layout.sampling + 8) / 2 + 3], uniform(2 ** 40 + 3, 2, 34));
 });
 
 test('buckets are few, and hold what they are asked for', () => {
@@ -164,6 +183,10 @@ test('a compiled kernel belongs to its source, macros and target', () => {
 });
 
 test('options that the device does not have are refused before anything is loaded', () => {
-  assert.throws(() => openDevice({ speed: 'high' }), /no option 'speed'; it has gpu, library, activations/);
+  assert.throws(
+    () => openDevice({ speed: 'high' }),
+    /no option 'speed'; it has gpu, library, activations, weights/,
+  );
   assert.throws(() => openDevice({ activations: 'f64' }), /activations is 'f64': give auto, f32, f16, bf16/);
+  assert.throws(() => openDevice({ weights: 'zero' }), /weights is 'zero': give random:SEED/);
 });

@@ -15,7 +15,6 @@ export type DevicePointer = number;
 export const driverTable = {
   cuInit: declare<(flags: number) => number>('u32'),
   cuDriverGetVersion: declare<(version: Int32Array) => number>('p'),
-  cuGetErrorName: declare<(error: number, name: Out) => number>('int p'),
   cuDeviceGetCount: declare<(count: Int32Array) => number>('p'),
   cuDeviceGet: declare<(device: Int32Array, ordinal: number) => number>('p int'),
   cuDeviceGetName: declare<(name: Uint8Array, length: number, device: number) => number>('p int int'),
@@ -49,7 +48,6 @@ export const driverTable = {
   cuModuleLoadData: declare<(module: Out, image: Uint8Array) => number>('p p'),
   cuModuleUnload: declare<(module: Handle) => number>('p'),
   cuModuleGetFunction: declare<(kernel: Out, module: Handle, name: string) => number>('p p str'),
-  cuFuncGetAttribute: declare<(value: Int32Array, attribute: number, kernel: Handle) => number>('p int p'),
   cuFuncSetAttribute: declare<(kernel: Handle, attribute: number, value: number) => number>('p int int'),
   cuLaunchKernelEx:
     declare<(config: Handle, kernel: Handle, parameters: Handle, extra: null) => number>('p p p p'),
@@ -58,11 +56,9 @@ export const driverTable = {
   cuStreamSynchronize: declare<(stream: Handle) => number>('p'),
   cuStreamBeginCapture_v2: declare<(stream: Handle, mode: number) => number>('p int'),
   cuStreamEndCapture: declare<(stream: Handle, graph: Out) => number>('p p'),
-  cuStreamWaitEvent: declare<(stream: Handle, event: Handle, flags: number) => number>('p p u32'),
   cuEventCreate: declare<(event: Out, flags: number) => number>('p u32'),
   cuEventDestroy_v2: declare<(event: Handle) => number>('p'),
   cuEventRecord: declare<(event: Handle, stream: Handle) => number>('p p'),
-  cuEventQuery: declare<(event: Handle) => number>('p'),
   cuEventSynchronize: declare<(event: Handle) => number>('p'),
   cuEventElapsedTime_v2: declare<(milliseconds: Float32Array, start: Handle, end: Handle) => number>('p p p'),
   cuGraphInstantiateWithFlags: declare<(executable: Out, graph: Handle, flags: number) => number>('p p u64'),
@@ -77,8 +73,6 @@ export type Driver = Bound<typeof driverTable> & { readonly path: string };
 /** `CUdevice_attribute` values. */
 export const deviceAttributes = {
   multiprocessors: 16,
-  clockRate: 13,
-  memoryClockRate: 36,
   l2Bytes: 38,
   computeCapabilityMajor: 75,
   computeCapabilityMinor: 76,
@@ -86,15 +80,13 @@ export const deviceAttributes = {
 } as const;
 
 /** `CUfunction_attribute` values. */
-export const functionAttributes = { localBytes: 3, registers: 4, dynamicSharedBytesMax: 8 } as const;
+export const functionAttributes = { dynamicSharedBytesMax: 8 } as const;
 
-/** `cuEventQuery` while work is outstanding: no error. */
-export const notReady = 600;
 const outOfMemory = 2;
 const noDevice = 100;
 
 /** Functions whose status the caller reads itself. */
-const unchecked = new Set(['cuEventQuery', 'cuGetErrorName', 'cuInit']);
+const unchecked = new Set(['cuInit']);
 
 /**
  * Loads the driver's library and starts it.
@@ -140,7 +132,7 @@ function checked(raw: Bound<typeof driverTable>): Bound<typeof driverTable> {
 /** The error of a driver call that failed. */
 export function driverError(call: string, status: number): DeviceError {
   if (status === outOfMemory) {
-    const fix = 'lower kv_cache_free_gpu_mem_fraction, the batch tokens, or free the GPU';
+    const fix = 'give a smaller --kv-cache-size or --max-batch-tokens, or free the GPU of other processes';
     return new DeviceError('DEVICE_OUT_OF_MEMORY', `${call}: the GPU is out of memory: ${fix}`);
   }
   return new DeviceError('DEVICE_FAILED', `${call} failed with CUDA error ${status} (see cuda.h, CUresult)`);

@@ -1,16 +1,17 @@
 import { assert, definite } from '../../base/errors.ts';
 import type { Graph } from '../../graph/graph.ts';
-import { type FusedGraph, fuse } from '../ggml/fusion.ts';
+import { DeviceError } from '../errors.ts';
+import { type FusedGraph, fuse } from '../passes/fuse.ts';
 import type { CapturedGraph } from './capture.ts';
 import { type DevicePointer, handleFrom } from './driver.ts';
 import { Gemms, gemmWorkspaceBytes } from './gemm.ts';
 import type { Gpu } from './gpu.ts';
-import { int, LaunchArena } from './launch.ts';
+import { int, LaunchArena, pointer } from './launch.ts';
 import type { Bucket, Constants, LoweringState, ModelParts } from './lowering.ts';
 import { MemoryPool } from './memory-pool.ts';
 import { Program } from './program.ts';
 import { bucketOf, type StepColumns, StepLayout, samplingWords, stepNeeds } from './step-layout.ts';
-import { fixedView, type Storage16, type View } from './views.ts';
+import { type ElementType, fixedView, type View } from './views.ts';
 import type { GpuWeights } from './weights.ts';
 
 /** Programs kept; the least recently used one goes. */
@@ -19,8 +20,10 @@ const programsMax = 96;
 const captureRowsMax = 2048;
 /** Counters of split attention: sequences × key heads of one step. */
 const arrivalsMax = 1 << 16;
-/** Programs whose arena is measured at load, so that it needs not grow. */
-const threadsArgmax = 1024;
+/** Output rows that the arena has room for from the start (their float32 logits are large); it grows for steps of more. */
+const outputsReserved = 1024;
+/** Threads of a row's block in `sample.cu`. */
+const samplingThreads = 1024;
 
 /** How a graph is recorded for a bucket. */
 export type RecordGraph = (rows: number, outputRows: number) => Graph;
@@ -61,7 +64,7 @@ export class Executor {
     gpu: Gpu,
     pool: MemoryPool,
     weights: GpuWeights,
-    activation: Storage16,
+    activation: ElementType,
     cache: Pick<ModelParts, 'kvLayer' | 'blockPositions'>,
     record: RecordGraph,
     options: ExecutorOptions,
@@ -92,13 +95,14 @@ export class Executor {
   /** 32-bit words that the largest step's upload takes. */
   get inputWordsMax(): number {
     const { batchTokensMax, sequencesMax, tableEntriesMax } = this.#options;
-    const rows = Math.ceil(batchTokensMax / 512) * 512 + 512;
+    const rows = Math.ceil(batchTokensMax / 1024) * 1024 + 1024;
     return rows * (6 + samplingWords + 4) + sequencesMax * 16 + tableEntriesMax + 1024;
   }
 
   /** Makes room for the largest step, so that KV memory can be sized from what is left. */
   reserve(): void {
-    const { batchTokensMax, sequencesMax } = this.#options;
+    const { batchTokensMax } = this.#options;
+    const sequencesMax = Math.min(batchTokensMax, outputsReserved);
     const decode = bucketOf({
       rows: Math.min(sequencesMax, batchTokensMax),
       outputRows: 1,
@@ -130,8 +134,15 @@ export class Executor {
     return ready.program.logitsAddress;
   }
 
-  /** The program that a step runs in. */
+  /**
+   * The program that a step runs in.
+   * @throws DeviceError DEVICE_OUT_OF_MEMORY, before anything of the step is queued
+   */
   readyFor(step: StepColumns): Ready {
+    if (step.blocks.length > this.#options.tableEntriesMax) {
+      const problem = `a step with ${step.blocks.length} KV blocks in its tables; ${this.#options.tableEntriesMax} are the most`;
+      throw new DeviceError('DEVICE_OUT_OF_MEMORY', `${problem}: run fewer sequences at once`);
+    }
     const bucket = bucketOf(stepNeeds(step));
     const key = keyOf(bucket);
     const known = this.#programs.get(key);
@@ -194,19 +205,20 @@ export class Executor {
     );
     const addresses = layout.addresses(this.#inputs, this.sampled, this.#arrivals);
     const fused = this.fused(bucket.rows, bucket.outputRows);
-    const tail = (state: LoweringState, logits: View) => this.#pushArgmax(state, logits);
+    const tail = (state: LoweringState, logits: View) =>
+      this.#pushSampling(state, logits, addresses.sampling);
     return { layout, program: new Program(this.parts, fused, bucket, addresses, tail) };
   }
 
-  #pushArgmax(state: LoweringState, logits: View): void {
+  #pushSampling(state: LoweringState, logits: View, sampling: DevicePointer): void {
     const tokens = fixedView(this.sampled, 1, logits.rows, 'f32');
     state.pushKernel({
-      file: 'argmax',
-      name: 'argmax',
+      file: 'sample',
+      name: 'sample',
       grid: [logits.rows, 1, 1],
-      threads: threadsArgmax,
+      threads: samplingThreads,
       touches: [logits],
-      parameters: (at) => [at(logits), at(tokens), int(logits.width)],
+      parameters: (at) => [at(logits), pointer(sampling), at(tokens), int(logits.width)],
     });
   }
 

@@ -14,8 +14,8 @@ import { type DevicePointer, type Handle, handleFrom } from './driver.ts';
 import type { Gpu } from './gpu.ts';
 
 /** Algorithms that are timed for a shape before one is kept, and how often each runs. */
-const candidatesMax = 24;
-const timedRuns = 6;
+const candidatesMax = 8;
+const timedRuns = 4;
 
 /** cuBLASLt's scratch memory; NVIDIA's own advice for Hopper is 32 MiB. */
 export const gemmWorkspaceBytes = 32 * 1024 * 1024;

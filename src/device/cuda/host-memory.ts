@@ -6,6 +6,7 @@ export class HostMemory {
   readonly address: Handle;
   readonly words: Int32Array;
   readonly floats: Float32Array;
+  readonly doubles: Float64Array;
   readonly #driver: Driver;
 
   constructor(driver: Driver, bytes: number) {
@@ -14,6 +15,7 @@ export class HostMemory {
     const buffer = koffi.view(this.address, bytes);
     this.words = new Int32Array(buffer);
     this.floats = new Float32Array(buffer);
+    this.doubles = new Float64Array(buffer, 0, Math.floor(bytes / 8));
   }
 
   close(): void {

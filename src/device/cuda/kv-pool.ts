@@ -5,10 +5,10 @@ import type { DevicePointer } from './driver.ts';
 import type { Gpu } from './gpu.ts';
 import { HostMemory } from './host-memory.ts';
 import { MemoryPool } from './memory-pool.ts';
-import { elementBytes, type Storage16 } from './views.ts';
+import { type ElementType, elementBytes } from './views.ts';
 
 /** Bytes that one position takes in each layer. */
-export function layerPositionBytes(spec: KvSpec, type: Storage16): number[] {
+export function layerPositionBytes(spec: KvSpec, type: ElementType): number[] {
   return spec.layers.map(
     ({ keyElements, valueElements }) => (keyElements + valueElements) * elementBytes(type),
   );
@@ -27,7 +27,7 @@ export class KvPool {
   readonly #hostBlockBytes: number;
 
   /** @throws DeviceError DEVICE_OUT_OF_MEMORY */
-  constructor(gpu: Gpu, spec: KvSpec, type: Storage16, size: KvPoolSize) {
+  constructor(gpu: Gpu, spec: KvSpec, type: ElementType, size: KvPoolSize) {
     this.#gpu = gpu;
     this.size = size;
     this.#pool = new MemoryPool(gpu.driver);

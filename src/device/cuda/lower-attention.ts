@@ -17,6 +17,8 @@ const decodeItemsFew = 8;
 const decodeStages = 2;
 /** From so many (sequence, key head) pairs a multiprocessor on, blocks take equal runs of all tiles; and blocks that one holds at once. */
 const balancedUnits = 2;
+/** With more of them the last wave is a small part, and blocks of whole sequences are faster (docs/gpu-log.md). */
+const balancedUnitsMax = 9;
 const balancedBlocks = 3;
 /** Positions that one block of split attention takes at least. */
 const splitPositionsMin = 512;
@@ -258,7 +260,8 @@ function pushDecode(state: LoweringState, node: AttentionNode, q: View, out: Vie
   const items = state.bucket.decodeItems;
   const { multiprocessors } = state.parts.gpu.facts;
   const groups = kvHeads * Math.ceil(heads / kvHeads / headTile);
-  const isBalanced = items * groups >= multiprocessors * balancedUnits && window === undefined;
+  const units = (items * groups) / multiprocessors;
+  const isBalanced = units >= balancedUnits && units <= balancedUnitsMax && window === undefined;
   const decodeWarps = items <= decodeItemsFew ? decodeWarpsFew : decodeWarpsMany;
   const splits = splitsOf(items, groups, multiprocessors);
   const blocks = multiprocessors * balancedBlocks;

@@ -2,13 +2,13 @@ import { assert, definite } from '../../base/errors.ts';
 import type { GraphNode } from '../../graph/graph.ts';
 import { elementCount } from '../../graph/rules.ts';
 import { DeviceError } from '../errors.ts';
-import type { FusedGraph } from '../ggml/fusion.ts';
+import type { FusedGraph } from '../passes/fuse.ts';
 import type { DevicePointer } from './driver.ts';
 import type { Gemms } from './gemm.ts';
 import type { Gpu } from './gpu.ts';
 import { type Argument, type KernelLaunch, type LaunchArena, launch, pointer } from './launch.ts';
 import type { Defines } from './module-cache.ts';
-import { addressOf, elementBytes, fixedView, type Region, type Storage16, type View } from './views.ts';
+import { addressOf, type ElementType, elementBytes, fixedView, type Region, type View } from './views.ts';
 import { activationCodes, type GpuWeights } from './weights.ts';
 
 /** What all programs of a model share. */
@@ -16,7 +16,7 @@ export interface ModelParts {
   readonly gpu: Gpu;
   readonly gemms: Gemms;
   readonly weights: GpuWeights;
-  readonly activation: Storage16;
+  readonly activation: ElementType;
   readonly launches: LaunchArena;
   /** Where a layer's part of the KV cache starts. */
   readonly kvLayer: (layer: number) => DevicePointer;
@@ -150,7 +150,7 @@ export class LoweringState {
   }
 
   /** Fresh memory of rows of activations (or float32). */
-  fresh(rows: number, width: number, type: Storage16 = this.parts.activation): View {
+  fresh(rows: number, width: number, type: ElementType = this.parts.activation): View {
     const region: Region = { bytes: rows * width * elementBytes(type), firstUse: -1, lastUse: -1 };
     this.regions.push(region);
     return { region, offset: 0, rows, width, stride: width, type };

@@ -13,7 +13,7 @@ import type {
   LoadedWeights,
 } from '../device.ts';
 import { DeviceError } from '../errors.ts';
-import { hostChooses, type StepBatch, type StepResult, want } from '../step.ts';
+import { hostChooses, type StepBatch, type StepResult, samplingFeature, want } from '../step.ts';
 import { type Handle, handleFrom } from './driver.ts';
 import { Executor } from './executor.ts';
 import type { Gpu } from './gpu.ts';
@@ -21,21 +21,23 @@ import { HostMemory } from './host-memory.ts';
 import { KvPool, layerPositionBytes } from './kv-pool.ts';
 import { MemoryPool } from './memory-pool.ts';
 import type { StepColumns } from './step-layout.ts';
-import type { Storage16 } from './views.ts';
+import type { ElementType } from './views.ts';
 import { GpuWeights } from './weights.ts';
 
 /** Positions of a KV block unless told otherwise. */
 const blockPositionsDefault = 32;
 /** Of what the weights leave free, what the KV cache takes; TensorRT-LLM's default of `kv_cache_free_gpu_mem_fraction`. */
 const kvShareDefault = 0.9;
-/** Kept back of free memory: captured graphs and modules. */
-const reservedBytes = 512 * 1024 * 1024;
+/** Kept back of free memory: captured graphs, modules, and an arena that grows. */
+const reservedBytes = 1536 * 1024 * 1024;
+/** Entries of all block tables of one step. */
+const tableEntriesMax = 4 * 1024 * 1024;
 /** One step runs while the next is queued behind it. */
 const inFlightStepsMax = 2;
 
 /** The type that activations are stored in: that of most of the matrices' elements; bfloat16 where they are quantized. */
-export function activationOf(source: DeviceModelSource): Storage16 {
-  const elements = new Map<Storage16, number>();
+export function activationOf(source: DeviceModelSource): ElementType {
+  const elements = new Map<ElementType, number>();
   for (const { dtype, shape } of source.weights.values()) {
     if (shape.length < 2) continue;
     const type = dtype === 'f32' || dtype === 'f16' ? dtype : 'bf16';
@@ -51,7 +53,7 @@ export class CudaLoadedWeights implements LoadedWeights {
   readonly #gpu: Gpu;
   readonly #source: DeviceModelSource;
   readonly #options: DeviceModelOptions;
-  readonly #activation: Storage16;
+  readonly #activation: ElementType;
   readonly #pool: MemoryPool;
   readonly #weights: GpuWeights;
   readonly #executor: Executor;
@@ -59,7 +61,7 @@ export class CudaLoadedWeights implements LoadedWeights {
   #cache: KvPool | undefined;
   #blockPositions = blockPositionsDefault;
 
-  constructor(gpu: Gpu, source: DeviceModelSource, options: DeviceModelOptions, activation: Storage16) {
+  constructor(gpu: Gpu, source: DeviceModelSource, options: DeviceModelOptions, activation: ElementType) {
     this.#gpu = gpu;
     this.#source = source;
     this.#options = options;
@@ -93,7 +95,7 @@ export class CudaLoadedWeights implements LoadedWeights {
     return new Executor(this.#gpu, this.#pool, this.#weights, this.#activation, cache, record, {
       batchTokensMax,
       sequencesMax: batchTokensMax,
-      tableEntriesMax: batchTokensMax * Math.ceil(contextLength / blockPositionsDefault),
+      tableEntriesMax: Math.min(tableEntriesMax, batchTokensMax * contextLength),
       vocabularySize,
     });
   }
@@ -150,6 +152,7 @@ function columnsOf({ tokens, positions, outputs, segments }: StepBatch): StepCol
     positions,
     outputRows: outputs.rows.subarray(0, outputs.count),
     segments: segments.count,
+    sampling: outputs.sampling,
     segmentRows: segments.rows,
     kvLengths: segments.kvLength,
     blockStarts: segments.blockStart,
@@ -162,7 +165,7 @@ export class CudaModel implements DeviceModel {
   readonly kv: KvPoolFacts;
   readonly weightBytes: number;
   readonly inFlightStepsMax = inFlightStepsMax;
-  readonly samplingFeatures = 0;
+  readonly samplingFeatures = samplingFeature.draw;
   readonly #gpu: Gpu;
   readonly #source: DeviceModelSource;
   readonly #options: DeviceModelOptions;
@@ -236,7 +239,7 @@ export class CudaModel implements DeviceModel {
     const columns = columnsOf(batch);
     const ready = this.#executor.readyFor(columns);
     const { blockPositions } = this.kv;
-    const words = ready.layout.write(entry.upload.words, columns, blockPositions, this.#cache.sinkPlace);
+    const words = ready.layout.write(entry.upload, columns, blockPositions, this.#cache.sinkPlace);
     const logits = this.#executor.queue(ready, entry.upload.address, words);
     if (count === 0) return 0;
     driver.cuMemcpyDtoHAsync_v2(entry.tokens.address, this.#executor.sampled, count * 4, stream);

@@ -1,7 +1,7 @@
 import { definite } from '../../base/errors.ts';
 import type { GraphNode } from '../../graph/graph.ts';
 import type { Op } from '../../graph/ops.ts';
-import type { FusedGraph } from '../ggml/fusion.ts';
+import type { FusedGraph } from '../passes/fuse.ts';
 import { CapturedGraph } from './capture.ts';
 import type { DevicePointer } from './driver.ts';
 import { lowerAttention, lowerRope } from './lower-attention.ts';
@@ -65,11 +65,6 @@ export class Program {
     }
     this.arenaBytes = placeRegions(state.regions);
     this.#state = state;
-  }
-
-  /** Kernels and products a step. */
-  get operationCount(): number {
-    return this.#state.operations.length;
   }
 
   /** Operations by kernel, for tests and logs. */

@@ -1,3 +1,5 @@
+import { uniform } from '../../base/random.ts';
+import type { SamplingTable } from '../step.ts';
 import type { DevicePointer } from './driver.ts';
 import { decodeTile, prefillRows } from './lower-attention.ts';
 import type { Bucket, StepAddresses } from './lowering.ts';
@@ -14,15 +16,34 @@ export interface StepColumns {
   readonly blockStarts: Int32Array;
   readonly blocks: Int32Array;
   readonly segments: number;
+  readonly sampling: SamplingColumns;
 }
+
+/** How each output row's token is chosen; columns of [R]. */
+export type SamplingColumns = Pick<
+  SamplingTable,
+  'temperature' | 'topK' | 'topP' | 'minP' | 'seed' | 'sequence' | 'position'
+>;
+
+/** Page-locked memory of an upload, as the types that lie in it. */
+export interface UploadMemory {
+  readonly words: Int32Array;
+  readonly floats: Float32Array;
+  readonly doubles: Float64Array;
+}
+
+/** Tokens less likely than e^−32 times the likeliest one are never drawn. */
+const distanceMax = 32;
+/** Room for rounding in min-p's logarithm, as on the reference device. */
+const distanceSlack = 1e-11;
 
 /** 32-bit words of one decode or prefill item. */
 const itemWords = 4;
 /** Arrays start at multiples of 4 words: kernels read items as 16 bytes. */
 const align = (words: number) => Math.ceil(words / 4) * 4;
 
-/** Columns of sampling parameters, in words an output row; see `sampling.ts`. */
-export const samplingWords = 12;
+/** 32-bit words of `Row` in `sample.cu`. */
+export const samplingWords = 8;
 
 /** Where a step's arrays lie, in 32-bit words from the start of its upload: fixed by the bucket, block tables last. */
 export class StepLayout {
@@ -75,7 +96,8 @@ export class StepLayout {
    * Writes a step, padding what the bucket has more of: padded rows read token 0, write into `sinkPlace`, and belong to no item.
    * @returns the words written
    */
-  write(words: Int32Array, step: StepColumns, blockPositions: number, sinkPlace: number): number {
+  write(memory: UploadMemory, step: StepColumns, blockPositions: number, sinkPlace: number): number {
+    const { words } = memory;
     const { rows, outputRows } = this.bucket;
     const count = step.tokens.length;
     words.set(step.tokens, this.tokens);
@@ -86,9 +108,26 @@ export class StepLayout {
     words.fill(-1, this.tables + count, this.tables + rows);
     words.set(step.outputRows, this.outputRows);
     words.fill(0, this.outputRows + step.outputRows.length, this.outputRows + outputRows);
+    this.#writeSampling(memory, step.sampling, step.outputRows.length);
     this.#writeItems(words, step, blockPositions);
     words.set(step.blocks, this.blocks);
     return this.blocks + step.blocks.length;
+  }
+
+  #writeSampling({ words, floats, doubles }: UploadMemory, sampling: SamplingColumns, count: number): void {
+    for (let row = 0; row < this.bucket.outputRows; row++) {
+      const at = this.sampling + row * samplingWords;
+      const temperature = row < count ? (sampling.temperature[row] as number) : 0;
+      words[at] = temperature > 0 ? 1 : 0;
+      if (temperature === 0) continue;
+      const minP = sampling.minP[row] as number;
+      floats[at + 1] = 1 / temperature;
+      words[at + 2] = sampling.topK[row] as number;
+      floats[at + 3] = sampling.topP[row] as number;
+      floats[at + 4] = minP > 0 ? Math.min(distanceMax, -Math.log(minP) + distanceSlack) : distanceMax;
+      const [seed, sequence] = [sampling.seed[row] as number, sampling.sequence[row] as number];
+      doubles[at / 2 + 3] = uniform(seed, sequence, sampling.position[row] as number);
+    }
   }
 
   #writeItems(words: Int32Array, step: StepColumns, blockPositions: number): void {
@@ -151,6 +190,12 @@ export function roundRows(rows: number): number {
   return Math.ceil(rows / step) * step;
 }
 
+/** Coarser than decoding's: prompts come in all mixes, and a new bucket costs a plan. */
+function roundMixedRows(rows: number): number {
+  const step = rows <= 512 ? 64 : rows <= 1024 ? 128 : rows <= 2048 ? 256 : 1024;
+  return Math.ceil(rows / step) * step;
+}
+
 /** Powers of two from 4, for item counts; 0 stays 0. */
 function roundItems(count: number): number {
   return count === 0 ? 0 : 2 ** Math.max(2, Math.ceil(Math.log2(count)));
@@ -163,9 +208,13 @@ export function bucketOf(needs: Bucket): Bucket {
     // Pure decoding: every row is a sequence, and all or none is sampled.
     return { rows, outputRows: needs.outputRows === 0 ? 0 : rows, decodeItems: rows, prefillItems: 0 };
   }
-  const outputRows = needs.outputRows === 0 ? 0 : Math.min(rows, roundRows(needs.outputRows));
+  const mixedRows = roundMixedRows(needs.rows);
+  const outputRows =
+    needs.outputRows === 0
+      ? 0
+      : Math.min(mixedRows, 2 ** Math.max(3, Math.ceil(Math.log2(needs.outputRows))));
   return {
-    rows,
+    rows: mixedRows,
     outputRows,
     decodeItems: roundItems(needs.decodeItems),
     prefillItems: roundItems(needs.prefillItems),

@@ -2,10 +2,10 @@ import { assert, definite } from '../../base/errors.ts';
 import type { DevicePointer } from './driver.ts';
 
 /** How elements are stored on the GPU: a model's activations are all of one of these; logits, norms and biases are float32. */
-export type Storage16 = 'f32' | 'f16' | 'bf16';
+export type ElementType = 'f32' | 'f16' | 'bf16';
 
 /** Bytes of an element. */
-export function elementBytes(type: Storage16): number {
+export function elementBytes(type: ElementType): number {
   return type === 'f32' ? 4 : 2;
 }
 
@@ -29,7 +29,7 @@ export interface View {
   readonly rows: number;
   readonly width: number;
   readonly stride: number;
-  readonly type: Storage16;
+  readonly type: ElementType;
 }
 
 /** Whether rows follow each other without gaps. */
@@ -38,7 +38,7 @@ export function isContiguous(view: View): boolean {
 }
 
 /** A view of memory that no program places: weights, inputs. */
-export function fixedView(address: DevicePointer, rows: number, width: number, type: Storage16): View {
+export function fixedView(address: DevicePointer, rows: number, width: number, type: ElementType): View {
   const region: Region = { bytes: 0, firstUse: 0, lastUse: 0, address };
   return { region, offset: 0, rows, width, stride: width, type };
 }

@@ -12,7 +12,7 @@ import { handleFrom } from './driver.ts';
 import type { Gpu } from './gpu.ts';
 import { float, int, LaunchArena, launch, pointer } from './launch.ts';
 import type { MemoryPool } from './memory-pool.ts';
-import { elementBytes, type Storage16 } from './views.ts';
+import { type ElementType, elementBytes } from './views.ts';
 
 /** Where a weight of a random engine comes from: `random:SEED` instead of a file's path. */
 export const randomPathPrefix = 'random:';
@@ -21,7 +21,7 @@ export const randomPathPrefix = 'random:';
 const stagingBytes = 64 * 1024 * 1024;
 
 /** ACTIVATION in `common.cuh`. */
-export const activationCodes: Readonly<Record<Storage16, number>> = { f32: 0, f16: 1, bf16: 2 };
+export const activationCodes: Readonly<Record<ElementType, number>> = { f32: 0, f16: 1, bf16: 2 };
 
 /** How a graph uses a weight: matrices are stored as activations are, vectors as float32, and biases of linears both ways. */
 export type WeightUse = 'matrix' | 'vector' | 'bias';
@@ -45,13 +45,13 @@ export function weightUses(graph: Graph): Map<string, WeightUse> {
 export class GpuWeights {
   readonly #gpu: Gpu;
   readonly #pool: MemoryPool;
-  readonly #type: Storage16;
+  readonly #type: ElementType;
   readonly #tensors: ReadonlyMap<string, WeightTensor>;
   readonly #addresses = new Map<string, DevicePointer>();
   #staging = 0n;
   #bytes = 0;
 
-  constructor(gpu: Gpu, pool: MemoryPool, type: Storage16, tensors: ReadonlyMap<string, WeightTensor>) {
+  constructor(gpu: Gpu, pool: MemoryPool, type: ElementType, tensors: ReadonlyMap<string, WeightTensor>) {
     this.#gpu = gpu;
     this.#pool = pool;
     this.#type = type;
@@ -97,7 +97,7 @@ export class GpuWeights {
     }
   }
 
-  #place(name: string, parts: readonly string[], type: Storage16): void {
+  #place(name: string, parts: readonly string[], type: ElementType): void {
     const tensors = parts.map((part) => this.#tensor(part));
     const counts = tensors.map(({ shape }) => shape.reduce((product, size) => product * size, 1));
     const bytes = counts.reduce((sum, count) => sum + count, 0) * elementBytes(type);
@@ -112,14 +112,19 @@ export class GpuWeights {
     });
   }
 
-  #fill(tensor: WeightTensor, count: number, at: DevicePointer, type: Storage16): void {
+  #fill(tensor: WeightTensor, count: number, at: DevicePointer, type: ElementType): void {
     if (tensor.path.startsWith(randomPathPrefix)) this.#fillRandom(tensor, count, at, type);
     else if (tensor.dtype === type) this.#copy(tensor, at);
     else this.#upload(encode(readFloats(tensor), type), at);
   }
 
   /** Small enough that activations neither vanish nor grow: variance 1 / inputs for matrices, ones for norms. */
-  #fillRandom({ name, path, shape }: WeightTensor, count: number, at: DevicePointer, type: Storage16): void {
+  #fillRandom(
+    { name, path, shape }: WeightTensor,
+    count: number,
+    at: DevicePointer,
+    type: ElementType,
+  ): void {
     const { driver, modules, stream } = this.#gpu;
     let seed = Number(path.slice(randomPathPrefix.length)) | 0;
     for (const letter of name) seed = Math.imul(seed ^ letter.charCodeAt(0), 0x01000193);
@@ -185,7 +190,7 @@ function readFloats(tensor: WeightTensor): Float32Array {
   return dequantize(tensor.dtype, readTensor(tensor));
 }
 
-function encode(values: Float32Array, type: Storage16): Uint8Array {
+function encode(values: Float32Array, type: ElementType): Uint8Array {
   if (type === 'f32') return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
   const words = Uint16Array.from(values, type === 'f16' ? f32ToF16 : f32ToBf16);
   return new Uint8Array(words.buffer);

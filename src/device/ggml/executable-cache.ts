@@ -1,6 +1,6 @@
 import type { DeviceModelSource } from '../device.ts';
+import { type FusedGraph, fuse } from '../passes/fuse.ts';
 import { Executable, type GraphEnd } from './executable.ts';
-import { type FusedGraph, fuse } from './fusion.ts';
 import type { GraphAllocator } from './handles.ts';
 import type { ExecutableShape, ModelParts } from './lowering-state.ts';
 

@@ -1,8 +1,8 @@
 import koffi from 'koffi';
 import { assert, definite } from '../../base/errors.ts';
 import { DeviceError } from '../errors.ts';
+import type { FusedGraph } from '../passes/fuse.ts';
 import { probabilityBlock, type RowProbabilities, type SegmentTable } from '../step.ts';
-import type { FusedGraph } from './fusion.ts';
 import type { ComputeGraph, Context, GraphAllocator, Tensor } from './handles.ts';
 import type { KvLayerLayout } from './kv-arena.ts';
 import { lowerGraph } from './lower-graph.ts';

@@ -1,6 +1,7 @@
 import { definite } from '../../base/errors.ts';
 import { dtypes } from '../../graph/dtype.ts';
 import type { KvSpec } from '../../graph/graph.ts';
+import type { KvDtype } from '../device.ts';
 import type { Buffer } from './handles.ts';
 import type { GgmlLibrary } from './library.ts';
 import { MemoryMap, pageBytes } from './memory.ts';
@@ -52,7 +53,7 @@ export class KvArena {
     library: GgmlLibrary,
     spec: KvSpec,
     heads: readonly KvHeads[],
-    options: { slots: number; contextLength: number; dtype: 'f16' | 'f32' },
+    options: { slots: number; contextLength: number; dtype: KvDtype },
   ) {
     this.#library = library;
     this.contextLength = options.contextLength;

@@ -11,7 +11,7 @@ import type {
 } from '../device.ts';
 import { DeviceError } from '../errors.ts';
 import { hostMemory } from '../host-memory.ts';
-import { fuse } from './fusion.ts';
+import { fuse } from '../passes/fuse.ts';
 import { KvArena, type KvHeads } from './kv-arena.ts';
 import type { GgmlLibrary } from './library.ts';
 import { temperatureLanes } from './lower-probabilities.ts';

@@ -1,8 +1,8 @@
 import { definite } from '../../base/errors.ts';
 import type { BatchShape, Graph, GraphNode } from '../../graph/graph.ts';
 import type { Op } from '../../graph/ops.ts';
+import type { FusedGraph } from '../passes/fuse.ts';
 import type { Ggml } from './ffi.ts';
-import type { FusedGraph } from './fusion.ts';
 import type { ComputeGraph, Context, Tensor } from './handles.ts';
 import type { KvArena } from './kv-arena.ts';
 import type { GgmlLibrary } from './library.ts';

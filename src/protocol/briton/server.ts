@@ -1,4 +1,3 @@
-import type { ServerCredentials } from '@grpc/grpc-js';
 import { type Clock, systemClock } from '../../base/clock.ts';
 import { GenerationError } from '../../generation/errors.ts';
 import { Generation, type GenerationObserver } from '../../generation/generation.ts';
@@ -6,6 +5,7 @@ import type { ApiKeys, KeyUse } from '../authentication.ts';
 import { type RunningGrpcServer, startGrpcServer } from '../grpc-server.ts';
 import type { GrpcService } from '../grpc-service.ts';
 import type { ServedModel } from '../served-model.ts';
+import type { TlsMaterial } from '../tls.ts';
 import { statusOf } from './errors.ts';
 import { streamsPerChannelMax } from './limits.ts';
 import { answerCodec, requestCodec } from './messages.ts';
@@ -30,7 +30,7 @@ export interface BritonServerOptions extends BritonOptions {
   /** Readiness by service name, for gRPC's health service. */
   readiness: () => Readonly<Record<string, boolean>>;
   /** Default: plain text. */
-  credentials?: ServerCredentials;
+  tls?: TlsMaterial;
 }
 
 /** A running server. */
@@ -42,13 +42,13 @@ export interface RunningBriton extends RunningGrpcServer {
 /** Starts Briton's gRPC port, with health and reflection. @throws Error `EADDRINUSE` and the like */
 export async function startBriton(options: BritonServerOptions): Promise<RunningBriton> {
   const briton = new Briton(options);
-  const { host, port, readiness, credentials } = options;
+  const { host, port, readiness, tls } = options;
   const limits = { streamsPerConnectionMax: streamsPerChannelMax };
   const server = await startGrpcServer({
     host,
     port,
     readiness,
-    credentials,
+    tls,
     services: [briton.service],
     limits,
   });

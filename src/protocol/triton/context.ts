@@ -1,4 +1,5 @@
 import type { ModelRepository } from '../../repository/model.ts';
+import type { ApiKeys } from '../authentication.ts';
 import { defaultLogSettings, type LogSettings, TraceSettings } from './settings.ts';
 import { SharedMemory } from './shared-memory.ts';
 
@@ -27,7 +28,9 @@ export interface TritonOptions {
   /** The server's name in its metadata. Default: 'triton', which clients compare with. */
   serverId?: string;
   /** APIs that ask for a header (tritonserver's `--http-restricted-api`, `--grpc-restricted-protocol`). */
-  restrictions?: readonly Restriction[];
+  restrictions?: Readonly<Partial<Record<WireProtocol, readonly Restriction[]>>>;
+  /** Requests must show one (`authorization: Bearer KEY`), but for probes. Absent: none is asked for. */
+  keys?: ApiKeys;
   /** Unread bytes of one stream at which its requests are cancelled. */
   streamBufferBytesMax?: number;
   /** Hears of changed log settings. */
@@ -51,6 +54,9 @@ export const restrictedApis = [
 
 export type RestrictedApi = (typeof restrictedApis)[number];
 
+/** What a request came over. */
+export type WireProtocol = 'http' | 'grpc';
+
 /** Requests to these APIs need that header with that value. */
 export interface Restriction {
   apis: readonly RestrictedApi[];
@@ -63,29 +69,36 @@ export interface TritonContext {
   readonly options: TritonOptions;
   readonly repository: ModelRepository;
   readonly serverId: string;
+  readonly keys: ApiKeys | undefined;
   readonly sharedMemory: SharedMemory;
   readonly traceSettings: TraceSettings;
   logSettings: LogSettings;
   /** The header that an API asks for. */
-  restrictionOf(api: RestrictedApi): Restriction | undefined;
+  restrictionOf(protocol: WireProtocol, api: RestrictedApi): Restriction | undefined;
   close(): void;
 }
 
 /** The state of one server. */
 export function createTritonContext(options: TritonOptions): TritonContext {
   const sharedMemory = new SharedMemory();
-  const byApi = new Map<RestrictedApi, Restriction>();
-  for (const restriction of options.restrictions ?? []) {
-    for (const api of restriction.apis) byApi.set(api, restriction);
-  }
+  const byApi = { http: restrictionsByApi(options, 'http'), grpc: restrictionsByApi(options, 'grpc') };
   return {
     options,
     repository: options.repository,
     serverId: options.serverId ?? 'triton',
+    keys: options.keys,
     sharedMemory,
     traceSettings: new TraceSettings(),
     logSettings: defaultLogSettings(),
-    restrictionOf: (api) => byApi.get(api),
+    restrictionOf: (protocol, api) => byApi[protocol].get(api),
     close: () => sharedMemory.close(),
   };
+}
+
+function restrictionsByApi(
+  { restrictions }: TritonOptions,
+  protocol: WireProtocol,
+): ReadonlyMap<RestrictedApi, Restriction> {
+  const all = restrictions?.[protocol] ?? [];
+  return new Map(all.flatMap((restriction) => restriction.apis.map((api) => [api, restriction] as const)));
 }

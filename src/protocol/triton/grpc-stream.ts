@@ -1,9 +1,10 @@
-import type { Metadata, ServerDuplexStream, UntypedHandleCall } from '@grpc/grpc-js';
+import type { ServerDuplexStream, UntypedHandleCall } from '@grpc/grpc-js';
 import { streamBufferBytesMax } from '../../base/limits.ts';
 import { type RepositoryError, toRepositoryError } from '../../repository/errors.ts';
 import type { Inference, InferResponse, Model } from '../../repository/model.ts';
 import type { TritonContext } from './context.ts';
 import { grpcError } from './errors.ts';
+import { admit } from './grpc-admission.ts';
 import { parseInferMessage } from './grpc-requests.ts';
 import { checkVersion } from './grpc-versions.ts';
 import { encodeStreamResponse, type ResponseHead, type WireInferRequest } from './messages.ts';
@@ -19,14 +20,11 @@ export const streamRequestsMax = 4096;
 const strictErrors = 'triton_grpc_error';
 
 /** The handler of `ModelStreamInfer`. */
-export function streamHandler(
-  context: TritonContext,
-  refusal: (metadata: Metadata) => RepositoryError | undefined,
-): UntypedHandleCall {
+export function streamHandler(context: TritonContext): UntypedHandleCall {
   const handler = (call: Call): void => {
-    const refused = refusal(call.metadata);
-    if (refused) call.emit('error', grpcError(refused));
-    else new InferenceStream(context, call).start();
+    const admission = admit(context, 'inference', call.metadata);
+    if ('refusal' in admission) call.emit('error', admission.refusal);
+    else new InferenceStream(context, call, admission.end).start();
   };
   return handler as UntypedHandleCall;
 }
@@ -46,6 +44,7 @@ interface OrderedAnswer {
 class InferenceStream {
   readonly #context: TritonContext;
   readonly #call: Call;
+  readonly #onOver: () => void;
   readonly #bufferBytesMax: number;
   readonly #isStrict: boolean;
   readonly #running = new Set<Inference>();
@@ -55,9 +54,11 @@ class InferenceStream {
   #halfClosed = false;
   #over = false;
 
-  constructor(context: TritonContext, call: Call) {
+  /** @param onOver called when the call is over */
+  constructor(context: TritonContext, call: Call, onOver: () => void) {
     this.#context = context;
     this.#call = call;
+    this.#onOver = onOver;
     this.#bufferBytesMax = context.options.streamBufferBytesMax ?? streamBufferBytesMax;
     this.#isStrict = call.metadata.get(strictErrors)[0] === 'true';
   }
@@ -178,11 +179,13 @@ class InferenceStream {
   #endWhenDone(): void {
     if (this.#over || !this.#halfClosed || this.#openRequests > 0) return;
     this.#over = true;
+    this.#onOver();
     this.#call.end();
   }
 
   #stop(): void {
     this.#over = true;
+    this.#onOver();
     for (const inference of this.#running) inference.cancel();
     this.#running.clear();
   }

@@ -5,14 +5,12 @@ import type { PlainMessage } from '../proto-messages.ts';
 import { grpcAdministration } from './administration-grpc.ts';
 import type { RestrictedApi, TritonContext } from './context.ts';
 import { grpcError } from './errors.ts';
+import { admit } from './grpc-admission.ts';
 import { parseInferMessage } from './grpc-requests.ts';
 import { streamHandler } from './grpc-stream.ts';
 import { checkVersion } from './grpc-versions.ts';
 import { encodedCodec, encodeInferResponse, inferRequestCodec, type WireInferRequest } from './messages.ts';
 import { wireOutputs } from './outputs.ts';
-
-/** Metadata that carries a restriction's value is named after it with this in front; tritonserver's rule. */
-const restrictionPrefix = 'triton-grpc-protocol-';
 
 const decoupledRefusal = "ModelInfer RPC doesn't support models with decoupled transaction policy";
 
@@ -52,7 +50,7 @@ export function tritonService(context: TritonContext): GrpcService {
         responseStream: true,
         request: inferRequestCodec as never,
         response: encodedCodec as never,
-        handler: streamHandler(context, (metadata) => restrictionError(context, 'inference', metadata)),
+        handler: streamHandler(context),
       },
     ],
   };
@@ -67,28 +65,23 @@ function unary<Q, A>(
   handle: UnaryHandler<Q, A>,
 ): UntypedHandleCall {
   const handler: UnaryHandler<Q, A> = (call, done) => {
+    const admission = admit(context, api, call.metadata);
+    if ('refusal' in admission) {
+      done(admission.refusal);
+      return;
+    }
+    call.on('cancelled', admission.end);
+    const answer: sendUnaryData<A> = (...answer) => {
+      admission.end();
+      done(...answer);
+    };
     try {
-      const restricted = restrictionError(context, api, call.metadata);
-      if (restricted) throw restricted;
-      handle(call, done);
+      handle(call, answer);
     } catch (thrown) {
-      done(grpcError(thrown));
+      answer(grpcError(thrown));
     }
   };
   return handler as UntypedHandleCall;
-}
-
-/** Why a call may not be made, or undefined. */
-function restrictionError(
-  context: TritonContext,
-  api: RestrictedApi,
-  metadata: ServerUnaryCall<unknown, unknown>['metadata'],
-): RepositoryError | undefined {
-  const restriction = context.restrictionOf(api);
-  if (!restriction) return undefined;
-  const header = `${restrictionPrefix}${restriction.header}`;
-  if (metadata.get(header.toLowerCase())[0] === restriction.value) return undefined;
-  return new RepositoryError('UNAVAILABLE', `This protocol is restricted, expecting header '${header}'`);
 }
 
 function infer(

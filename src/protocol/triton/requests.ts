@@ -201,7 +201,7 @@ function outputWish(name: string, parameters: JsonObject, sharedMemory: SharedMe
   };
   if (!parameters.has('shared_memory_region')) return wish;
   const excluded =
-    classification !== undefined ? 'classification' : binary !== undefined ? 'binary_data' : undefined;
+    classification !== undefined ? 'classification' : wish.isBinary ? 'binary_data' : undefined;
   if (excluded) {
     const message = `Output can't set both 'shared_memory_region' and '${excluded}'`;
     throw new RepositoryError('INVALID_ARGUMENT', message);

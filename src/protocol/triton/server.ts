@@ -2,6 +2,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { messageOf } from '../../base/errors.ts';
 import { RepositoryError, toRepositoryError } from '../../repository/errors.ts';
 import { type RequestLogger, takeRawBodies, wordErrors } from '../http-server.ts';
+import type { RequestGate } from '../request-gate.ts';
 import { tritonRoutes } from './administration.ts';
 import type { RestrictedApi, TritonContext } from './context.ts';
 import { errorBody, errorResponse, httpStatus } from './errors.ts';
@@ -14,6 +15,8 @@ export interface TritonHttpOptions {
   /** Bytes of a request's body, packed and unpacked. */
   bodyBytesMax: number;
   logger?: RequestLogger;
+  /** Counts the requests and turns them away while the server drains. */
+  gate?: RequestGate;
 }
 
 const modelPath = /^\/v2\/models\/([^/]+)(?:\/versions\/([0-9]+))?\/(infer|generate|generate_stream)$/;
@@ -26,13 +29,20 @@ const inferenceHandlers = {
 
 /** Adds KServe's v2 protocol under `/v2` to an app of `createHttpServer`; other protocols may share it. */
 export function addTriton(app: FastifyInstance, context: TritonContext, options: TritonHttpOptions): void {
+  const settings = { bodyLimit: options.bodyBytesMax };
   const plugin = async (scope: FastifyInstance): Promise<void> => {
     wordErrors(scope, errorResponse, options.logger);
     takeRawBodies(scope);
+    options.gate?.guard(scope);
     const handler = (request: FastifyRequest, reply: FastifyReply): Promise<unknown> =>
       answer(context, options, request, reply);
-    scope.all('', { bodyLimit: options.bodyBytesMax }, handler);
-    scope.all('/*', { bodyLimit: options.bodyBytesMax }, handler);
+    // Probes have no key.
+    scope.all('/health/*', settings, handler);
+    await scope.register(async (guarded) => {
+      context.keys?.guard(guarded);
+      guarded.all('', settings, handler);
+      guarded.all('/*', settings, handler);
+    });
   };
   void app.register(plugin, { prefix: '/v2' });
 }
@@ -108,7 +118,7 @@ function refuseRestricted(
   api: RestrictedApi,
   request: FastifyRequest,
 ): HttpAnswer | undefined {
-  const restriction = context.restrictionOf(api);
+  const restriction = context.restrictionOf('http', api);
   if (!restriction || request.headers[restriction.header.toLowerCase()] === restriction.value)
     return undefined;
   return failure(403, `This API is restricted, expecting header '${restriction.header}'`);

@@ -7,12 +7,15 @@ import { parameterTruth } from '../config/complete.ts';
 import type { EngineLease } from '../engine-host.ts';
 import { RepositoryError } from '../errors.ts';
 import type { Execution } from '../execution.ts';
+import { renamed, type Tensor } from '../tensor.ts';
 import { refuseMissingFeatures } from './features.ts';
-import { type EngineFacts, planGeneration } from './generation.ts';
+import { GatheredRows } from './gathered-rows.ts';
+import { type EngineFacts, type GenerationPlan, planGeneration } from './generation.ts';
 import { Inputs } from './inputs.ts';
 import { SequenceOutput } from './outputs.ts';
 import { RowRun } from './run.ts';
 import { engineSpecification } from './specification.ts';
+import { TokenLengths } from './token-lengths.ts';
 
 /**
  * The `tensorrtllm` backend: an engine behind TensorRT-LLM's tensors. Requests go to the engine at once; it batches them in flight, or
@@ -28,7 +31,12 @@ export async function load(context: BackendContext): Promise<DirectBackend> {
     return {
       kind: 'direct',
       start: (execution) => model.start(execution),
-      engine: { client: lease.client, isInflight },
+      engine: {
+        client: lease.client,
+        isInflight,
+        inputTokens: model.inputTokens,
+        outputTokens: model.outputTokens,
+      },
       close: () => lease.release(),
     };
   } catch (thrown) {
@@ -44,6 +52,10 @@ class EngineModel {
   readonly #facts: EngineFacts;
   readonly #isDecoupled: boolean;
   readonly #excludesPrompt: boolean;
+  /** Names of the outputs that the configuration declares. */
+  readonly #declared: ReadonlySet<string>;
+  readonly inputTokens = new TokenLengths();
+  readonly outputTokens = new TokenLengths();
   readonly #clock: Clock;
   readonly #epochOffsetNs: number;
   /** By request id, for stop requests; several may carry the same. */
@@ -56,6 +68,7 @@ class EngineModel {
     this.#facts = { vocabularySize, stopTokenIds: tokenizer.stopTokenIds };
     this.#isDecoupled = config.model_transaction_policy?.decoupled ?? false;
     this.#excludesPrompt = parameterTruth(config, 'exclude_input_in_output') ?? false;
+    this.#declared = new Set(config.output.map(({ name }) => name));
     this.#clock = clock;
     this.#epochOffsetNs = clock.wallMs() * 1e6 - clock.nowNs();
   }
@@ -68,7 +81,7 @@ class EngineModel {
       return;
     }
     for (const name of ['output_ids', 'sequence_length']) {
-      if (!execution.wants(name)) {
+      if (this.#declared.has(name) && !execution.wants(name)) {
         throw new RepositoryError(
           'INVALID_ARGUMENT',
           `${name} tensor must be present in the list of output tensors`,
@@ -78,8 +91,16 @@ class EngineModel {
     const isStreaming = inputs.truth('streaming', 0);
     this.#checkDecoupled(execution, isStreaming, inputs.number('num_return_sequences', 0) ?? 1);
     refuseMissingFeatures(request, inputs, execution.batchSize);
+    const isAllDone = (): boolean => rows.every(({ run }) => run.isDone);
+    const gathered = this.#gathers(execution)
+      ? new GatheredRows(execution, inputs.number('pad_id', 0))
+      : undefined;
     const rows = Array.from({ length: execution.batchSize }, (_, row) =>
-      this.#row(execution, inputs, row, isStreaming),
+      this.#row(execution, inputs, row, isStreaming, (outputs, isLast) => {
+        const shown = this.#asDeclared(outputs);
+        if (gathered) gathered.add(row, shown);
+        else execution.respond({ outputs: shown }, isLast && isAllDone());
+      }),
     );
     const cancelAll = (): void => {
       for (const { run } of rows) run.cancel();
@@ -93,10 +114,8 @@ class EngineModel {
       forget();
       onOver?.();
     };
-    const isFinal = (): boolean => rows.every(({ run }) => run.isDone);
     try {
       for (const { run, plan } of rows) {
-        run.isFinalResponse = isFinal;
         run.attach(this.#lease.client.submit(plan.request, (event) => run.accept(event)));
       }
     } catch (thrown) {
@@ -105,7 +124,13 @@ class EngineModel {
     }
   }
 
-  #row(execution: Execution, inputs: Inputs, row: number, isStreaming: boolean) {
+  #row(
+    execution: Execution,
+    inputs: Inputs,
+    row: number,
+    isStreaming: boolean,
+    respond: (outputs: Tensor[], isLast: boolean) => void,
+  ): { run: RowRun; plan: GenerationPlan } {
     const plan = planGeneration(execution.request, inputs, row, this.#facts);
     const excluded = inputs.get('exclude_input_in_output');
     const excludesPrompt = excluded ? inputs.truth('exclude_input_in_output', row) : this.#excludesPrompt;
@@ -128,12 +153,32 @@ class EngineModel {
           withOutputCount: inputs.truth('return_num_output_tokens', row),
           epochOffsetNs: this.#epochOffsetNs,
         }),
+      respond,
+      ended: (tokens) => {
+        this.inputTokens.add(plan.prompt.length);
+        this.outputTokens.add(tokens);
+      },
     });
     return { run, plan };
   }
 
-  #checkDecoupled({ batchSize }: Execution, isStreaming: boolean, sequences: number): void {
-    if (this.#isDecoupled) return;
+  /** The static runtime's model (`gpt`) answers a batch as one; the others tell rows apart by their index. */
+  #gathers({ batchSize }: Execution): boolean {
+    return !this.#isDecoupled && batchSize > 1 && !this.#declared.has('batch_index');
+  }
+
+  /** Under the names that the configuration declares. */
+  #asDeclared(outputs: Tensor[]): Tensor[] {
+    if (this.#declared.has('sequence_length')) return outputs;
+    const own = outputs.map((tensor) =>
+      tensor.name === 'output_log_probs' ? renamed(tensor, 'log_probs') : tensor,
+    );
+    return own.filter(({ name }) => this.#declared.has(name));
+  }
+
+  #checkDecoupled(execution: Execution, isStreaming: boolean, sequences: number): void {
+    if (this.#isDecoupled || this.#gathers(execution)) return;
+    const { batchSize } = execution;
     const problem = isStreaming
       ? 'Streaming is only supported if model is deployed using decoupled mode.'
       : batchSize > 1

@@ -56,7 +56,8 @@ export function planGeneration(
       minTokens: Math.min(maxTokens, Math.max(0, inputs.number('min_tokens', row) ?? 0)),
       stopTokenIds: endIds(inputs, row, facts),
       sequences: inputs.number('num_return_sequences', row) || 1,
-      logprobs: inputs.truth('return_log_probs', row) ? 0 : undefined,
+      logprobs:
+        inputs.truth('return_log_probs', row) || inputs.truth('output_log_probs', row) ? 0 : undefined,
       // Triton's level 1 is the most urgent; 0 is no level.
       priority: priority > 0 ? priorityBase - priority : 0,
     },

@@ -38,7 +38,8 @@ export class SequenceOutput {
   #ids: number[] = [];
   #logprobs: number[] = [];
   #sum = 0;
-  #count = 0;
+  /** Tokens so far. */
+  count = 0;
   #firstTokenNs = 0;
 
   constructor(execution: Execution, options: OutputOptions) {
@@ -56,7 +57,7 @@ export class SequenceOutput {
 
   push(id: number, logprob: number | undefined): void {
     this.#ids.push(id);
-    this.#count++;
+    this.count++;
     if (logprob === undefined) return;
     this.#logprobs.push(logprob);
     this.#sum += logprob;
@@ -76,7 +77,7 @@ export class SequenceOutput {
     if (batchIndex !== undefined) outputs.push(int32('batch_index', batchIndex));
     if (sequenceIndex !== undefined) outputs.push(int32('sequence_index', sequenceIndex));
     if (this.#options.withInputCount) outputs.push(int32('num_input_tokens', prompt.length));
-    if (this.#options.withOutputCount) outputs.push(int32('num_output_tokens', this.#count));
+    if (this.#options.withOutputCount) outputs.push(int32('num_output_tokens', this.count));
     if (this.#options.withTimes) this.#addTimes(outputs, result);
     this.#ids = [];
     this.#logprobs = [];
@@ -99,7 +100,7 @@ export class SequenceOutput {
     const { prompt, epochOffsetNs } = this.#options;
     const { times } = this.#execution;
     const reused = Math.floor((start?.cachedTokens ?? 0) / kvBlockPositions);
-    const total = Math.ceil((prompt.length + this.#count) / kvBlockPositions);
+    const total = Math.ceil((prompt.length + this.count) / kvBlockPositions);
     const shown: readonly (readonly [string, number])[] = [
       ['arrival_time_ns', times.arrivedNs],
       ['first_scheduled_time_ns', times.startedNs],

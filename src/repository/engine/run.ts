@@ -6,6 +6,7 @@ import { StopStringMatcher } from '../../tokenizer/stop-strings.ts';
 import type { IncrementalDecoder, Tokenizer } from '../../tokenizer/types.ts';
 import { RepositoryError } from '../errors.ts';
 import type { Execution } from '../execution.ts';
+import type { Tensor } from '../tensor.ts';
 import type { GenerationPlan } from './generation.ts';
 import type { SequenceOutput, SequenceResult } from './outputs.ts';
 import { StopSequences } from './word-lists.ts';
@@ -24,6 +25,8 @@ export class RowRun {
   readonly #isStreaming: boolean;
   readonly #clock: Clock;
   readonly #sequences: OpenSequence[];
+  readonly #handOver: (outputs: Tensor[], isLast: boolean) => void;
+  readonly #ended: (tokens: number) => void;
   #handle: RequestHandle | undefined;
   #start: RequestStart | undefined;
   #open: number;
@@ -35,11 +38,17 @@ export class RowRun {
     clock: Clock;
     tokenizer: Tokenizer | undefined;
     output: (sequence: number) => SequenceOutput;
+    /** Hands a response over; `isLast` of its sequence. */
+    respond: (outputs: Tensor[], isLast: boolean) => void;
+    /** Hears of each sequence that is done, with its number of tokens. */
+    ended: (tokens: number) => void;
   }) {
     const { plan, tokenizer } = parts;
     this.#execution = parts.execution;
     this.#isStreaming = parts.isStreaming;
     this.#clock = parts.clock;
+    this.#handOver = parts.respond;
+    this.#ended = parts.ended;
     this.#open = plan.request.sequences;
     this.#sequences = Array.from({ length: plan.request.sequences }, (_, index) => ({
       output: parts.output(index),
@@ -113,17 +122,14 @@ export class RowRun {
   #finish(sequence: OpenSequence): void {
     sequence.isDone = true;
     this.#open--;
+    this.#ended(sequence.output.count);
     this.#respond(sequence, true);
   }
 
   #respond(sequence: OpenSequence, isLast: boolean): void {
     const result: SequenceResult = { isLast, start: this.#start, nowNs: this.#clock.nowNs() };
-    const outputs = sequence.output.take(this.#isStreaming, result);
-    this.#execution.respond({ outputs }, isLast && this.isFinalResponse());
+    this.#handOver(sequence.output.take(this.#isStreaming, result), isLast);
   }
-
-  /** Whether the response that ends this row ends the request. */
-  isFinalResponse: () => boolean = () => this.isDone;
 
   #fail(event: SequenceEvent): void {
     const cause =

@@ -9,6 +9,8 @@ import type { WiredStep } from './wiring.ts';
 /** The tensors along one path of responses: a decoupled step's every response begins a new one. */
 interface Flow {
   tensors: Map<string, Tensor>;
+  /** Where it began; what is not among its own tensors is looked for there. */
+  origin: Flow | undefined;
   /** By step: not begun, running, done. */
   states: Uint8Array;
   running: number;
@@ -36,6 +38,7 @@ export class EnsembleRun {
   readonly #execution: Execution;
   readonly #parts: EnsembleParts;
   readonly #inferences = new Set<Inference>();
+  readonly #wanted: (readonly string[])[] = [];
   /** Flows whose response has not left, in order. */
   readonly #flows: Flow[] = [];
   /** Inner requests that have not ended. */
@@ -54,6 +57,7 @@ export class EnsembleRun {
     const tensors = new Map(this.#execution.request.inputs.map((tensor) => [tensor.name, tensor]));
     const flow: Flow = {
       tensors,
+      origin: undefined,
       states: new Uint8Array(this.#parts.steps.length),
       running: 0,
       isComplete: false,
@@ -87,12 +91,10 @@ export class EnsembleRun {
     this.#open++;
     const { id, parameters, priority, timeoutUs } = this.#execution.request;
     const inputs = step.inputs.flatMap(({ inner, tensor }) => {
-      const value = flow.tensors.get(tensor);
+      const value = tensorIn(flow, tensor);
       return value ? [renamed(value, inner)] : [];
     });
-    const outputs = step.outputs
-      .filter(({ inner, tensor }) => step.usedBySteps.has(inner) || this.#isWanted(tensor))
-      .map(({ inner }) => inner);
+    const outputs = this.#wantedOf(index, step);
     let inference: Inference | undefined;
     let hasEnded = false;
     try {
@@ -149,7 +151,7 @@ export class EnsembleRun {
       if (!first.isComplete) return;
       this.#flows.shift();
       const isFinal = this.#flows.length === 0 && this.#open === 0;
-      const found = this.#parts.outputs.flatMap((name) => first.tensors.get(name) ?? []);
+      const found = this.#parts.outputs.flatMap((name) => tensorIn(first, name) ?? []);
       const outputs = this.#parts.finish?.(found) ?? found;
       if (isFinal) this.#isOver = true;
       this.#execution.respond({ outputs, parameters: sequenceParameters }, isFinal);
@@ -160,8 +162,19 @@ export class EnsembleRun {
     this.#execution.respond(undefined, true);
   }
 
-  #isWanted(tensor: string): boolean {
-    return this.#parts.outputs.includes(tensor) && this.#execution.wants(tensor);
+  /** The inner outputs of a step that somebody reads, for this request. */
+  #wantedOf(index: number, step: WiredStep): readonly string[] {
+    const known = this.#wanted[index];
+    if (known) return known;
+    const { outputs } = this.#parts;
+    const wanted = step.outputs
+      .filter(({ inner, tensor }) => {
+        const isShown = outputs.includes(tensor) && this.#execution.wants(tensor);
+        return step.usedBySteps.has(inner) || isShown;
+      })
+      .map(({ inner }) => inner);
+    this.#wanted[index] = wanted;
+    return wanted;
   }
 
   #addPhases(added: ReturnType<typeof phasesOf>): void {
@@ -194,12 +207,20 @@ export class EnsembleRun {
 /** Triton's ensembles answer with these. */
 const sequenceParameters = { sequence_id: 0, sequence_start: false, sequence_end: false } as const;
 
+function tensorIn(flow: Flow, name: string): Tensor | undefined {
+  for (let from: Flow | undefined = flow; from; from = from.origin) {
+    const tensor = from.tensors.get(name);
+    if (tensor) return tensor;
+  }
+  return undefined;
+}
+
 function nextFlow(flow: Flow, index: number, step: WiredStep, outputs: readonly Tensor[]): Flow {
-  const states = Uint8Array.from(flow.states);
+  const states = flow.states.slice();
   states[index] = done;
-  const tensors = new Map(flow.tensors);
+  const tensors = new Map<string, Tensor>();
   addTensors(tensors, step, outputs);
-  return { tensors, states, running: 0, isComplete: false };
+  return { tensors, origin: flow, states, running: 0, isComplete: false };
 }
 
 function addTensors(tensors: Map<string, Tensor>, step: WiredStep, outputs: readonly Tensor[]): void {

@@ -1,11 +1,16 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { definite } from '../../base/errors.ts';
 import type { Backend, BackendContext } from '../backend.ts';
 import { instanceCount } from '../config/complete.ts';
 import { RepositoryError } from '../errors.ts';
+import type { Execution } from '../execution.ts';
 import { NodeInstance } from './instance.ts';
 
 const defaultFile = 'model.js';
+
+/** How often one instance is started again after its thread died, till the model is loaded anew. */
+export const restartsMax = 100;
 
 /**
  * Models in JavaScript: `1/model.js` exports a class with `initialize`, `execute` and `finalize`; the answer to Triton's Python backend.
@@ -20,7 +25,9 @@ export async function load(context: BackendContext): Promise<Backend> {
   }
   const count = Math.max(1, instanceCount(config));
   const instances: NodeInstance[] = [];
+  let isClosed = false;
   const close = async (): Promise<void> => {
+    isClosed = true;
     await Promise.all(instances.map((instance) => instance.close()));
   };
   try {
@@ -32,10 +39,32 @@ export async function load(context: BackendContext): Promise<Backend> {
     await close();
     throw thrown;
   }
+  let restarts = 0;
+  const execute = async (batch: readonly Execution[], index: number): Promise<void> => {
+    let instance = definite(instances[index], `instance ${index} of ${name}`);
+    if (instance.isDead && restarts < restartsMax) {
+      restarts++;
+      context.logger.warn(
+        { model: name, instance: index },
+        'the thread of this instance died; starting another',
+      );
+      instance = await NodeInstance.start(context, {
+        modelFile,
+        modelName: name,
+        version,
+        config,
+        instance: index,
+      });
+      instances[index] = instance;
+      // The model may have been unloaded meanwhile.
+      if (isClosed) await instance.close();
+    }
+    await instance.execute(batch.filter((execution) => !execution.isOver));
+  };
   return {
     kind: 'instanced',
     instances: count,
-    execute: (batch, instance) => instances[instance]?.execute(batch),
+    execute: (batch, instance) => execute(batch, instance),
     close,
   };
 }

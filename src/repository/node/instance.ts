@@ -66,6 +66,11 @@ export class NodeInstance {
     }
   }
 
+  /** Its thread has ended; it never answers again. */
+  get isDead(): boolean {
+    return this.#death !== undefined;
+  }
+
   /** Runs a batch; resolves when `execute` has returned. */
   execute(batch: readonly Execution[]): Promise<void> {
     if (this.#death) return Promise.reject(this.#failure());
@@ -193,10 +198,7 @@ export class NodeInstance {
 
   #failure(): RepositoryError {
     const reason = this.#death ? messageOf(this.#death) : 'unknown';
-    return new RepositoryError(
-      'INTERNAL',
-      `the instance of model '${this.#data.modelName}' died: ${reason}; load the model again`,
-    );
+    return new RepositoryError('INTERNAL', `the instance of model '${this.#data.modelName}' died: ${reason}`);
   }
 }
 

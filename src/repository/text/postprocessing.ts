@@ -39,18 +39,16 @@ interface DecodeOptions {
 function decodeAll(execution: Execution, options: DecodeOptions): Tensor {
   const tokens = execution.input('TOKENS_BATCH');
   const lengths = execution.input('SEQUENCE_LENGTH');
-  if (!tokens || !lengths || tokens.shape.length !== 3) {
-    throw new RepositoryError(
-      'INVALID_ARGUMENT',
-      'TOKENS_BATCH [rows, beams, length] and SEQUENCE_LENGTH are needed',
-    );
+  if (tokens?.shape.length !== 3) {
+    throw new RepositoryError('INVALID_ARGUMENT', 'TOKENS_BATCH must be [rows, beams, length]');
   }
   const [rows = 0, beams = 0, length = 0] = tokens.shape;
   const ids = valuesOf(tokens, 'INT32');
-  const counts = valuesOf(lengths, 'INT32');
+  // The static runtime's model sends none: padding ends its rows.
+  const counts = lengths && valuesOf(lengths, 'INT32');
   const texts: string[] = [];
   for (let index = 0; index < rows * beams; index++) {
-    const count = Math.min(length, Math.max(0, counts[index] ?? 0));
+    const count = Math.min(length, Math.max(0, counts?.[index] ?? length));
     texts.push(decode(ids.subarray(index * length, index * length + count), tokens, options));
   }
   return bytesTensor('OUTPUT', [texts.length], texts);

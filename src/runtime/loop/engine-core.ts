@@ -42,6 +42,8 @@ export class EngineCore {
   readonly #admission: Admission;
   readonly #completion: Completion;
   readonly #pipeline: StepPipeline;
+  /** Steps that a pipelined device computes at a time. */
+  readonly #stages: number;
   readonly #counters: EngineCounters = newCounters();
   readonly #planned = emptyPlan<Sequence>();
   #arrivals = 0;
@@ -85,7 +87,9 @@ export class EngineCore {
       },
       cache,
     );
-    const inFlightMax = Math.min(this.#options.inFlightStepsMax, model.inFlightStepsMax);
+    this.#stages = this.#options.inFlightStepsMax === 1 ? 1 : (model.stages ?? 1);
+    const wanted = Math.max(this.#options.inFlightStepsMax, this.#stages);
+    const inFlightMax = Math.min(wanted, model.inFlightStepsMax);
     this.#pipeline = new StepPipeline(model, assembler, inFlightMax, batchTokensMax);
     this.description = {
       name: options.name,
@@ -268,7 +272,7 @@ export class EngineCore {
     this.#trace.end(phases.admission);
     this.#trace.begin(phases.schedule);
     const planned = this.#planned;
-    planBatch(this.#table.running.items, this.#options.batchTokensMax, planned);
+    planBatch(this.#table.running.items, this.#options.batchTokensMax, planned, this.#stages);
     this.#ensureRoom();
     this.#trace.end(phases.schedule);
     return planned;

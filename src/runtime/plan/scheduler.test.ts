@@ -12,6 +12,7 @@ const schedulable: fc.Arbitrary<Schedulable & Urgency> = fc
     index: fc.nat(3),
     rowsReady: fc.oneof(fc.constant(0), fc.constant(1), fc.integer({ min: 1, max: 500 })),
     rowsPerStepMax: fc.constantFrom(Number.POSITIVE_INFINITY, 32),
+    tokensInFlight: fc.constantFrom(0, 0, 1),
   })
   .map((facts) => ({ ...facts, isGenerating: facts.rowsReady <= 1 }));
 
@@ -139,4 +140,20 @@ test('no policy admits more at once than it is told to', () => {
     });
     assert.equal(admit.length, 7, name);
   }
+});
+
+test('steps of a device with stages share the generating sequences, and hold none whose token is on its way', () => {
+  fc.assert(
+    fc.property(running, fc.integer({ min: 2, max: 4 }), (sequences, stages) => {
+      const plan = emptyPlan<Schedulable & Urgency>();
+      planBatch(sequences, 10_000, plan, stages);
+      const generating = sequences.filter(({ isGenerating }) => isGenerating);
+      const planned = plan.sequences.filter(({ isGenerating }) => isGenerating);
+      assert.ok(planned.every(({ tokensInFlight }) => tokensInFlight === 0));
+      const free = generating.filter(
+        ({ rowsReady, tokensInFlight }) => rowsReady > 0 && tokensInFlight === 0,
+      );
+      assert.deepEqual(planned, free.slice(0, Math.ceil(generating.length / stages)));
+    }),
+  );
 });

@@ -10,6 +10,8 @@ export interface Schedulable {
   /** Rows that could run now: 0 while it waits for something, 1 in the generation phase, more in the context phase. */
   readonly rowsReady: number;
   readonly rowsPerStepMax: number;
+  /** Tokens that a launched step chooses for it. */
+  readonly tokensInFlight: number;
 }
 
 /** One step's rows: `rows[i]` of `sequences[i]`. Reused from step to step. */
@@ -29,16 +31,20 @@ export function emptyPlan<S extends Schedulable>(): PlannedRows<S> {
  * @param running by urgency
  * @param batchTokensMax at least as many as sequences may run, so that no generation row ever waits
  * @param planned is emptied first
+ * @param stages of a device that has several steps in it at a time: each step then gets its share of the generating sequences, and none whose last
+ * token is still on its way, since a step could only wait for that
  */
 export function planBatch<S extends Schedulable>(
   running: readonly S[],
   batchTokensMax: number,
   planned: PlannedRows<S>,
+  stages = 1,
 ): void {
   planned.sequences.length = 0;
   planned.rows.length = 0;
   let budget = batchTokensMax;
   let prompts = 0;
+  const generatingMax = stages === 1 ? Number.POSITIVE_INFINITY : shareOf(running, stages);
   for (let index = 0; index < running.length && budget > 0; index++) {
     const sequence = running[index] as S;
     if (!sequence.isGenerating) {
@@ -47,6 +53,7 @@ export function planBatch<S extends Schedulable>(
     }
     const rows = sequence.rowsReady;
     if (rows === 0 || rows > budget) continue;
+    if (stages > 1 && (sequence.tokensInFlight > 0 || planned.rows.length === generatingMax)) continue;
     planned.sequences.push(sequence);
     planned.rows.push(rows);
     budget -= rows;
@@ -61,4 +68,11 @@ export function planBatch<S extends Schedulable>(
     planned.rows.push(rows);
     budget -= rows;
   }
+}
+
+/** How many generating sequences each of the steps in flight gets. */
+function shareOf(running: readonly Schedulable[], stages: number): number {
+  let generating = 0;
+  for (const sequence of running) if (sequence.isGenerating) generating++;
+  return Math.ceil(generating / stages);
 }

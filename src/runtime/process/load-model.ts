@@ -15,10 +15,10 @@ export interface EngineSizes {
   kvDtype: KvDtype;
   /** Absent: what all sequences at full length would take, at most the device's default share of its free memory. */
   kvBytesMax?: number;
-  /** The same in positions over all sequences; `kvBytesMax` goes first. */
+  /** Positions that the KV cache holds at most, whatever memory there is. Absent: no bound. */
   kvPositionsMax?: number;
-  /** Share of the device's free memory, instead of the device's default. */
-  kvFreeMemoryShare?: number;
+  /** Share of the device's free memory that KV caches may take, instead of the device's default. */
+  kvMemoryShare?: number;
   /** This engine's part of that share: 1 / engines on the machine. Default 1. */
   memoryShare?: number;
   /** Positions of a KV block; absent: the device's own choice, a slot a sequence on CPU. */
@@ -83,9 +83,9 @@ function roomFor(weights: LoadedWeights, contextWanted: number, sizes: EngineSiz
   const { slots, memoryShare = 1, kvHostBytesMax = 0 } = sizes;
   const perPosition = Math.max(1, weights.kv.bytesPerPosition);
   const { freeBytes, kvShareDefault } = weights.memory();
-  const affordable = Math.floor(freeBytes * (sizes.kvFreeMemoryShare ?? kvShareDefault) * memoryShare);
-  const wanted = Math.min(sizes.kvPositionsMax ?? slots * contextWanted, slots * contextWanted) * perPosition;
-  const kvBytesMax = sizes.kvBytesMax ?? Math.min(wanted, affordable);
+  const affordable = Math.floor(freeBytes * (sizes.kvMemoryShare ?? kvShareDefault) * memoryShare);
+  const wanted = sizes.kvBytesMax ?? Math.min(slots * contextWanted * perPosition, affordable);
+  const kvBytesMax = Math.min(wanted, (sizes.kvPositionsMax ?? Number.POSITIVE_INFINITY) * perPosition);
   const contextLength = Math.max(2, Math.min(contextWanted, Math.floor(kvBytesMax / perPosition)));
   const blockPositions = Math.min(contextWanted, sizes.kvBlockPositions ?? weights.kv.blockPositions);
   const blockBytes = blockPositions * perPosition;

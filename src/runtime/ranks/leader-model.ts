@@ -79,6 +79,7 @@ export class PipelineLeaderModel implements DeviceModel {
   readonly weightBytes: number;
   readonly kv: KvPoolFacts;
   readonly inFlightStepsMax: number;
+  readonly stages: number;
   readonly samplingFeatures: number;
   readonly #parts: PipelineParts;
   readonly #results: Pending<StepResult>[] = [];
@@ -92,6 +93,7 @@ export class PipelineLeaderModel implements DeviceModel {
     this.kv = parts.kv;
     this.weightBytes = parts.weightBytes;
     this.inFlightStepsMax = parts.stages;
+    this.stages = parts.stages;
     this.samplingFeatures = parts.own.samplingFeatures;
   }
 

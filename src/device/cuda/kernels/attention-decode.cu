@@ -208,10 +208,10 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32) attentionDecode(const _
       for (int offset = 4; offset < 32; offset <<= 1) largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, offset));
       const float now = fmaxf(most[h], largest);
       const float base = now == minusInfinity ? 0.0f : now;
-      correction[h] = exp2f(most[h] - base);
+      correction[h] = exp2Fast(most[h] - base);
       most[h] = now;
-      s[h] = exp2f(s[h] - base);
-      s[h + 2] = exp2f(s[h + 2] - base);
+      s[h] = exp2Fast(s[h] - base);
+      s[h + 2] = exp2Fast(s[h + 2] - base);
       total[h] = total[h] * correction[h] + s[h] + s[h + 2];
     }
     if (__any_sync(0xffffffffu, correction[0] != 1.0f || correction[1] != 1.0f)) {
@@ -265,7 +265,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32) attentionDecode(const _
     float sum = 0, value = 0;
 #pragma unroll
     for (int w = 0; w < WARPS; w++) {
-      const float weight = exp2f(mosts[w * columns + h] - largest);
+      const float weight = exp2Fast(mosts[w * columns + h] - largest);
       sum += weight * totals[w * columns + h];
       value += weight * parts[(w * columns + h) * HEAD + d];
     }
@@ -300,7 +300,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32) attentionDecode(const _
 #pragma unroll 4
           for (int k = 0; k < splits; k++) {
             const float* slot = slotOf(k) + offset;
-            const float weight = exp2f(__ldcg(slot + HEAD) - largest);
+            const float weight = exp2Fast(__ldcg(slot + HEAD) - largest);
             sum += weight * __ldcg(slot + HEAD + 1);
             value += weight * __ldcg(slot + d);
           }

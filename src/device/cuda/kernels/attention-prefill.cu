@@ -144,14 +144,14 @@ extern "C" __global__ void __launch_bounds__(warps * 32) attentionPrefill(const 
         largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, 2));
         const float now = fmaxf(most[m][h], largest);
         const float base = now == minusInfinity ? 0.0f : now * factor;
-        const float correction = exp2f(most[m][h] * factor - base);
+        const float correction = exp2Fast(most[m][h] * factor - base);
         most[m][h] = now;
         float sum = 0;
 #pragma unroll
         for (int n = 0; n < tile / 8; n++)
 #pragma unroll
           for (int e = 2 * h; e < 2 * h + 2; e++) {
-            s[m][n][e] = exp2f(s[m][n][e] * factor - base);
+            s[m][n][e] = exp2Fast(s[m][n][e] * factor - base);
             sum += s[m][n][e];
           }
         total[m][h] = total[m][h] * correction + sum;

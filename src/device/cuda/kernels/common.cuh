@@ -68,6 +68,13 @@ __device__ __forceinline__ float warpMax(float x) {
   return x;
 }
 
+// 2^x by the special function unit alone: 2 ulp, denormals are 0; −∞ gives 0.
+__device__ __forceinline__ float exp2Fast(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
 // Sum over a block of up to 1024 threads; every thread gets it. `scratch` holds 32 floats.
 __device__ __forceinline__ float blockSum(float x, float* scratch) {
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = (blockDim.x + 31) >> 5;
@@ -132,7 +139,7 @@ __device__ __forceinline__ u32 transpose8x8(u32 x) {
 // Asynchronous copy of 16 bytes to shared memory; zeros where `valid` is false.
 __device__ __forceinline__ void copy16(u32 shared, const void* global, bool valid) {
   const int bytes = valid ? 16 : 0;
-  asm volatile("cp.async.cg.shared.global.L2::256B [%0], [%1], 16, %2;" ::"r"(shared), "l"(global), "r"(bytes));
+  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(shared), "l"(global), "r"(bytes));
 }
 
 __device__ __forceinline__ void commitCopies() { asm volatile("cp.async.commit_group;"); }

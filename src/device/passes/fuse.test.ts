@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { GraphBuilder } from '../../graph/builder.ts';
 import type { Graph } from '../../graph/graph.ts';
-import { type FusedGraph, fuse } from './fusion.ts';
+import { type FusedGraph, fuse } from './fuse.ts';
 
 const width = 32;
 const heads = 2;

@@ -1,0 +1,84 @@
+import { Command } from 'commander';
+import type { EndToEndFlags } from './client/end-to-end.ts';
+import type { InflightFlags } from './client/inflight.ts';
+import { integerOption, numberOption } from './values.ts';
+
+const int32Max = 2 ** 31 - 1;
+
+/** `nereid client` */
+export function createCommand(): Command {
+  const command = new Command().description(
+    'The clients of TensorRT-LLM’s Triton backend, over KServe gRPC.',
+  );
+  command.addCommand(inflightCommand());
+  command.addCommand(endToEndCommand());
+  return command;
+}
+
+function inflightCommand(): Command {
+  return new Command('inflight')
+    .description('inflight_batcher_llm_client.py: token ids to the model tensorrt_llm')
+    .option('-u, --url <host:port>', 'KServe gRPC', 'localhost:8001')
+    .option('--model-name <name>', '', 'tensorrt_llm')
+    .option('--text <text>', 'the prompt', 'Born in north-east France, Soyer trained as a')
+    .option('--input-tokens-csv <file>', 'ids instead of a text, comma separated')
+    .option('--output-tokens-csv <file>', 'the ids that --check-output expects')
+    .option('--tokenizer-dir <folder>', 'a folder with tokenizer.json; needed for --text')
+    .option('--end-id <id>', "default: the tokenizer's", integerOption(-1, int32Max))
+    .option('--pad-id <id>', '', integerOption(-1, int32Max), 50256)
+    .option('--request-output-len <n>', 'tokens to make', integerOption(1, int32Max), 16)
+    .option('-S, --streaming', 'ModelStreamInfer, a response a step')
+    .option('-n, --num-return-sequences <n>', '', integerOption(1, 1024))
+    .option('-b, --beam-width <n>', '', integerOption(1, 1024), 1)
+    .option('--temperature <x>', '', numberOption(0, 100), 1)
+    .option('--repetition-penalty <x>', '', numberOption(0, 100))
+    .option('--presence-penalty <x>', '', numberOption(-100, 100))
+    .option('--frequency-penalty <x>', '', numberOption(-100, 100))
+    .option('--top-k <n>', '', integerOption(0, int32Max), 1)
+    .option('--top-p <x>', '', numberOption(0, 1), 0)
+    .option('--request-id <id>', '', '')
+    .option('--stop-after-ms <n>', 'stop the request after so long', integerOption(0, int32Max), 0)
+    .option('--stop-via-request-cancel', 'stop it by cancelling the call, not by a stop request')
+    .option('--exclude-input-in-output', 'leave the prompt out of the answer')
+    .option('--return-log-probs', '')
+    .option('--return-perf-metrics', '')
+    .option('-c, --check-output', 'compare with --output-tokens-csv')
+    .option('--correctness-threshold <share>', 'of ids that must be equal', numberOption(0, 1), 1)
+    .action(async (flags: InflightFlags) => {
+      const { runInflight } = await import('./client/inflight.ts');
+      await runInflight(flags);
+    });
+}
+
+function endToEndCommand(): Command {
+  return new Command('e2e')
+    .description('end_to_end_grpc_client.py: texts to ensemble or tensorrt_llm_bls')
+    .requiredOption('-p, --prompt <text>', 'a text, or a JSON list of texts')
+    .option('-u, --url <host:port>', 'KServe gRPC', 'localhost:8001')
+    .option('--model-name <name>', '', 'ensemble')
+    .option('-o, --output-len <n>', 'tokens to make', integerOption(1, int32Max), 100)
+    .option('-S, --streaming', 'a response a step')
+    .option('-b, --beam-width <n>', '', integerOption(1, 1024), 1)
+    .option('-n, --num-return-sequences <n>', '', integerOption(1, 1024))
+    .option('--temperature <x>', '', numberOption(0, 100), 1)
+    .option('--repetition-penalty <x>', '', numberOption(0, 100))
+    .option('--presence-penalty <x>', '', numberOption(-100, 100))
+    .option('--frequency-penalty <x>', '', numberOption(-100, 100))
+    .option('--request-id <id>', '', '')
+    .option('--stop-words <words...>', '')
+    .option('--bad-words <words...>', '')
+    .option('--embedding-bias-words <words...>', '')
+    .option('--embedding-bias-weights <weights...>', '')
+    .option('--end-id <id>', '', integerOption(-1, int32Max))
+    .option('--pad-id <id>', '', integerOption(-1, int32Max))
+    .option('--overwrite-output-text', 'streamed pieces carry the whole text (accumulate_tokens)')
+    .option('--exclude-input-in-output', 'leave the prompt out of the answer')
+    .option('--return-log-probs', '')
+    .option('--batch-inputs', 'all prompts as one request')
+    .option('--expected-outputs <texts...>', 'what --check-outputs compares with')
+    .option('--check-outputs', '')
+    .action(async (flags: EndToEndFlags) => {
+      const { runEndToEnd } = await import('./client/end-to-end.ts');
+      await runEndToEnd(flags);
+    });
+}
