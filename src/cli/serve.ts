@@ -7,6 +7,7 @@ import { toolFormats } from '../protocol/tool-parsers/registry.ts';
 import { type RestrictedApi, type Restriction, restrictedApis } from '../protocol/triton/context.ts';
 import type { ModelControlMode } from '../repository/model.ts';
 import { capacityPolicyNames } from '../runtime/plan/capacity.ts';
+import { restartsInARowMax } from '../runtime/process/restart-budget.ts';
 import { routingDefault, routingNames } from '../runtime/routing/router.ts';
 import { CliError } from './errors.ts';
 import { logLevelFrom, logLevels } from './serving/log-level.ts';
@@ -251,12 +252,14 @@ function addRankOptions(command: Command): void {
 function addOperationOptions(command: Command): Command {
   const requestTimeout = 'a request that takes longer is ended; 0 means never';
   const drain = 'how long running requests may finish after Ctrl-C';
+  const restarts = 'quick restarts of an engine without a healthy minute between; then one every 10 s';
   const stepTimeout = 'an engine silent for so long in a step is restarted';
   const selfTest = `once up, ask this over HTTP and print the streamed answer (default: "${selfTestPrompt}")`;
   return command
     .option('--request-timeout <seconds>', requestTimeout, numberOption(0, 86_400), requestTimeoutMs / 1000)
     .option('--drain-seconds <n>', drain, numberOption(0, 86_400), 30)
     .option('--step-timeout <seconds>', stepTimeout, numberOption(1, 86_400), 120)
+    .option('--restarts-in-a-row <n>', restarts, integerOption(0, 1e9), restartsInARowMax)
     .addOption(
       new Option(
         '--log-level <level>',

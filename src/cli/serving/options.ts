@@ -73,6 +73,7 @@ export interface ServeOptions {
   security: SecurityOptions;
   drainSeconds: number;
   stepTimeoutSeconds: number;
+  restartsInARow: number;
   logLevel: string;
   /** Undefined: for people on a terminal, JSON elsewhere. */
   logFormat?: LogFormat;

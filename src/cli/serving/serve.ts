@@ -184,9 +184,10 @@ async function listenHttp(
     const { FrontEndCluster } = await import('./front-end-cluster.ts');
     return FrontEndCluster.start(options, models, logger);
   }
-  const served = models.map(({ name, aliases, tokenizerFolder, supervisors }, index) => ({
+  const served = models.map(({ name, aliases, contentHash, tokenizerFolder, supervisors }, index) => ({
     name,
     aliases,
+    contentHash,
     tokenizerFolder,
     text: definite(texts[index], 'the text side'),
     clients: supervisors.map((one) => one.client),
