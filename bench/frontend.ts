@@ -6,15 +6,14 @@
  *
  * Options: --runs 5 --streams 64 --tokens 2000 --step-ms 0,1
  */
-import { type ChildProcess, fork } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import type { ChildProcess } from 'node:child_process';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { packageRoot } from '../src/base/entry.ts';
 import { openTokenizer } from '../src/tokenizer/open.ts';
 import type { ClientResult, ClientRun, ServerReady, ServerSetup } from './frontend/messages.ts';
+import { ask, startProcess } from './support/processes.ts';
 import { median, ratios, summary } from './support/statistics.ts';
 
 const bars = { tokensPerSecond: 40_000, ratio: 0.5 };
@@ -31,29 +30,6 @@ const runs = Number(values.runs);
 const streams = Number(values.streams);
 const tokens = Number(values.tokens);
 
-/** Starts one of our processes; on larger machines all of them share the first two cores. */
-function start(name: 'client' | 'server'): ChildProcess {
-  const path = fileURLToPath(new URL(`./frontend/${name}.ts`, import.meta.url));
-  const pin = availableParallelism() > 2 && existsSync('/usr/bin/taskset');
-  return fork(path, {
-    execPath: pin ? '/usr/bin/taskset' : process.execPath,
-    execArgv: [...(pin ? ['-c', '0,1', process.execPath] : []), '--import', import.meta.resolve('tsx')],
-  });
-}
-
-/** Sends a message and resolves with the answer to it. */
-function ask<T>(child: ChildProcess, message: object): Promise<T> {
-  return new Promise((resolve, reject) => {
-    child.once('message', (answer) => {
-      child.off('exit', onExit);
-      resolve(answer as T);
-    });
-    const onExit = (code: number | null) => reject(new Error(`a benchmark process ended with ${code}`));
-    child.once('exit', onExit);
-    child.send(message);
-  });
-}
-
 interface Run {
   tokensPerSecond: number;
   eventsPerRead: number;
@@ -68,8 +44,8 @@ async function measure(client: ChildProcess, port: number, perStream = tokens): 
 /** One device speed: both servers, interleaved; prints and returns nothing. */
 async function section(stepMs: number, vocabularySize: number): Promise<void> {
   const setup = { tokenizerFolder, vocabularySize, contextLength: tokens + 256, streams, stepMs };
-  const client = start('client');
-  const servers = { nereid: start('server'), bare: start('server') };
+  const client = startProcess('client');
+  const servers = { nereid: startProcess('server'), bare: startProcess('server') };
   const nereid = await ask<ServerReady>(servers.nereid, { ...setup, kind: 'nereid' } satisfies ServerSetup);
   const bare = await ask<ServerReady>(servers.bare, { ...setup, kind: 'bare' } satisfies ServerSetup);
   // Once through for the compilers.

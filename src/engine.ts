@@ -2,6 +2,7 @@ import { availableParallelism } from 'node:os';
 import { ensureEngine } from './artifact/resolver.ts';
 import { definite, type NereidError } from './base/errors.ts';
 import { type BuildRecipe, defaultRecipe } from './builder/config.ts';
+import { contentHash } from './builder/engine-folder.ts';
 import { openEngine } from './builder/open-engine.ts';
 import { type Reporter, silentReporter } from './builder/reporter.ts';
 import type { KvDtype } from './device/device.ts';
@@ -121,7 +122,8 @@ export class Engine {
       const tokenizer = await openTokenizer(started.tokenizerFolder);
       const defaults = await generationDefaults(started.tokenizerFolder);
       const createdSeconds = Math.floor(Date.now() / 1000);
-      const model = servedModel({ name, client: started.client, tokenizer, defaults, createdSeconds });
+      const { client, contentHash } = started;
+      const model = servedModel({ name, client, tokenizer, defaults, contentHash, createdSeconds });
       return new Engine(model, started.close);
     } catch (thrown) {
       await started.close();
@@ -191,6 +193,7 @@ function misuse(message: string): RuntimeError {
 interface StartedEngine {
   client: EngineClient;
   tokenizerFolder: string;
+  contentHash: string | undefined;
   close: () => Promise<void>;
 }
 
@@ -208,6 +211,7 @@ async function startProcess(folder: string, name: string, options: SettledOption
   return {
     client: supervisor.client,
     tokenizerFolder: definite(tokenizerFolder, 'the tokenizer folder'),
+    contentHash: manifest && contentHash(manifest),
     close: () => supervisor.close(),
   };
 }
@@ -228,7 +232,12 @@ async function startLocal(folder: string, name: string, options: SettledOptions)
     throw thrown;
   }
   const close = (): Promise<void> => local.close().then(unload);
-  return { client: local, tokenizerFolder: definite(tokenizerFolder, 'the tokenizer folder'), close };
+  return {
+    client: local,
+    tokenizerFolder: definite(tokenizerFolder, 'the tokenizer folder'),
+    contentHash: manifest && contentHash(manifest),
+    close,
+  };
 }
 
 function sizes(options: SettledOptions) {

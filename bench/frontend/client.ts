@@ -15,17 +15,21 @@ interface StreamCount {
   bytes: number;
 }
 
-function requestOf(tokens: number): string {
-  const body = JSON.stringify({
+function bodyOf(tokens: number): string {
+  return JSON.stringify({
     messages: [{ role: 'user', content: 'Tell me a story.' }],
     max_tokens: tokens,
     ignore_eos: true,
     temperature: 0,
     stream: true,
   });
+}
+
+function requestOf(tokens: number, headers = ''): string {
+  const body = bodyOf(tokens);
   return (
     'POST /v1/chat/completions HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\n' +
-    `content-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`
+    `${headers}content-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`
   );
 }
 
@@ -35,6 +39,53 @@ function countEvents(chunk: Buffer, endedInNewline: boolean): number {
   for (let at = chunk.indexOf('\n\n'); at >= 0; at = chunk.indexOf('\n\n', at + 2)) events++;
   return events;
 }
+
+/** Reads and forgets; the server closes the connection at the end. */
+function discarded(port: number, tokens: number): Promise<StreamCount> {
+  return new Promise((resolve, reject) => {
+    const socket = connect({ port, host: '127.0.0.1', noDelay: true });
+    const count: StreamCount = { events: tokens + 2, reads: 0, bytes: 0 };
+    socket.once('connect', () => socket.write(requestOf(tokens, 'connection: close\r\n')));
+    socket.on('error', reject);
+    socket.once('data', (chunk) => {
+      if (!chunk.includes('HTTP/1.1 200')) reject(new Error(chunk.toString('latin1', 0, 300)));
+    });
+    socket.on('data', (chunk) => {
+      count.reads++;
+      count.bytes += chunk.length;
+    });
+    socket.on('end', () => resolve(count));
+  });
+}
+
+/** As a client of the API: `fetch`, lines, JSON, the text put together. */
+async function parsed(port: number, tokens: number): Promise<StreamCount> {
+  const count: StreamCount = { events: 0, reads: 0, bytes: 0 };
+  const response = await fetch(`http://127.0.0.1:${port}/v1/chat/completions`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: bodyOf(tokens),
+  });
+  if (!response.ok || !response.body) throw new Error(await response.text());
+  const decoder = new TextDecoder();
+  let pending = '';
+  let text = '';
+  for await (const chunk of response.body) {
+    count.reads++;
+    count.bytes += chunk.length;
+    const events = (pending + decoder.decode(chunk, { stream: true })).split('\n\n');
+    pending = events.pop() ?? '';
+    for (const event of events) {
+      count.events++;
+      if (event !== doneMark)
+        text += JSON.parse(event.slice('data: '.length)).choices[0]?.delta.content ?? '';
+    }
+  }
+  if (text === '') throw new Error('no text came');
+  return count;
+}
+
+const readers = { count: stream, discard: discarded, parse: parsed };
 
 function stream(port: number, tokens: number): Promise<StreamCount> {
   return new Promise((resolve, reject) => {
@@ -58,15 +109,19 @@ function stream(port: number, tokens: number): Promise<StreamCount> {
   });
 }
 
-async function run({ port, streams, tokens }: ClientRun): Promise<ClientResult> {
+async function run({ port, streams, tokens, reading = 'count' }: ClientRun): Promise<ClientResult> {
   const startMs = performance.now();
-  const counts = await Promise.all(Array.from({ length: streams }, () => stream(port, tokens)));
+  const startCpu = process.cpuUsage();
+  const counts = await Promise.all(Array.from({ length: streams }, () => readers[reading](port, tokens)));
   const seconds = (performance.now() - startMs) / 1000;
   const sum = (field: keyof StreamCount) => counts.reduce((total, count) => total + count[field], 0);
   // The role at the beginning and [DONE] at the end are not tokens.
   const events = sum('events') - 2 * streams;
-  if (events !== streams * tokens) throw new Error(`${events} token events arrived, not ${streams * tokens}`);
-  return { seconds, events, reads: sum('reads'), bytes: sum('bytes') };
+  const { user, system } = process.cpuUsage(startCpu);
+  const cpuSeconds = (user + system) / 1e6;
+  if (reading === 'count' && events !== streams * tokens)
+    throw new Error(`${events} token events arrived, not ${streams * tokens}`);
+  return { seconds, cpuSeconds, events, reads: sum('reads'), bytes: sum('bytes') };
 }
 
 process.on('message', (message) => {

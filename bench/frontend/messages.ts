@@ -9,10 +9,23 @@ export interface ServerSetup {
   streams: number;
   /** Of the null device. */
   stepMs: number;
+  /** Steps an event; 1 if left out. */
+  streamInterval?: number;
 }
 
 export interface ServerReady {
   port: number;
+}
+
+/** To the server process, any time later: what its processes used so far. */
+export interface CpuQuestion {
+  kind: 'cpu';
+}
+
+/** Seconds of CPU time. */
+export interface CpuAnswer {
+  frontEnd: number;
+  engine: number;
 }
 
 /** To the client process, for each run. */
@@ -20,6 +33,8 @@ export interface ClientRun {
   port: number;
   streams: number;
   tokens: number;
+  /** What is done with the bytes: events counted (default), nothing, or each event parsed as a client of the API does. */
+  reading?: 'count' | 'discard' | 'parse';
 }
 
 export interface ClientResult {
@@ -30,4 +45,5 @@ export interface ClientResult {
   /** Reads of the socket: how far the server gathered events into writes. */
   reads: number;
   bytes: number;
+  cpuSeconds: number;
 }

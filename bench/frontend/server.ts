@@ -1,13 +1,24 @@
 /** The benchmark's server process: Nereid's front end with its engine process behind it, as `nereid serve` runs them, or the bare one. */
+import { readFileSync } from 'node:fs';
 import type { AddressInfo } from 'node:net';
 import type { FastifyInstance } from 'fastify';
 import pino from 'pino';
 import { messageOf } from '../../src/base/errors.ts';
+import { bodyBytesMax } from '../../src/base/limits.ts';
 import { createFrontEnd, openModelText } from '../../src/cli/serving/front-end.ts';
 import { openRepository } from '../../src/repository/repository.ts';
 import { EngineSupervisor } from '../../src/runtime/process/supervisor.ts';
 import { bareServer } from './bare-server.ts';
-import type { ServerReady, ServerSetup } from './messages.ts';
+import type { CpuAnswer, CpuQuestion, ServerReady, ServerSetup } from './messages.ts';
+
+let enginePid: number | undefined;
+
+/** Seconds of CPU time of a process, as Linux counts them: user and system, in clock ticks of 10 ms. */
+function cpuSecondsOf(pid: number): number {
+  const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  return (Number(fields[11]) + Number(fields[12])) / 100;
+}
 
 async function nereidServer(setup: ServerSetup): Promise<FastifyInstance> {
   const { vocabularySize, contextLength, tokenizerFolder, streams, stepMs } = setup;
@@ -23,18 +34,25 @@ async function nereidServer(setup: ServerSetup): Promise<FastifyInstance> {
     kvBytesMax: 1024 ** 3,
     prefixReuse: true,
   });
+  enginePid = supervisor.pid;
   const engines = { acquire: () => Promise.reject(new Error('this benchmark has no other models')) };
   const repository = await openRepository({ folders: [], engines });
   const answers = { trustRequestChatTemplate: false };
   const text = await openModelText(tokenizerFolder, answers);
   const frontEnd = createFrontEnd({
     models: [{ name: 'bench', aliases: [], tokenizerFolder, text, clients: [supervisor.client] }],
-    kserve: { httpInputBytesMax: 0, serverId: 'bench', httpRestrictions: [], grpcRestrictions: [] },
+    kserve: {
+      httpInputBytesMax: bodyBytesMax,
+      serverId: 'bench',
+      httpRestrictions: [],
+      grpcRestrictions: [],
+    },
     repository,
     logger: pino({ level: 'info' }, pino.destination({ dest: '/dev/null', sync: false })),
     security: { keys: [], corsOrigins: [] },
     requestTimeoutSeconds: 0,
     answers,
+    traffic: { streamInterval: setup.streamInterval },
     notReadyReason: () => undefined,
   });
   return frontEnd.http;
@@ -47,8 +65,14 @@ async function start(setup: ServerSetup): Promise<void> {
   process.send?.(ready);
 }
 
-process.once('message', (setup) => {
-  start(setup as ServerSetup).catch((error: unknown) => {
+process.on('message', (message: ServerSetup | CpuQuestion) => {
+  if (message.kind === 'cpu') {
+    const { user, system } = process.cpuUsage();
+    const engine = enginePid === undefined ? 0 : cpuSecondsOf(enginePid);
+    process.send?.({ frontEnd: (user + system) / 1e6, engine } satisfies CpuAnswer);
+    return;
+  }
+  start(message).catch((error: unknown) => {
     console.error(`server: ${messageOf(error)}`);
     process.exit(1);
   });

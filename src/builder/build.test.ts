@@ -17,7 +17,7 @@ import { openGguf } from '../checkpoint/gguf-reader.ts';
 import { openTokenizer } from '../tokenizer/open.ts';
 import { buildEngine } from './build.ts';
 import { type BuildDtype, type BuildRecipe, buildDtypes, defaultRecipe } from './config.ts';
-import { readEngine, verifyEngine } from './engine-folder.ts';
+import { contentHash, readEngine, verifyEngine } from './engine-folder.ts';
 import type { EngineManifest } from './manifest.ts';
 import { openEngine } from './open-engine.ts';
 
@@ -236,4 +236,19 @@ test('an aborted build leaves nothing', { skip }, async () => {
     readdirSync(folder).filter((name) => name.startsWith('aborted')),
     [],
   );
+});
+
+test('the content hash is the same for equal engines, and another for other weights of the same shape', {
+  skip,
+}, async () => {
+  const { manifest } = await build(gguf, { dtype: 'f32' });
+  assert.equal(contentHash((await build(gguf, { dtype: 'f32' })).manifest), contentHash(manifest));
+  // One bit of the last tensor: nothing but the weights differs.
+  const bytes = readFileSync(gguf);
+  bytes.writeUInt8((bytes.at(-1) ?? 0) ^ 1, bytes.length - 1);
+  const other = join(folder, 'other.gguf');
+  writeFileSync(other, bytes);
+  const changed = await build(other, { dtype: 'f32' });
+  assert.equal(changed.manifest.parameters, manifest.parameters);
+  assert.notEqual(contentHash(changed.manifest), contentHash(manifest));
 });

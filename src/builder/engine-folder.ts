@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { open, readdir, stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
@@ -83,6 +84,12 @@ function checkSize(folder: string, file: EngineFile): void {
   if (bytes === file.bytes) return;
   const problem = `engine file ${path} has ${bytes} bytes instead of ${file.bytes}: it was truncated or changed`;
   throw new BuilderError('ENGINE_FILE_CHANGED', `${problem}; ${rebuild}`);
+}
+
+/** A hash of all that an engine was made from and of every file in it: equal for equal engines, another for other weights of the same shape. */
+export function contentHash({ source, recipe, kvDtype, files }: EngineManifest): string {
+  const parts = [source.sha256, recipe, kvDtype, files.map(({ path, sha256 }) => [path, sha256])];
+  return createHash('sha256').update(JSON.stringify(parts)).digest('hex');
 }
 
 /**

@@ -1,6 +1,6 @@
 /**
  * The vocabulary of the network language. Shapes are row-major, outermost dimension first: `[tokens, width]`.
- * Every op's meaning is given executably by `spec.ts` and, in float32, by the reference device.
+ * Which uses of an op are valid is checked by `spec.ts`; what it means is defined, in float32, by the reference device.
  */
 
 /** Rotary position embedding, as `ggml_rope_ext` and Hugging Face's `rope_scaling` describe it. */

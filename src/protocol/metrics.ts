@@ -2,6 +2,7 @@ import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom
 import { definite } from '../base/errors.ts';
 import type { GenerationObserver, GenerationRecord } from '../generation/generation.ts';
 import type { EngineStatistics } from '../runtime/requests/statistics.ts';
+import { engineMetrics } from './engine-metrics.ts';
 import type { ServedModel } from './served-model.ts';
 
 /**
@@ -152,6 +153,7 @@ export class ServerMetrics {
       collectDefaultMetrics({ register: this.registry, eventLoopMonitoringPrecision: eventLoopSampleMs });
       subtractSampling(this.registry);
     }
+    engineMetrics(this.registry, models);
     for (const reading of readings) this.#addReading(reading, models);
     const contextMax = Math.max(1024, ...models.map((model) => model.client.description.contextLength));
     this.#families = families(this.registry, contextMax);
@@ -287,7 +289,7 @@ function families(registry: Registry, contextMax: number) {
   };
 }
 
-/** The per-model side of {@link ServerMetrics}. Inter-token times, one a token, are gathered here and handed over in bulk. */
+/** The per-model side of {@link ServerMetrics}. Inter-token times, one a token, go to a histogram whose labels are bound once. */
 class ModelMetrics implements GenerationObserver {
   readonly #labels: { [modelLabel]: string };
   readonly #families: Families;

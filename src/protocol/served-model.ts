@@ -63,8 +63,8 @@ export interface ServedModelOptions {
   createdSeconds: number;
   /** As in `TextModel`. */
   streamInterval?: number;
-  /** Default: a hash of the name and the engine's description. */
-  fingerprint?: string;
+  /** A hash of the weights and what else makes the answers (`contentHash` of the builder). Without it only their size is in the fingerprint. */
+  contentHash?: string;
   /** Encodes long texts off the event loop (`EncodePool` of the tokenizer layer). Default: the tokenizer itself. */
   encode?: (text: string, options?: EncodeOptions, signal?: AbortSignal) => Promise<Int32Array>;
   /** Renders chats where a template can be stopped (`TemplatePool` of the tokenizer layer). Default: here and now. */
@@ -75,7 +75,13 @@ export interface ServedModelOptions {
 export function servedModel(options: ServedModelOptions): ServedModel {
   const { name, client, tokenizer } = options;
   const { device, vocabularySize, contextLength, weightBytes } = client.description;
-  const identity = JSON.stringify([name, device, vocabularySize, contextLength, weightBytes]);
+  const identity = JSON.stringify([
+    name,
+    device,
+    vocabularySize,
+    contextLength,
+    options.contentHash ?? weightBytes,
+  ]);
   return {
     name,
     aliases: options.aliases ?? [],
@@ -86,8 +92,7 @@ export function servedModel(options: ServedModelOptions): ServedModel {
     formats: options.formats ?? {},
     createdSeconds: options.createdSeconds,
     streamInterval: options.streamInterval,
-    fingerprint:
-      options.fingerprint ?? `fp_${createHash('sha256').update(identity).digest('hex').slice(0, 12)}`,
+    fingerprint: `fp_${createHash('sha256').update(identity).digest('hex').slice(0, 12)}`,
     encode: async (text, { tokensMax = client.description.contextLength, signal, ...encodeOptions } = {}) => {
       boundText(text, tokensMax, tokenizer);
       return options.encode

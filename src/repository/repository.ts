@@ -130,7 +130,14 @@ export class Repository implements ModelRepository {
   async load(name: string, parameters: LoadParameters = {}): Promise<void> {
     this.#checkExplicit();
     await this.#scan();
-    await this.#load(name, parameters);
+    try {
+      await this.#load(name, parameters);
+    } catch (thrown) {
+      // A wish that could not be granted takes nothing from the server: it is as ready as before.
+      const entry = this.#entries.get(name);
+      if (entry && !isEntryReady(entry)) entry.isWanted = false;
+      throw thrown;
+    }
   }
 
   async unload(name: string, options: { unloadDependents?: boolean } = {}): Promise<void> {

@@ -1,4 +1,4 @@
-import { assert } from '../base/errors.ts';
+import { AssertionError, assert } from '../base/errors.ts';
 import { RepositoryError } from './errors.ts';
 
 /** Bytes of one element by datatype (KServe's names); 0 for BYTES, whose elements are a u32 length and so many bytes. */
@@ -84,7 +84,10 @@ const arrays: { [D in NumericDataType]: ArrayConstructor<ValuesOf[D]> } = {
 
 /** A tensor's values: a view where the alignment allows it, a copy else. The tensor must be of that datatype. */
 export function valuesOf<D extends NumericDataType>(tensor: Tensor, datatype: D): ValuesOf[D] {
-  assert(tensor.datatype === datatype, `tensor ${tensor.name} is ${tensor.datatype}, not ${datatype}`);
+  // The text is only made when it is needed: this runs for every token.
+  if (tensor.datatype !== datatype) {
+    throw new AssertionError(`tensor ${tensor.name} is ${tensor.datatype}, not ${datatype}`);
+  }
   const size = elementBytes[datatype];
   const aligned = tensor.data.byteOffset % size === 0 ? tensor.data : new Uint8Array(tensor.data);
   return new arrays[datatype](aligned.buffer, aligned.byteOffset, Math.floor(aligned.byteLength / size));
@@ -97,7 +100,9 @@ export function tensorOf<D extends NumericDataType>(
   shape: readonly number[],
   values: ValuesOf[D],
 ): Tensor {
-  assert(values.length === elementCount(shape), `${name}: ${values.length} values for shape [${shape}]`);
+  if (values.length !== elementCount(shape)) {
+    throw new AssertionError(`${name}: ${values.length} values for shape [${shape}]`);
+  }
   const data = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
   return { name, datatype, shape, data };
 }

@@ -13,6 +13,8 @@ export interface EngineClient {
   readonly ready: boolean;
   /** Why it is not ready, where more is known than that it starts or restarts: it stopped again and again. */
   readonly notReadyReason?: string;
+  /** How many engines stand behind it and take requests, and how often they came back; absent in one process. */
+  readonly engines?: { ready: number; restarts: number };
   /**
    * Queues a request. `listener` gets every event of it, ending with one `finish` for each sequence; never after that.
    * @throws RuntimeError `QUEUE_FULL`, `PROMPT_TOO_LONG`, `REQUEST_INVALID`, `ENGINE_UNAVAILABLE`

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { Worker } from 'node:worker_threads';
 import type { Target } from './server.ts';
 
 /** An HTTP request as bytes on the wire. */
@@ -78,22 +79,39 @@ export async function honest(target: Target, fields: object = {}): Promise<Hones
   return { status: response.status, milliseconds: performance.now() - startMs };
 }
 
-/** Asks honestly, one request after the other, until told to stop; resolves with what it found. */
-export function keepAsking(target: Target, pauseMs = 50, fields: object = {}): () => Promise<HonestAnswer[]> {
-  let stopped = false;
-  const answers: HonestAnswer[] = [];
-  const asking = (async () => {
-    while (!stopped) {
-      answers.push(
-        await honest(target, fields).catch(() => ({ status: 0, milliseconds: Number.POSITIVE_INFINITY })),
-      );
-      await sleep(pauseMs);
-    }
+/** What runs in {@link keepAsking}'s thread: plain JavaScript, so that it needs no loader. */
+const askingCode = `
+const { parentPort, workerData } = require('node:worker_threads');
+let stopped = false;
+parentPort.once('message', () => { stopped = true; });
+(async () => {
+  const answers = [];
+  while (!stopped) {
+    const startMs = performance.now();
+    const status = await fetch(workerData.url + '/v1/completions', {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', connection: 'close' },
+      body: JSON.stringify({ prompt: 'A lighthouse', max_tokens: 4, ignore_eos: true }),
+      signal: AbortSignal.timeout(60_000),
+    }).then(async (response) => { await response.text(); return response.status; }, () => 0);
+    answers.push({ status, milliseconds: performance.now() - startMs });
+    await new Promise((resolve) => setTimeout(resolve, workerData.pauseMs));
+  }
+  parentPort.postMessage(answers);
+})();
+`;
+
+/**
+ * Asks honestly, one request after the other, until told to stop; resolves with what it found. In a thread of its own: the attackers'
+ * loop has enough to do.
+ */
+export function keepAsking(target: Target, pauseMs = 50): () => Promise<HonestAnswer[]> {
+  const worker = new Worker(askingCode, { eval: true, workerData: { url: target.url, pauseMs } });
+  return async () => {
+    worker.postMessage('stop');
+    const [answers] = (await once(worker, 'message')) as [HonestAnswer[]];
+    await worker.terminate();
     return answers;
-  })();
-  return () => {
-    stopped = true;
-    return asking;
   };
 }
 

@@ -1,12 +1,16 @@
 import assert from 'node:assert/strict';
-import { writeFileSync } from 'node:fs';
+import { once } from 'node:events';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { serveArguments } from '../../src/cli/launch-run.ts';
 import { promptOf } from '../openai/test-server.ts';
 import { runCli } from '../support/run-cli.ts';
 import { type TritonServer, tritonServer } from '../triton/test-server.ts';
 import { type EngineModels, engineModels } from './engine-models.ts';
+import { identityConfig, ModelFolder } from './model-folder.ts';
 
 const says = 'chef and a cook. ';
 const prompt = promptOf(says);
@@ -71,6 +75,14 @@ describe('nereid client', () => {
   });
 });
 
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  return port;
+}
+
 describe('nereid launch', () => {
   test('hands the original’s flags on', () => {
     const flags = {
@@ -92,6 +104,37 @@ describe('nereid launch', () => {
     const all = serveArguments({ ...flags, log: true, exit_timeout: 5, tritonserver: '/x' });
     assert.deepEqual(all.slice(-2), ['--drain-seconds=5', '--log-level=debug']);
     assert.equal(all[0], '--model-repository=/models');
+  });
+
+  test('starts a server that goes on when it returns', async () => {
+    const folder = new ModelFolder({ 'm/config.pbtxt': identityConfig, 'm/1/x': '' });
+    const [http, grpc, metrics] = await Promise.all([freePort(), freePort(), freePort()]);
+    const flags = ['--http_port', `${http}`, '--grpc_port', `${grpc}`, '--metrics_port', `${metrics}`];
+    const log = join(folder.path, 'log.txt');
+    const launched = await runCli([
+      'launch',
+      '--model_repo',
+      folder.path,
+      ...flags,
+      '--log',
+      '--log-file',
+      log,
+    ]);
+    assert.equal(launched.code, 0, launched.stderr);
+    const pid = Number(launched.stdout);
+    try {
+      const ready = async (): Promise<boolean> =>
+        fetch(`http://127.0.0.1:${http}/v2/models/m/ready`).then(
+          ({ status }) => status === 200,
+          () => false,
+        );
+      const deadlineMs = performance.now() + 120_000;
+      while (!(await ready()) && performance.now() < deadlineMs) await sleep(100);
+      assert.ok(await ready(), readFileSync(log, 'utf8'));
+    } finally {
+      process.kill(pid, 'SIGTERM');
+      folder.remove();
+    }
   });
 
   test('refuses what cannot be', async () => {

@@ -199,6 +199,9 @@ describe('a repository', () => {
       { name: 'm', version: '1', state: 'UNAVAILABLE', reason: 'unloaded' },
     ]);
     await assert.rejects(repository.load('x'), /failed to load 'x', failed to poll from model repository/);
+    folder.write('bad/config.pbtxt', 'oops');
+    await assert.rejects(repository.load('bad'), /load failed for model 'bad': .*1:5/);
+    assert.equal(repository.isReady, true, 'a failed wish takes nothing from the server');
     await close();
   });
 

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import type { Logger } from 'pino';
 import { ensureEngine } from '../../artifact/resolver.ts';
-import { readEngine, tokenizerFolderName } from '../../builder/engine-folder.ts';
+import { contentHash, readEngine, tokenizerFolderName } from '../../builder/engine-folder.ts';
 import type { Reporter } from '../../builder/reporter.ts';
 import type { KvDtype } from '../../device/device.ts';
 import type { Parallelism } from '../../models/partition.ts';
@@ -15,6 +15,8 @@ import { checkRanks, parallelismOf, rankRecipe, ranksHere, seatOf } from './rank
 export interface RunningModel {
   name: string;
   aliases: string[];
+  /** Of its engine folder. */
+  contentHash: string;
   tokenizerFolder: string;
   supervisors: EngineSupervisor[];
 }
@@ -24,6 +26,8 @@ export interface PreparedModel {
   name: string;
   aliases: string[];
   engineFolder: string;
+  /** Of its engine folder. */
+  contentHash: string;
   tokenizerFolder: string;
   vocabularySize: number;
   /** The model's own. */
@@ -98,7 +102,8 @@ async function prepare(
     name,
     aliases: aliasesOf(options.servedModelName ? name : reference, name, isFirst),
     engineFolder: engine.folder,
-    tokenizerFolder: `${engine.folder}/${tokenizerFolderName}`,
+    contentHash: contentHash(manifest),
+    tokenizerFolder: options.tokenizerFolder ?? `${engine.folder}/${tokenizerFolderName}`,
     vocabularySize: manifest.vocabularySize,
     contextLengthMax: manifest.contextLength,
     contextLength: Math.min(manifest.contextLength, options.contextLength ?? manifest.contextLength),
@@ -120,7 +125,7 @@ async function startModel(
   grant: EngineGrant,
   logger: Logger,
 ): Promise<RunningModel> {
-  const { name, aliases, tokenizerFolder } = model;
+  const { name, aliases, contentHash, tokenizerFolder } = model;
   const configuration = engineConfiguration(model, options, grant);
   const onEvent = (event: SupervisorEvent): void => {
     logger[event.event === 'started' ? 'info' : 'error'](event, `engine ${event.event}`);
@@ -128,11 +133,15 @@ async function startModel(
   const stepDeadlineMs = options.stepTimeoutSeconds * 1000;
   const supervisors = await allOrNone(
     Array.from({ length: options.engines }, () =>
-      EngineSupervisor.start(configuration, { onEvent, stepDeadlineMs }),
+      EngineSupervisor.start(configuration, {
+        onEvent,
+        stepDeadlineMs,
+        restartsMax: options.restartsInARow,
+      }),
     ),
     (supervisor) => supervisor.close(),
   );
-  const running = { name, aliases, tokenizerFolder, supervisors };
+  const running = { name, aliases, contentHash, tokenizerFolder, supervisors };
   try {
     checkContext(model, options, supervisors, logger);
   } catch (error) {

@@ -4,7 +4,13 @@ import type { SecurityOptions } from './security.ts';
 
 /** What a front-end process is to be. */
 export interface FrontEndConfiguration {
-  models: { name: string; aliases: string[]; tokenizerFolder: string; socketPaths: string[] }[];
+  models: {
+    name: string;
+    aliases: string[];
+    contentHash: string;
+    tokenizerFolder: string;
+    socketPaths: string[];
+  }[];
   host: string;
   httpPort: number;
   grpcPort?: number;

@@ -1,6 +1,7 @@
 import { Server as TlsServer } from 'node:tls';
 import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
+import { descriptorsMax } from '../../base/descriptors.ts';
 import { messageOf } from '../../base/errors.ts';
 import { packageVersion } from '../../base/package-version.ts';
 import type { AnswerFormats } from '../../protocol/answer-parser.ts';
@@ -11,6 +12,7 @@ import { generationDefaults } from '../../protocol/generation-defaults.ts';
 import type { GrpcServerOptions, RunningGrpcServer } from '../../protocol/grpc-server.ts';
 import { createHttpServer, type HttpLimits } from '../../protocol/http-server.ts';
 import { keyMetrics } from '../../protocol/key-metrics.ts';
+import { socketsMax, socketsPerAddressMax } from '../../protocol/limits.ts';
 import { ServerMetrics } from '../../protocol/metrics.ts';
 import { errorResponse } from '../../protocol/openai/errors.ts';
 import { addOpenAi } from '../../protocol/openai/server.ts';
@@ -37,6 +39,8 @@ import { requestSpans } from './spans.ts';
 export interface FrontEndModel {
   name: string;
   aliases: string[];
+  /** As in `ServedModelOptions`. */
+  contentHash?: string;
   tokenizerFolder: string;
   text: ModelText;
   clients: EngineClient[];
@@ -90,6 +94,10 @@ export interface FrontEnd {
   http: FastifyInstance;
   models: readonly ServedModel[];
   metrics: ServerMetrics;
+  /** Undefined: no key is asked for. */
+  keys?: ApiKeys;
+  /** For gRPC's health service: by model, and '' for all. */
+  readiness(): Readonly<Record<string, boolean>>;
   /** Opens the gRPC port; resolves with its number. */
   listenGrpc(address: { host: string; port: number }): Promise<number>;
   /** Takes other keys and certificates from now on. */
@@ -125,7 +133,7 @@ export function createFrontEnd(options: FrontEndOptions): FrontEnd {
   const { logger, security, notReadyReason } = options;
   const keys =
     security.keys.length > 0 ? new ApiKeys(security.keys, keyMetrics(metrics.registry)) : undefined;
-  const limits = { requestTimeoutMs: options.requestTimeoutSeconds * 1000 };
+  const limits = { requestTimeoutMs: options.requestTimeoutSeconds * 1000, ...socketLimits() };
   const gate = new RequestGate();
   const api = { models, metrics, limits, keys, gate };
   const spans = requestSpans(process.env, logger);
@@ -141,13 +149,11 @@ export function createFrontEnd(options: FrontEndOptions): FrontEnd {
   const { repository } = options;
   const kserve = addKserve({ http, repository, metrics, gate, logger, keys, notReadyReason }, options.kserve);
   let grpc: RunningGrpcServer | undefined;
+  const readiness = () => readinessOf(models, repository, notReadyReason() === undefined);
   return {
     http,
-    models,
-    metrics,
+    ...{ models, metrics, keys, readiness },
     listenGrpc: async (address) => {
-      const readiness = (): Record<string, boolean> =>
-        readinessOf(models, repository, notReadyReason() === undefined);
       grpc = await listenGrpc(kserve, { ...address, readiness }, security.tls);
       return grpc.port;
     },
@@ -164,6 +170,20 @@ export function createFrontEnd(options: FrontEndOptions): FrontEnd {
       kserve.close();
       await Promise.all(pools.map((pool) => pool.close()));
     },
+  };
+}
+
+/** Descriptors that are not for clients: engines, files, pipes, and room for what comes. */
+const ownDescriptors = 256;
+
+/** Fewer sockets where the system allows fewer descriptors: what goes wrong without any is worse than a full house. */
+function socketLimits(): { socketsMax?: number; socketsPerAddressMax?: number } {
+  const descriptors = descriptorsMax();
+  if (descriptors === undefined) return {};
+  const sockets = Math.max(ownDescriptors, descriptors - ownDescriptors);
+  return {
+    socketsMax: Math.min(socketsMax, sockets),
+    socketsPerAddressMax: Math.min(socketsPerAddressMax, Math.ceil(sockets / 2)),
   };
 }
 
@@ -186,7 +206,7 @@ function openModels(
 } {
   const pools: (EncodePool | TemplatePool)[] = [];
   const createdSeconds = Math.floor(Date.now() / 1000);
-  const models = given.map(({ name, aliases, text, clients }) => {
+  const models = given.map(({ name, aliases, contentHash, text, clients }) => {
     const { tokenizer, defaults, formats } = text;
     const encoder = new EncodePool(tokenizer);
     const templates = new TemplatePool();
@@ -196,6 +216,7 @@ function openModels(
     return servedModel({
       name,
       aliases,
+      contentHash,
       client,
       tokenizer,
       defaults,

@@ -8,7 +8,7 @@ import { DeviceError } from '../errors.ts';
 export const regionElements = 256 * 1024;
 /** 'NRRK' and the layout's version: ranks of another build are refused. */
 const magic = 0x4b_52_52_4e;
-const layoutVersion = 1;
+const layoutVersion = 2;
 /** Words of the header: magic, version, ranks, elements. */
 const headerWords = 4;
 /** Ranks' counters start here, each in a cache line of its own. */
@@ -27,6 +27,8 @@ export interface RegionLayout {
   bytes: number;
   /** Byte offset of a rank's counter (i32). */
   counter(rank: number): number;
+  /** Byte offset of how many wait for a rank's counter in their sleep (i32). */
+  sleepers(rank: number): number;
   /** Byte offset of a rank's buffer 0 or 1, {@link regionElements} float32. */
   buffer(rank: number, index: number): number;
 }
@@ -37,6 +39,7 @@ export function regionLayout(ranks: number): RegionLayout {
   return {
     bytes: headerBytes + ranks * buffersPerRank * bufferBytes,
     counter: (rank) => countersOffset + rank * cacheLineBytes,
+    sleepers: (rank) => countersOffset + rank * cacheLineBytes + 4,
     buffer: (rank, index) => headerBytes + (rank * buffersPerRank + index) * bufferBytes,
   };
 }

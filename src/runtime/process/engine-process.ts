@@ -21,6 +21,9 @@ import type {
 import { loadModel } from './load-model.ts';
 import { dieWithParent } from './parent-death.ts';
 
+/** Refused connections of ranks that are logged. */
+const refusalsToldMax = 20;
+
 let isBusy = false;
 /** Where the engine is divided among ranks on this host. */
 let group: EngineGroup | undefined;
@@ -76,8 +79,10 @@ async function startGroup(
 
 async function take(seat: RankSeat, engineFolder: string | undefined): Promise<TakenSeat> {
   const { takeSeat } = await import('../ranks/seat.ts');
+  let told = 0;
   return takeSeat(seat, engineFolder, (reason) => {
-    process.stderr.write(`a rank's connection was refused: ${reason}\n`);
+    // Strangers on an open port must not fill the log.
+    if (told++ < refusalsToldMax) process.stderr.write(`a rank's connection was refused: ${reason}\n`);
   });
 }
 

@@ -32,7 +32,9 @@ const kindNames = new Map<number, FrameKind>(
 const jsonBytesMax = 64 * 1024;
 const frameBytesMax = 256 * 1024 * 1024;
 /** Frames of one kind that wait to be taken; a peer that is further ahead is out of step. */
-const waitingFramesMax = 256;
+export const waitingFramesMax = 256;
+/** Bytes that a peer may leave unread before it counts as lost. */
+export const unreadBytesMax = 512 * 1024 * 1024;
 
 const magic = 0x4b_52_52_4e;
 /** magic, kind, bytes of the body, 0: so that bodies start at a multiple of 8. */
@@ -95,6 +97,9 @@ export class RankLink {
     this.#socket.write(header);
     if (body.byteLength > 0) this.#socket.write(body);
     this.#socket.uncork();
+    if (this.#socket.writableLength <= unreadBytesMax) return;
+    this.#failure ??= `it left more than ${unreadBytesMax} bytes unread (unreadBytesMax)`;
+    this.#socket.destroy();
   }
 
   sendJson(kind: FrameKind, value: unknown): void {

@@ -43,6 +43,15 @@ export class EnginePool implements EngineClient {
     return this.#members.some((member) => member.client.ready);
   }
 
+  get engines(): { ready: number; restarts: number } {
+    const sum = { ready: 0, restarts: 0 };
+    for (const { client } of this.#members) {
+      sum.ready += client.engines?.ready ?? (client.ready ? 1 : 0);
+      sum.restarts += client.engines?.restarts ?? 0;
+    }
+    return sum;
+  }
+
   get notReadyReason(): string | undefined {
     if (this.ready) return undefined;
     return this.#members.map((member) => member.client.notReadyReason).find((reason) => reason !== undefined);

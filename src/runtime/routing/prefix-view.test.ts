@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { packPrefixes, prefixesPerMessageMax } from '../transport/messages.ts';
 import { nothingKnown, PrefixView } from './prefix-view.ts';
 import { PromptHashes } from './prompt-hashes.ts';
 
@@ -62,4 +63,26 @@ test('no more than its limits is remembered, and room that is made is used', () 
   assert.equal(view.chunksKnown(other), 3);
   view.settle(other, count);
   assert.equal(view.chunksKnown(other), 0);
+});
+
+test('however many changes there are, they go in messages of a bounded size and arrive whole', () => {
+  const range = (from: number, count: number) => Array.from({ length: count }, (_, index) => from + index);
+  const before = range(0, 2 * prefixesPerMessageMax + 5);
+  const view = new PrefixView(1e6);
+  for (const message of packPrefixes({ stored: before, removed: [] }, true)) view.change(message);
+  assert.equal(view.size, before.length);
+  const after = {
+    stored: range(1e6, prefixesPerMessageMax + 3),
+    removed: range(0, prefixesPerMessageMax + 7),
+  };
+  const messages = packPrefixes(after);
+  for (const message of messages) {
+    assert.ok(message.stored.length + message.removed.length <= prefixesPerMessageMax);
+    view.change(message);
+  }
+  assert.equal(view.size, before.length + after.stored.length - after.removed.length);
+  assert.equal(packPrefixes({ stored: [1, 2], removed: [3] }).length, 1);
+  assert.equal(packPrefixes({ stored: [], removed: [] }).length, 0);
+  const [empty] = packPrefixes({ stored: [], removed: [] }, true);
+  assert.equal(empty?.isSnapshot, true);
 });

@@ -117,7 +117,7 @@ export class EngineServer {
   #receive(connection: Connection, { submits, cancels, watchPrefixes }: CommandMessage): void {
     if (watchPrefixes) this.#watchPrefixes(connection);
     for (const request of submits) this.#submit(connection, request);
-    // A cancel may name another connection's request: a stop from any front end finds it.
+    // Requests are not asked whose they are, so that a front end may stop what another one started.
     for (const { id, sequence } of cancels) this.#core.cancel(id, sequence);
     this.#wake();
   }

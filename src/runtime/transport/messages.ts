@@ -73,14 +73,17 @@ export function packEvents(events: readonly SequenceEvent[], statistics?: Engine
   const requestIds = new Float64Array(count);
   const sequences = new Uint16Array(count);
   const tokenCounts = new Uint16Array(count);
-  const tokens: number[] = [];
+  let tokenCount = 0;
+  for (const event of events) tokenCount += event.tokens.length;
+  const tokens = new Int32Array(tokenCount);
+  let tokenIndex = 0;
   const extras: [number, EventExtra][] = [];
   for (let i = 0; i < count; i++) {
     const event = events[i] as SequenceEvent;
     requestIds[i] = event.requestId;
     sequences[i] = event.sequence;
     tokenCounts[i] = event.tokens.length;
-    for (const token of event.tokens) tokens.push(token);
+    for (const token of event.tokens) tokens[tokenIndex++] = token;
     const { logprobs, finish, error, start } = event;
     if (logprobs || finish || error || start) extras.push([i, { logprobs, finish, error, start }]);
   }
@@ -89,7 +92,7 @@ export function packEvents(events: readonly SequenceEvent[], statistics?: Engine
     requestIds,
     sequences,
     tokenCounts,
-    tokens: Int32Array.from(tokens),
+    tokens,
     extras,
   };
   if (statistics) message.statistics = statistics;
@@ -98,15 +101,17 @@ export function packEvents(events: readonly SequenceEvent[], statistics?: Engine
 
 /** The events of a {@link StepMessage}, in order. */
 export function unpackEvents(message: StepMessage): SequenceEvent[] {
+  const { requestIds, sequences, tokenCounts, tokens } = message;
   const events: SequenceEvent[] = [];
   let tokenIndex = 0;
-  for (let i = 0; i < message.requestIds.length; i++) {
-    const count = message.tokenCounts[i] as number;
-    events.push({
-      requestId: message.requestIds[i] as number,
-      sequence: message.sequences[i] as number,
-      tokens: Array.from(message.tokens.subarray(tokenIndex, tokenIndex + count)),
-    });
+  for (let i = 0; i < requestIds.length; i++) {
+    const count = tokenCounts[i] as number;
+    // Nearly every event is one token: a view and a copy of it would cost more than all the rest.
+    const own =
+      count === 1
+        ? [tokens[tokenIndex] as number]
+        : Array.from(tokens.subarray(tokenIndex, tokenIndex + count));
+    events.push({ requestId: requestIds[i] as number, sequence: sequences[i] as number, tokens: own });
     tokenIndex += count;
   }
   for (const [index, extra] of message.extras) Object.assign(events[index] as SequenceEvent, extra);

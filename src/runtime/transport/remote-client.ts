@@ -39,6 +39,8 @@ export class RemoteEngine implements EngineClient {
   #closed = false;
   #trouble: string | undefined;
   #draining = false;
+  /** How often an engine has introduced itself. */
+  #hellos = 0;
   #waiters: (() => void)[] = [];
   #onIdle: (() => void) | undefined;
   #prefixes: PrefixView | undefined;
@@ -50,6 +52,10 @@ export class RemoteEngine implements EngineClient {
 
   get ready(): boolean {
     return this.#socket !== undefined && this.#hello !== undefined && !this.#draining;
+  }
+
+  get engines(): { ready: number; restarts: number } {
+    return { ready: this.ready ? 1 : 0, restarts: Math.max(0, this.#hellos - 1) };
   }
 
   get notReadyReason(): string | undefined {
@@ -191,6 +197,7 @@ export class RemoteEngine implements EngineClient {
 
   #receive(socket: Socket, message: EngineMessage): void {
     if (message.kind === 'hello') {
+      this.#hellos++;
       this.#hello = message;
       this.#counter = 0;
       this.#statistics = message.statistics;

@@ -1,0 +1,216 @@
+import assert from 'node:assert/strict';
+import { rmSync } from 'node:fs';
+import { request } from 'node:http';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import { Client, credentials, type ServiceError } from '@grpc/grpc-js';
+import fc from 'fast-check';
+import { packageRoot } from '../../src/base/entry.ts';
+import { messageCodec, type PlainMessage } from '../../src/protocol/proto-messages.ts';
+import { openRepository } from '../../src/repository/repository.ts';
+import { servedRepository } from '../../src/repository/served-repository.ts';
+import { eventually, testEngine } from '../openai/test-server.ts';
+import { ask } from './ask.ts';
+import { writeTestModels } from './models.ts';
+import { tritonServer } from './test-server.ts';
+
+const streamPath = '/inference.GRPCInferenceService/ModelStreamInfer';
+const requests = messageCodec('grpc_service.proto', 'inference.ModelInferRequest');
+const responses = messageCodec('grpc_service.proto', 'inference.ModelStreamInferResponse');
+const int32 = (...values: number[]) => Buffer.from(Int32Array.from(values).buffer);
+
+function tokenRequest(id: string, tokens: number): PlainMessage {
+  const one = (name: string, datatype: string) => ({ name, datatype, shape: [1, 1] });
+  return {
+    model_name: 'tensorrt_llm',
+    id,
+    inputs: [
+      { name: 'input_ids', datatype: 'INT32', shape: [1, 3] },
+      one('input_lengths', 'INT32'),
+      one('request_output_len', 'INT32'),
+      one('end_id', 'INT32'),
+      one('streaming', 'BOOL'),
+    ],
+    raw_input_contents: [int32(5, 6, 7), int32(3), int32(tokens), int32(-1), Buffer.from([1])],
+  };
+}
+
+function openStream(client: Client) {
+  const call = client.makeBidiStreamRequest(
+    streamPath,
+    (message: PlainMessage) => requests.encode(message),
+    (bytes) => responses.decode(bytes),
+  );
+  const seen = { responses: 0, ended: false, error: undefined as ServiceError | undefined };
+  call.on('data', () => seen.responses++);
+  call.on('end', () => {
+    seen.ended = true;
+  });
+  call.on('error', (error: ServiceError) => {
+    seen.error = error;
+  });
+  return { call, seen };
+}
+
+describe('clients that leave', () => {
+  test('of 64 streams half are cancelled: their sequences leave the batch, the others are answered whole', async () => {
+    const { engine } = await testEngine({ slots: 64, stepMs: 2, contextLength: 1024 });
+    const tokenizerFolder = join(packageRoot, 'models', 'nereid-16m');
+    const served = await servedRepository([{ name: 'test', client: engine, tokenizerFolder }]);
+    const server = await tritonServer({ repository: served.repository });
+    const tokens = 400;
+    const streams = Array.from({ length: 64 }, (_, i) => {
+      const stream = openStream(server.client);
+      stream.call.write(tokenRequest(String(i), tokens));
+      stream.call.end();
+      return stream;
+    });
+    await eventually(() => streams.every(({ seen }) => seen.responses > 0), 'all streams have begun');
+    for (const { call } of streams.slice(0, 32)) call.cancel();
+    await eventually(() => engine.statistics().runningSequences <= 32, 'the cancelled ones are gone');
+    const [left, stayed] = [streams.slice(0, 32), streams.slice(32)];
+    assert.ok(
+      stayed.some(({ seen }) => seen.responses < tokens),
+      'the others still run',
+    );
+    await eventually(() => stayed.every(({ seen }) => seen.ended), 'the others end');
+    for (const { seen } of stayed) assert.equal(seen.responses, tokens);
+    for (const { seen } of left) assert.ok(seen.responses < tokens);
+    await eventually(() => engine.statistics().runningSequences === 0, 'nothing runs on');
+    await server.close();
+    await served.close();
+    await engine.close();
+  });
+
+  test('a closed socket cancels generate and generate_stream', async () => {
+    const { engine } = await testEngine({ slots: 4, stepMs: 2, contextLength: 4096 });
+    const tokenizerFolder = join(packageRoot, 'models', 'nereid-16m');
+    const served = await servedRepository([{ name: 'test', client: engine, tokenizerFolder }]);
+    const server = await tritonServer({ repository: served.repository });
+    for (const route of ['generate', 'generate_stream']) {
+      const body = {
+        input_ids: [5, 6, 7],
+        input_lengths: 3,
+        request_output_len: 4000,
+        end_id: -1,
+        streaming: true,
+      };
+      const sent = request({
+        port: server.httpPort,
+        method: 'POST',
+        path: `/v2/models/tensorrt_llm/${route}`,
+        headers: { connection: 'close' },
+      });
+      sent.on('error', () => {});
+      sent.end(JSON.stringify(body));
+      await eventually(() => engine.statistics().runningSequences === 1, `${route} runs`);
+      sent.destroy();
+      await eventually(() => engine.statistics().runningSequences === 0, `${route} is cancelled`);
+    }
+    await server.close();
+    await served.close();
+    await engine.close();
+  });
+});
+
+describe('malformed requests', () => {
+  test('any tensors, shapes, types and lengths get an answer, and the server goes on', async () => {
+    const folder = writeTestModels();
+    const engines = { acquire: () => Promise.reject(new Error('these models need no engine')) };
+    const repository = await openRepository({ folders: [folder], engines });
+    const server = await tritonServer({ repository });
+    const number = fc.oneof(fc.integer(), fc.constantFrom(-1, 0, 1, 2, 2 ** 31, 2 ** 53, 1.5));
+    const value = fc.oneof(fc.jsonValue(), number, fc.array(number));
+    const input = fc.record(
+      {
+        name: fc.constantFrom('IN', 'IN_INT32', 'IN_STRING', 'x'),
+        shape: fc.oneof(fc.array(number, { maxLength: 4 }), fc.jsonValue()),
+        datatype: fc.constantFrom('INT32', 'BYTES', 'FP16', 'INT33', ''),
+        data: value,
+        parameters: fc.record(
+          {
+            binary_data_size: value,
+            shared_memory_region: value,
+            shared_memory_byte_size: value,
+            shared_memory_offset: value,
+          },
+          { requiredKeys: [] },
+        ),
+      },
+      { requiredKeys: ['name'] },
+    );
+    const body = fc.record(
+      {
+        id: fc.oneof(fc.string(), value),
+        inputs: fc.oneof(fc.array(input, { maxLength: 3 }), value),
+        outputs: value,
+        parameters: value,
+      },
+      { requiredKeys: [] },
+    );
+    const models = fc.constantFrom('ident', 'batched', 'single', 'text', 'repeat', 'nope');
+    const bytes = fc.uint8Array({ maxLength: 40 });
+    const length = fc.option(fc.oneof(fc.integer({ min: -5, max: 400 }).map(String), fc.string()));
+    const statuses = [200, 400, 404, 500, 501];
+    const property = fc.asyncProperty(models, body, bytes, length, async (model, json, tail, header) => {
+      const text = JSON.stringify(json);
+      const isValid = header !== null && /^[\x21-\x7e]*$/.test(header);
+      const one = {
+        name: '',
+        method: 'POST',
+        path: `/v2/models/${model}/infer`,
+        headers: isValid ? { 'Inference-Header-Content-Length': header } : undefined,
+        body: Buffer.concat([Buffer.from(text), isValid ? tail : Buffer.alloc(0)]),
+      };
+      const { status, body: said } = await ask(server.httpPort, one);
+      assert.ok(statuses.includes(status), `${status} ${said}`);
+      if (status !== 200) assert.equal(typeof JSON.parse(said).error, 'string');
+      const generated = await ask(server.httpPort, {
+        ...one,
+        path: `/v2/models/${model}/generate`,
+        headers: undefined,
+      });
+      assert.ok(statuses.includes(generated.status), `${generated.status} ${generated.body}`);
+    });
+    await fc.assert(property, { numRuns: 300 });
+    const raw = fc.asyncProperty(bytes, fc.nat(300), async (tail, cut) => {
+      const valid = requests.encode(tokenRequest('1', 1));
+      const message = Buffer.concat([valid.subarray(0, cut), tail]);
+      const error = await new Promise<ServiceError | null>((resolve) =>
+        server.client.makeUnaryRequest(
+          '/inference.GRPCInferenceService/ModelInfer',
+          (encoded: Buffer) => encoded,
+          (encoded) => encoded,
+          message,
+          (failed) => resolve(failed),
+        ),
+      );
+      assert.ok(error, 'such a request cannot be right');
+    });
+    await fc.assert(raw, { numRuns: 300 });
+    const alive = await ask(server.httpPort, { name: '', method: 'GET', path: '/v2/health/ready' });
+    assert.equal(alive.status, 200);
+    const client = new Client(`127.0.0.1:${server.grpcPort}`, credentials.createInsecure());
+    const { call, seen } = openStream(client);
+    // A refusal, and a good request after it on the same stream: the genuine server dies of this.
+    call.write({
+      model_name: 'repeat',
+      id: 'a',
+      inputs: [{ name: 'NOPE', datatype: 'INT32', shape: [1] }],
+      raw_input_contents: [int32(1)],
+    });
+    call.write({
+      model_name: 'repeat',
+      id: 'b',
+      inputs: [{ name: 'IN', datatype: 'INT32', shape: [2] }],
+      raw_input_contents: [int32(1, 2)],
+    });
+    call.end();
+    await eventually(() => seen.ended, 'the stream ends');
+    assert.equal(seen.responses, 3);
+    client.close();
+    await server.close();
+    await repository.close(0);
+    rmSync(folder, { recursive: true });
+  });
+});
