@@ -89,7 +89,8 @@ async function tokensPerSecond({ client }: EngineSupervisor, random: SeededRando
   const startMs = performance.now();
   const one = (): Promise<void> =>
     new Promise((resolve, reject) => {
-      const promptTokens = Int32Array.from({ length: promptLength }, () => 300 + random.integer(20_000));
+      const ids = Math.min(20_000, client.description.vocabularySize) - 300;
+      const promptTokens = Int32Array.from({ length: promptLength }, () => 300 + random.integer(ids));
       const lengths = {
         maxTokens: generate,
         minTokens: generate,

@@ -4,6 +4,7 @@ import type { AddressInfo } from 'node:net';
 import type { FastifyInstance } from 'fastify';
 import pino from 'pino';
 import { messageOf } from '../../src/base/errors.ts';
+import { bodyBytesMax } from '../../src/base/limits.ts';
 import { createFrontEnd, openModelText } from '../../src/cli/serving/front-end.ts';
 import { openRepository } from '../../src/repository/repository.ts';
 import { EngineSupervisor } from '../../src/runtime/process/supervisor.ts';
@@ -40,7 +41,12 @@ async function nereidServer(setup: ServerSetup): Promise<FastifyInstance> {
   const text = await openModelText(tokenizerFolder, answers);
   const frontEnd = createFrontEnd({
     models: [{ name: 'bench', aliases: [], tokenizerFolder, text, clients: [supervisor.client] }],
-    kserve: { httpInputBytesMax: 0, serverId: 'bench', httpRestrictions: [], grpcRestrictions: [] },
+    kserve: {
+      httpInputBytesMax: bodyBytesMax,
+      serverId: 'bench',
+      httpRestrictions: [],
+      grpcRestrictions: [],
+    },
     repository,
     logger: pino({ level: 'info' }, pino.destination({ dest: '/dev/null', sync: false })),
     security: { keys: [], corsOrigins: [] },

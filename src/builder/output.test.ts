@@ -117,7 +117,7 @@ test('a folder that cannot be made is an error with the fix', async () => {
   writeFileSync(join(folder, 'file'), '');
   await assert.rejects(writeAtomically(join(folder, 'file', 'out'), false, engineAt('x')), {
     code: 'BUILD_OUTPUT_UNWRITABLE',
-    message: /choose another --output/,
+    message: /change its permissions or write elsewhere: --output of nereid build/,
   });
 });
 

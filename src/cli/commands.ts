@@ -32,8 +32,8 @@ export const commands: Record<string, CommandRow> = {
     load: () => import('./load.ts'),
   },
   bench: {
-    summary: 'benchmarks as the field runs them: serving',
-    usage: '<serving> [options]',
+    summary: 'benchmarks as the field runs them, and reports of their results',
+    usage: '<serving|sweep|core|identity|report> [options]',
     load: () => import('./bench.ts'),
   },
   trace: {
@@ -65,6 +65,15 @@ export const commands: Record<string, CommandRow> = {
     summary: 'check what this machine can run',
     usage: '[options]',
     load: () => import('./doctor.ts'),
+  },
+  completion: {
+    summary: 'print a completion script for bash, zsh or fish',
+    usage: '<shell> [--make]',
+    // It completes this table, so it is handed it: an import would be a circle.
+    load: async () => {
+      const { completionCommand } = await import('./completion.ts');
+      return { createCommand: () => completionCommand(commands) };
+    },
   },
   version: {
     summary: "print Nereid's version and that of what it runs on",

@@ -11,6 +11,7 @@ Examples:
   nereid load --request-rate 10 --requests 600 -o run.json  Poisson arrivals, ten a second
   nereid load --target openai --output-tokens 32 --ignore-eos --workers 2
   nereid load --dataset prompts.json --dataset-format instruction --goodput ttft:200 tpot:50
+  nereid load --target briton --concurrency 64 --channels 4 --detokenize --tokenizer models/nereid-16m
   nereid load --turns 4 --shared-prefixes 8 --shared-prefix-tokens 512
 
 Ctrl-C ends it early and still reports. What each number means: docs/measuring.md`;
@@ -69,6 +70,11 @@ function addLoadOptions(command: Command): void {
       'arrivals as recorded: JSON lines or CSV with timestamps; lengths too, without another workload',
     )
     .option('--warmup <n>', 'requests before the measurement', integerOption(0, requestsMax), 1)
+    .option(
+      '--detokenize',
+      'turn ids into text in the client, as Python serving layers do (briton; needs --tokenizer)',
+    )
+    .option('--keep-text', "keep answers' texts in the JSON")
     .option('--no-stream', 'ask for whole answers')
     .option('--tokenizer <folder>', tokenizer)
     .option(
@@ -124,6 +130,6 @@ function addWorkloadOptions(command: Command): void {
       '--vocabulary-size <n>',
       'ids to draw from, without --tokenizer',
       integerOption(2, 2 ** 31 - 1),
-      32_000,
+      4096,
     );
 }

@@ -10,6 +10,7 @@ import { capacityPolicyNames } from '../runtime/plan/capacity.ts';
 import { restartsInARowMax } from '../runtime/process/restart-budget.ts';
 import { routingDefault, routingNames } from '../runtime/routing/router.ts';
 import { CliError } from './errors.ts';
+import { logLevelFrom, logLevels } from './serving/log-level.ts';
 import type {
   AnswerOptions,
   KserveOptions,
@@ -63,8 +64,9 @@ export function createCommand(): Command {
   addEngineOptions(command);
   return addOperationOptions(command)
     .addHelpText('after', examples)
-    .action(async (models: string[], flags: Record<string, unknown>) => {
-      await serve(toOptions(models, flags));
+    .action(async (models: string[], flags: Record<string, unknown>, command: Command) => {
+      const options = toOptions(models, flags);
+      await serve(flags.britonConfig === undefined ? options : await withBritonConfig(options, command));
     });
 }
 
@@ -88,6 +90,8 @@ function addNetworkOptions(command: Command): void {
     )
     .addOption(alias('-p, --port <n>', portOption))
     .option('--grpc-port <n>', 'KServe over gRPC, health and reflection; off unless given', portOption)
+    .option('--briton-port <n>', "Briton's gRPC service (usually 50051); off unless given", portOption)
+    .option('--briton-config <file>', 'a BritonConfig file: engine, port, scheduler and KV cache settings')
     .option('--metrics-port <n>', '/metrics on a port of its own as well; off unless given', portOption)
     .option('--front-ends <n>', 'front-end processes that share the HTTP port', integerOption(1, 64), 1)
     .option('--stream-interval <n>', streamInterval, integerOption(1, 1024), 1)
@@ -251,14 +255,16 @@ function addOperationOptions(command: Command): Command {
   const restarts = 'quick restarts of an engine without a healthy minute between; then one every 10 s';
   const stepTimeout = 'an engine silent for so long in a step is restarted';
   const selfTest = `once up, ask this over HTTP and print the streamed answer (default: "${selfTestPrompt}")`;
-  const levels = ['silent', 'error', 'warn', 'info', 'debug'];
   return command
     .option('--request-timeout <seconds>', requestTimeout, numberOption(0, 86_400), requestTimeoutMs / 1000)
     .option('--drain-seconds <n>', drain, numberOption(0, 86_400), 30)
     .option('--step-timeout <seconds>', stepTimeout, numberOption(1, 86_400), 120)
     .option('--restarts-in-a-row <n>', restarts, integerOption(0, 1e9), restartsInARowMax)
     .addOption(
-      new Option('--log-level <level>', 'one line a request at info').choices(levels).default('info'),
+      new Option(
+        '--log-level <level>',
+        'one line a request at info (default: NEREID_LOG_LEVEL, else info)',
+      ).choices(logLevels),
     )
     .addOption(
       new Option(
@@ -267,6 +273,23 @@ function addOperationOptions(command: Command): Command {
       ).choices(['human', 'json']),
     )
     .option('--self-test [prompt]', selfTest);
+}
+
+/** Options that the command line calls by other names. */
+const flagNames: Readonly<Record<string, string>> = {
+  kvHostCacheBytes: 'kvHostCacheSize',
+};
+
+/** The file's settings, under what the command line says itself. @throws CliError BRITON_CONFIG_INVALID */
+async function withBritonConfig(options: ServeOptions, command: Command): Promise<ServeOptions> {
+  const { readBritonConfig } = await import('./serving/briton-config.ts');
+  const { options: read, notes } = readBritonConfig(String(command.opts().britonConfig));
+  for (const note of notes) process.stderr.write(`nereid: --briton-config: ${note}\n`);
+  const isSaid = (name: string): boolean =>
+    name === 'models'
+      ? command.args.length > 0
+      : command.getOptionValueSource(flagNames[name] ?? name) === 'cli';
+  return { ...options, ...Object.fromEntries(Object.entries(read).filter(([name]) => !isSaid(name))) };
 }
 
 /** What was said under another name. */
@@ -297,6 +320,7 @@ function toOptions(models: string[], flags: Record<string, unknown>): ServeOptio
   return {
     ...(same as unknown as ServeOptions),
     models: models.length > 0 || repository ? models : ['default'],
+    logLevel: (flags.logLevel as string | undefined) ?? logLevelFrom(process.env),
     repository,
     kserve: kserveOptions(flags as unknown as RepositoryFlags),
     ...aliased(flags),

@@ -18,6 +18,7 @@ import * as limits from './limits.ts';
 import type { ServerMetrics } from './metrics.ts';
 import { requestIdHeader, requestIds } from './request-id.ts';
 import { loggedError, logRequest, type RequestLogger } from './request-log.ts';
+import type { RequestSpans } from './request-spans.ts';
 import { addResponseHeaders, type ResponseHeaderOptions, securityHeaders } from './response-headers.ts';
 import { type TlsMaterial, tlsVersionMin } from './tls.ts';
 import { Uploads } from './uploads.ts';
@@ -57,6 +58,8 @@ export interface HttpServerOptions {
   metrics?: ServerMetrics;
   logger?: RequestLogger;
   clock?: Clock;
+  /** Where requests are traced. Absent: nowhere. */
+  spans?: RequestSpans;
   /** Absent: plain HTTP. */
   tls?: TlsMaterial;
   /** Web origins that may read answers; see `response-headers.ts`. */
@@ -138,7 +141,7 @@ export function createHttpServer(options: HttpServerOptions): FastifyInstance {
 function followRequests(
   app: FastifyInstance,
   { connections, answers, clock }: { connections: Connections; answers: ByteBudget; clock: Clock },
-  { metrics, logger }: HttpServerOptions,
+  { metrics, logger, spans }: HttpServerOptions,
 ): void {
   app.decorateRequest('exchange');
   app.addHook('onRequest', (request, reply, done) => {
@@ -150,10 +153,13 @@ function followRequests(
       const status = reply.raw.writableFinished || reply.raw.headersSent ? reply.raw.statusCode : 499;
       const route = request.routeOptions.url ?? 'unknown';
       metrics?.countHttpRequest(route, request.method, status);
-      if (!logger) return;
+      if (!logger && !spans) return;
       const durationNs = clock.nowNs() - request.exchange.arrivedNs;
       // Protocols listen for the same event, and add what they know of the request.
-      process.nextTick(() => logRequest(logger, request, route, status, durationNs));
+      process.nextTick(() => {
+        if (logger) logRequest(logger, request, route, status, durationNs);
+        spans?.ended(request, route, status, durationNs, clock.wallMs());
+      });
     });
     done(isRoom ? undefined : pipelineFull());
   });

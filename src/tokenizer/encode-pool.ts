@@ -82,9 +82,11 @@ export class EncodePool {
     if (text.length <= this.#inlineTextLengthMax) {
       await this.#turn(text.length);
       threadTracer.begin(phases.tokenize);
-      const ids = this.#tokenizer.encode(text, options);
-      threadTracer.end(phases.tokenize);
-      return ids;
+      try {
+        return this.#tokenizer.encode(text, options);
+      } finally {
+        threadTracer.end(phases.tokenize);
+      }
     }
     const timeoutMs = this.#timeoutBaseMs + (encodeTimeout.msPerMegabyte * text.length) / 2 ** 20;
     const result = await this.#pool

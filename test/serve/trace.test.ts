@@ -59,3 +59,22 @@ test('a served request is traced through front end and engine', async () => {
   assert.match(wrong.stderr, /cannot read the trace.*TRACE_FILE_UNREADABLE/);
   rmSync(folder, { recursive: true });
 });
+
+test('the real device: recorded graphs, and what is done to logits', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'nereid-serve-trace-'));
+  const path = join(folder, 'trace.bin');
+  const server = await startServe('trace-test', ['--log-level', 'error'], { NEREID_TRACER_OUT: path });
+  const body = { prompt: 'A river', max_tokens: 6, min_tokens: 4, repetition_penalty: 1.3, temperature: 0.5 };
+  const answer = await fetch(`${server.url}/v1/completions`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify(body),
+  });
+  assert.equal(answer.status, 200, await answer.text());
+  await server.stop();
+  const csv = await runCli(['trace', 'to-csv', path]);
+  for (const name of ['RECORD_GRAPH', 'COMPUTE', 'LOGITS_POST_PROCESSOR', 'APPLY_MASK'])
+    assert.match(csv.stdout, new RegExp(`^${name}_start,\\d+,[\\s\\S]*^${name}_end,`, 'm'), name);
+  assert.match(csv.stdout, /^LOGITS_POST_PROCESSOR_start,\d+,\d+,/m, 'with its request');
+  rmSync(folder, { recursive: true });
+});

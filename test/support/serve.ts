@@ -18,15 +18,16 @@ export interface ServeProcess {
 const startTimeoutMs = 60_000;
 
 /**
- * Runs `bin/nereid serve nereid-16m` from source with an HTTP port of its own, as a user would.
+ * Runs `bin/nereid serve` of the embedded model (unless told otherwise) from source with an HTTP port of its own, as a user would.
  * @param cacheName a folder under `.cache/`, so that test files do not wait for each other's builds
  */
 export async function startServe(
   cacheName: string,
   flags: readonly string[],
   env: NodeJS.ProcessEnv = {},
+  models: readonly string[] = ['nereid-16m'],
 ): Promise<ServeProcess> {
-  const command = [join(packageRoot, 'bin/nereid'), 'serve', 'nereid-16m', '--http-port', '0', ...flags];
+  const command = [join(packageRoot, 'bin/nereid'), 'serve', ...models, '--http-port', '0', ...flags];
   const child = spawn(process.execPath, command, {
     env: {
       ...process.env,

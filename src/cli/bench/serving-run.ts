@@ -8,8 +8,7 @@ import { measure } from '../measure/measure.ts';
 import { type CommonFlags, headersOf, targetFlags } from '../measure/options.ts';
 
 /** What commander makes of `nereid bench serving`'s command line. */
-export interface ServingFlags extends Omit<CommonFlags, 'percentiles'> {
-  metricPercentiles: number[];
+export interface ServingFlags extends CommonFlags {
   backend: string;
   baseUrl?: string;
   host: string;
@@ -49,15 +48,16 @@ const tokensPerWord = 1.3;
 /** Runs `nereid bench serving`. @throws LoadError, CliError */
 export async function runServing(flags: ServingFlags): Promise<void> {
   const kind = flags.backend === 'vllm' ? 'openai' : flags.backend;
-  const url = flags.baseUrl ?? `http://${flags.host}:${flags.port}`;
-  const model = flags.model ?? (await firstModel(url, headersOf(flags)));
+  const isGrpc = kind === 'kserve-grpc' || kind === 'briton';
+  const url = flags.baseUrl ?? `${isGrpc ? '' : 'http://'}${flags.host}:${flags.port}`;
+  const model = flags.model ?? (kind.startsWith('openai') ? await firstModel(url, headersOf(flags)) : '');
   const { source, output } = workloadOf(flags);
   const keepsText = flags.saveDetailed === true;
   await measure(
     {
       // vLLM's benchmark is greedy unless told otherwise.
       target: {
-        ...targetFlags({ ...flags, percentiles: [], temperature: flags.temperature ?? 0 }),
+        ...targetFlags({ ...flags, temperature: flags.temperature ?? 0 }),
         kind,
         url,
         path: flags.endpoint,
@@ -70,7 +70,7 @@ export async function runServing(flags: ServingFlags): Promise<void> {
         seed: flags.seed,
         sendsTokens: false,
         tokenizerFolder: flags.tokenizer,
-        vocabularySize: 32_000,
+        vocabularySize: 4096,
         models: [],
         cancelShare: 0,
         salted: false,
@@ -87,6 +87,7 @@ export async function runServing(flags: ServingFlags): Promise<void> {
       label: flags.label,
       latencies: flags.percentileMetrics,
       showsProgress: flags.progress,
+      html: flags.html,
       output: flags.output ?? (flags.saveResult ? resultPath(flags, model) : undefined),
       keepsText,
     },

@@ -17,7 +17,7 @@ export function servingCommand(): Command {
   const command = new Command('serving').description(
     'Online serving benchmark with the options, metrics and result file of vLLM\'s "bench serve".',
   );
-  const backends = ['openai', 'vllm', 'openai-chat', 'triton-generate'];
+  const backends = ['openai', 'vllm', 'openai-chat', 'triton-generate', 'kserve-grpc', 'briton'];
   const length = integerOption(0, plannedTokensMax);
   command
     .addOption(new Option('--backend <name>', 'protocol to speak').choices(backends).default('openai'))

@@ -10,8 +10,7 @@ import { measure } from './measure.ts';
 import { type CommonFlags, headersOf, targetFlags } from './options.ts';
 
 /** What commander makes of `nereid load`'s command line. */
-export interface LoadFlags extends Omit<CommonFlags, 'percentiles'> {
-  metricPercentiles: number[];
+export interface LoadFlags extends CommonFlags {
   target: string;
   url?: string;
   endpoint?: string;
@@ -26,6 +25,8 @@ export interface LoadFlags extends Omit<CommonFlags, 'percentiles'> {
   warmup: number;
   stream: boolean;
   tokenizer?: string;
+  detokenize?: boolean;
+  keepText?: boolean;
   seed: number;
   inputTokens: number;
   inputStdev: number;
@@ -60,7 +61,8 @@ export async function runLoadCommand(flags: LoadFlags): Promise<void> {
     latencies: ['ttft', 'tpot', 'itl', 'e2el', 'normalized'],
     showsProgress: flags.progress,
     output: flags.output,
-    keepsText: false,
+    html: flags.html,
+    keepsText: flags.keepText === true,
   });
 }
 
@@ -75,12 +77,13 @@ async function loadPlan(flags: LoadFlags): Promise<LoadPlan> {
     flags.model ?? (flags.target.startsWith('openai') ? await firstModel(url, headersOf(flags)) : '');
   return {
     target: {
-      ...targetFlags({ ...flags, percentiles: [] }),
+      ...targetFlags(flags),
       kind: flags.target,
       url,
       path: flags.endpoint,
       model,
       streams: flags.stream,
+      detokenizerFolder: detokenizerOf(flags),
     },
     workload: workloadOf(flags, sendsTokens),
     pace: paceOf(flags),
@@ -88,8 +91,20 @@ async function loadPlan(flags: LoadFlags): Promise<LoadPlan> {
     durationMs: flags.duration === undefined ? undefined : flags.duration * 1000,
     warmupSessions: flags.warmup,
     workers: flags.workers,
-    keepsText: flags.tokenizer !== undefined,
+    keepsText: flags.keepText === true || flags.tokenizer !== undefined,
   };
+}
+
+function detokenizerOf({ detokenize, target, tokenizer }: LoadFlags): string | undefined {
+  if (!detokenize) return undefined;
+  if (target !== 'briton')
+    throw new CliError(
+      'CLI_VALUE_INVALID',
+      `${target} answers with text; --detokenize is for --target briton`,
+    );
+  if (tokenizer === undefined)
+    throw new CliError('CLI_ARGUMENT_MISSING', '--detokenize needs --tokenizer FOLDER');
+  return tokenizer;
 }
 
 function paceOf(flags: LoadFlags): PaceSpec {

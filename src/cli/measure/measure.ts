@@ -1,16 +1,21 @@
-import { mkdirSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
-import { dirname } from 'node:path';
 import { packageVersion } from '../../base/package-version.ts';
 import { describeArrivals } from '../../load/arrivals.ts';
 import { consoleTable } from '../../load/report/console-table.ts';
+import { htmlReport } from '../../load/report/html-report.ts';
 import { type ResultFile, type RunDescription, resultFile } from '../../load/report/result-json.ts';
 import type { LoadPlan, LoadResult } from '../../load/runner/plan.ts';
 import { runLoad } from '../../load/runner/run.ts';
-import { computeMetrics, type LatencyName, type MetricsOptions } from '../../load/statistics/metrics.ts';
+import {
+  computeMetrics,
+  type LatencyName,
+  type Metrics,
+  type MetricsOptions,
+} from '../../load/statistics/metrics.ts';
 import { openWorkload } from '../../load/workload/open.ts';
 import { exitCodes } from '../errors.ts';
 import { ProgressLine } from './progress-line.ts';
+import { writeReport } from './write-report.ts';
 
 /** What to do with a run's result. */
 export interface MeasureOptions extends MetricsOptions {
@@ -20,6 +25,8 @@ export interface MeasureOptions extends MetricsOptions {
   showsProgress: boolean;
   /** File for the JSON; '-' is stdout, instead of the table. */
   output?: string;
+  /** File for the HTML report. */
+  html?: string;
   /** Leave answers' texts in the JSON. */
   keepsText: boolean;
 }
@@ -30,19 +37,10 @@ export interface MeasureOptions extends MetricsOptions {
  * @throws LoadError
  */
 export async function measure(plan: LoadPlan, options: MeasureOptions): Promise<ResultFile> {
-  const { description: workload } = await openWorkload(plan.workload);
   const result = await watched(plan, options.showsProgress);
   const metrics = computeMetrics(result.records, result.durationMs, options);
-  const arrivals =
-    plan.pace.kind === 'closed' ? `${plan.pace.concurrency} at a time` : describeArrivals(plan.pace.arrivals);
-  const description: RunDescription = {
-    label: options.label,
-    plan,
-    arrivals,
-    workload,
-    tool: describeTool(),
-  };
-  const file = resultFile(description, result, metrics, options.keepsText);
+  const file = await describeRun(plan, result, metrics, options.label, options.keepsText);
+  const { arrivals, workload } = file.nereid.description;
   if (options.output !== '-') {
     const { latencies } = options;
     process.stdout.write(`${consoleTable(metrics, { latencies, arrivals, workload })}\n`);
@@ -51,6 +49,21 @@ export async function measure(plan: LoadPlan, options: MeasureOptions): Promise<
   if (result.isInterrupted) process.exitCode = exitCodes.interrupted;
   else if (metrics.completed === 0) process.exitCode = exitCodes.failure;
   return file;
+}
+
+/** A run with all that a reader must know of it. */
+export async function describeRun(
+  plan: LoadPlan,
+  result: LoadResult,
+  metrics: Metrics,
+  label: string,
+  keepsText = false,
+): Promise<ResultFile> {
+  const { description: workload } = await openWorkload(plan.workload);
+  const arrivals =
+    plan.pace.kind === 'closed' ? `${plan.pace.concurrency} at a time` : describeArrivals(plan.pace.arrivals);
+  const description: RunDescription = { label, plan, arrivals, workload, tool: describeTool() };
+  return resultFile(description, result, metrics, keepsText);
 }
 
 async function watched(plan: LoadPlan, showsProgress: boolean): Promise<LoadResult> {
@@ -79,13 +92,7 @@ async function watched(plan: LoadPlan, showsProgress: boolean): Promise<LoadResu
 async function writeReports(file: ResultFile, options: MeasureOptions): Promise<void> {
   if (options.output === '-') process.stdout.write(`${JSON.stringify(file)}\n`);
   else if (options.output !== undefined) writeReport(options.output, JSON.stringify(file));
-}
-
-/** Writes a report file, with its folder. */
-export function writeReport(path: string, text: string): void {
-  mkdirSync(dirname(path), { recursive: true });
-  writeFileSync(path, text);
-  process.stderr.write(`wrote ${path}\n`);
+  if (options.html !== undefined) writeReport(options.html, htmlReport([file]));
 }
 
 function describeTool(): RunDescription['tool'] {

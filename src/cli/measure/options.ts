@@ -14,11 +14,13 @@ export interface CommonFlags {
   topK?: number;
   ignoreEos?: boolean;
   requestTimeout: number;
+  channels: number;
   workers: number;
-  percentiles: number[];
+  metricPercentiles: number[];
   goodput?: GoodputLimits;
   label: string;
   output?: string;
+  html?: string;
   progress: boolean;
 }
 
@@ -38,11 +40,13 @@ export function addCommonOptions(command: Command): Command {
       numberOption(0, 86_400),
       0,
     )
+    .option('--channels <n>', 'connections that streams are spread over (gRPC)', integerOption(1, 1024), 4)
     .option('--workers <n>', 'processes that make the load', integerOption(1, 64), 1)
     .option('--metric-percentiles <list>', 'percentiles to report, e.g. 50,90,99', percentilesOption, [99])
     .option('--goodput <limits...>', 'count requests within these, e.g. ttft:200 tpot:50 (ms)', goodputOption)
     .option('--label <text>', 'a name for the run, in its reports', '')
     .option('-o, --output <file>', 'write the result with its raw log as JSON; - is stdout')
+    .option('--html <file>', 'write a report with plots, readable offline')
     .option('--no-progress', 'no progress line');
 }
 
@@ -105,6 +109,7 @@ export function targetFlags(flags: CommonFlags): Omit<TargetSpec, 'kind' | 'url'
     headers: headersOf(flags),
     sampling: samplingOf(flags),
     extraBody: flags.extraBody ?? {},
+    channels: flags.channels,
     timeoutMs: flags.requestTimeout * 1000,
   };
 }

@@ -103,7 +103,7 @@ async function prepare(
     aliases: aliasesOf(options.servedModelName ? name : reference, name, isFirst),
     engineFolder: engine.folder,
     contentHash: contentHash(manifest),
-    tokenizerFolder: `${engine.folder}/${tokenizerFolderName}`,
+    tokenizerFolder: options.tokenizerFolder ?? `${engine.folder}/${tokenizerFolderName}`,
     vocabularySize: manifest.vocabularySize,
     contextLengthMax: manifest.contextLength,
     contextLength: Math.min(manifest.contextLength, options.contextLength ?? manifest.contextLength),

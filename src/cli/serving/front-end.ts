@@ -10,7 +10,7 @@ import { addMessages, messagesPath } from '../../protocol/anthropic/server.ts';
 import { ApiKeys } from '../../protocol/authentication.ts';
 import { generationDefaults } from '../../protocol/generation-defaults.ts';
 import type { GrpcServerOptions, RunningGrpcServer } from '../../protocol/grpc-server.ts';
-import { createHttpServer } from '../../protocol/http-server.ts';
+import { createHttpServer, type HttpLimits } from '../../protocol/http-server.ts';
 import { keyMetrics } from '../../protocol/key-metrics.ts';
 import { socketsMax, socketsPerAddressMax } from '../../protocol/limits.ts';
 import { ServerMetrics } from '../../protocol/metrics.ts';
@@ -18,6 +18,7 @@ import { errorResponse } from '../../protocol/openai/errors.ts';
 import { addOpenAi } from '../../protocol/openai/server.ts';
 import { reasoningFormatOf, reasoningFormats } from '../../protocol/reasoning/registry.ts';
 import { RequestGate } from '../../protocol/request-gate.ts';
+import type { RequestSpans } from '../../protocol/request-spans.ts';
 import { addResponses } from '../../protocol/responses/server.ts';
 import { type GenerationDefaults, type ServedModel, servedModel } from '../../protocol/served-model.ts';
 import type { TlsMaterial } from '../../protocol/tls.ts';
@@ -32,6 +33,7 @@ import { TemplatePool } from '../../tokenizer/template-pool.ts';
 import { addKserve, type Kserve } from './kserve.ts';
 import type { AnswerOptions, KserveOptions, TrafficOptions } from './options.ts';
 import { readSecurity, type Security, type SecurityOptions } from './security.ts';
+import { requestSpans } from './spans.ts';
 
 /** A model as a front end is handed it: its engines, and where its tokenizer lies. */
 export interface FrontEndModel {
@@ -92,6 +94,10 @@ export interface FrontEnd {
   http: FastifyInstance;
   models: readonly ServedModel[];
   metrics: ServerMetrics;
+  /** Undefined: no key is asked for. */
+  keys?: ApiKeys;
+  /** For gRPC's health service: by model, and '' for all. */
+  readiness(): Readonly<Record<string, boolean>>;
   /** Opens the gRPC port; resolves with its number. */
   listenGrpc(address: { host: string; port: number }): Promise<number>;
   /** Takes other keys and certificates from now on. */
@@ -99,6 +105,25 @@ export interface FrontEnd {
   /** Refuses new requests and waits for the running ones, so long at most; the port stays open. */
   drain(timeoutMs: number): Promise<void>;
   close(): Promise<void>;
+}
+
+/** The app that all protocols share; each words the errors of its own paths. */
+function httpServer(
+  options: FrontEndOptions,
+  limits: HttpLimits,
+  metrics: ServerMetrics,
+  spans: RequestSpans | undefined,
+): FastifyInstance {
+  return createHttpServer({
+    limits,
+    metrics,
+    logger: options.logger,
+    spans,
+    tls: options.security.tls,
+    corsOrigins: options.security.corsOrigins,
+    errorResponse,
+    errorResponseOfPath: { [messagesPath]: messagesErrorResponse, '/v2': kserveErrors },
+  });
 }
 
 /** Puts the protocols over the engines, which must have answered once. */
@@ -111,15 +136,8 @@ export function createFrontEnd(options: FrontEndOptions): FrontEnd {
   const limits = { requestTimeoutMs: options.requestTimeoutSeconds * 1000, ...socketLimits() };
   const gate = new RequestGate();
   const api = { models, metrics, limits, keys, gate };
-  const http = createHttpServer({
-    limits,
-    metrics,
-    logger,
-    tls: security.tls,
-    corsOrigins: security.corsOrigins,
-    errorResponse,
-    errorResponseOfPath: { [messagesPath]: messagesErrorResponse, '/v2': kserveErrors },
-  });
+  const spans = requestSpans(process.env, logger);
+  const http = httpServer(options, limits, metrics, spans);
   addOpenAi(http, {
     ...api,
     version: packageVersion(),
@@ -131,13 +149,11 @@ export function createFrontEnd(options: FrontEndOptions): FrontEnd {
   const { repository } = options;
   const kserve = addKserve({ http, repository, metrics, gate, logger, keys, notReadyReason }, options.kserve);
   let grpc: RunningGrpcServer | undefined;
+  const readiness = () => readinessOf(models, repository, notReadyReason() === undefined);
   return {
     http,
-    models,
-    metrics,
+    ...{ models, metrics, keys, readiness },
     listenGrpc: async (address) => {
-      const readiness = (): Record<string, boolean> =>
-        readinessOf(models, repository, notReadyReason() === undefined);
       grpc = await listenGrpc(kserve, { ...address, readiness }, security.tls);
       return grpc.port;
     },
@@ -150,6 +166,7 @@ export function createFrontEnd(options: FrontEndOptions): FrontEnd {
     },
     close: async () => {
       await Promise.all([http.close(), grpc?.close()]);
+      await spans?.close();
       kserve.close();
       await Promise.all(pools.map((pool) => pool.close()));
     },

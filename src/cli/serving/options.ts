@@ -31,6 +31,8 @@ export interface ServeOptions {
   kserve: KserveOptions;
   /** Undefined: no gRPC port. */
   grpcPort?: number;
+  /** Undefined: no Briton port. */
+  britonPort?: number;
   /** Undefined: `/metrics` on the HTTP port only. */
   metricsPort?: number;
   servedModelName?: string;
@@ -45,6 +47,8 @@ export interface ServeOptions {
   kvTokensMax?: number;
   /** Share of free memory that the KV cache may take; a model repository says it. */
   kvMemoryShare?: number;
+  /** A folder with tokenizer.json, instead of the engine's own. */
+  tokenizerFolder?: string;
   /** Undefined: the device's own choice. */
   kvBlockSize?: number;
   /** Undefined: no host tier. */

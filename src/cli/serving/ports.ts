@@ -5,8 +5,14 @@ import { CliError } from '../errors.ts';
 import type { ServeOptions } from './options.ts';
 
 /** Fails before anything is downloaded or loaded where a port is taken. @throws CliError PORT_IN_USE, PORT_UNAVAILABLE */
-export async function checkPorts({ host, httpPort, grpcPort, metricsPort }: ServeOptions): Promise<void> {
-  const asked = { '--http-port': httpPort, '--grpc-port': grpcPort, '--metrics-port': metricsPort };
+export async function checkPorts(options: ServeOptions): Promise<void> {
+  const { host, httpPort, grpcPort, britonPort, metricsPort } = options;
+  const asked = {
+    '--http-port': httpPort,
+    '--grpc-port': grpcPort,
+    '--briton-port': britonPort,
+    '--metrics-port': metricsPort,
+  };
   for (const [flag, port] of Object.entries(asked)) {
     if (port === undefined || port === 0) continue;
     const server = createServer();

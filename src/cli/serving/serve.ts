@@ -6,6 +6,7 @@ import { threadTracer } from '../../trace/process-tracer.ts';
 import { CliError } from '../errors.ts';
 import { createProgress } from '../progress.ts';
 import { announce } from './announce.ts';
+import { listenBriton } from './briton.ts';
 import { type PreparedModel, prepareModels, type RunningModel, startModels, stopModels } from './engines.ts';
 import type { createFrontEnd, FrontEnd, ModelText, reload } from './front-end.ts';
 import { createLogger } from './log.ts';
@@ -22,6 +23,8 @@ import { stopSignal } from './stop-signal.ts';
 /** What answers HTTP: one front end in this process, or several in processes of their own. */
 interface HttpSide {
   port: number;
+  /** The front end in this process; undefined where several share the port. */
+  frontEnd?: FrontEnd;
   /** Absent: none was asked for. */
   grpcPort: number | undefined;
   /** Whether anybody answers there now. */
@@ -76,12 +79,15 @@ export async function serve(options: ServeOptions): Promise<void> {
       if (metrics) void reloadTls(metrics, options, logger);
     };
     if (isReloadable(options.security)) process.on('SIGHUP', reloading);
+    const briton = await listenBriton(options, security, http.frontEnd);
+    if (briton) closers.push(() => briton.close());
     announce(options, models, { http: http.port, grpc: http.grpcPort, metrics: metrics?.port });
     await runSelfTest(options, http.port, logger);
     await stop.wait();
     logger.info({ drainSeconds: options.drainSeconds }, 'stopping: running requests may finish');
     const drainStartMs = performance.now();
-    await http.drain(options.drainSeconds * 1000);
+    const timeoutMs = options.drainSeconds * 1000;
+    await Promise.all([http.drain(timeoutMs), briton?.drain(timeoutMs)]);
     // What is left of it is for protocols on other ports.
     drainTimeoutMs = Math.max(0, options.drainSeconds * 1000 - (performance.now() - drainStartMs));
   } finally {
@@ -116,10 +122,22 @@ function checkCombination(options: ServeOptions): void {
       '--served-model-name names one model; serve one, or leave it out',
     );
   }
+  if (options.britonPort !== undefined && options.frontEnds > 1) {
+    throw new CliError(
+      'CLI_VALUE_INVALID',
+      "Briton's port is served by one front end; leave out --front-ends, or serve Briton by a process of its own",
+    );
+  }
   if (options.repository && options.frontEnds > 1) {
     throw new CliError(
       'CLI_VALUE_INVALID',
       '--model-repository is served by one front end; leave out --front-ends, or serve its engines as models',
+    );
+  }
+  if (options.device === 'cuda' && options.kvDtype !== undefined) {
+    throw new CliError(
+      'CLI_VALUE_INVALID',
+      '--kv-dtype has no effect on cuda, which keeps the KV cache in the type of its activations; leave it out',
     );
   }
   if (options.maxBatchTokens < options.maxSequences) {
@@ -195,6 +213,7 @@ async function listenHttp(
   const ports = await listen(frontEnd, options);
   return {
     ...ports,
+    frontEnd,
     listening: true,
     metricsText: () => frontEnd.metrics.exposition(),
     reload: () => void reload(frontEnd, options.security, logger),

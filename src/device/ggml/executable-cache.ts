@@ -1,3 +1,5 @@
+import { phases } from '../../trace/phases.ts';
+import { threadTracer } from '../../trace/process-tracer.ts';
 import type { DeviceModelSource } from '../device.ts';
 import { type FusedGraph, fuse } from '../passes/fuse.ts';
 import { Executable, type GraphEnd } from './executable.ts';
@@ -36,10 +38,7 @@ export class ExecutableCache {
       this.#executables.set(key, known);
       return known;
     }
-    const fused: FusedGraph = fuse(this.#source.record(shape), (names) =>
-      this.#parts.weights.canStack(names),
-    );
-    const executable = this.#layOut(() => new Executable(this.#parts, fused, shape, this.#allocator, end));
+    const executable = this.#record(shape, end);
     this.#noteAllocation();
     this.#executables.set(key, executable);
     for (const [oldest, old] of this.#executables) {
@@ -48,6 +47,18 @@ export class ExecutableCache {
       old.close();
     }
     return executable;
+  }
+
+  #record(shape: ExecutableShape, end: GraphEnd): Executable {
+    threadTracer.begin(phases.recordGraph);
+    try {
+      const fused: FusedGraph = fuse(this.#source.record(shape), (names) =>
+        this.#parts.weights.canStack(names),
+      );
+      return this.#layOut(() => new Executable(this.#parts, fused, shape, this.#allocator, end));
+    } finally {
+      threadTracer.end(phases.recordGraph);
+    }
   }
 
   /** The allocator frees its buffer before it asks for a larger one: after a refusal no graph may run in the old one again. */

@@ -31,6 +31,7 @@ export class GgmlLoadedWeights implements LoadedWeights {
   readonly #weights: ModelWeights;
   readonly #graph: Graph;
   #model: GgmlModel | undefined;
+  #isOpen = true;
 
   constructor(
     library: GgmlLibrary,
@@ -125,6 +126,8 @@ export class GgmlLoadedWeights implements LoadedWeights {
   }
 
   close(): void {
+    if (!this.#isOpen) return;
+    this.#isOpen = false;
     this.#model?.close();
     this.#weights.close();
   }

@@ -243,6 +243,15 @@ test('blocks and a host tier are refused with what to do instead', async () => {
   device.close();
 });
 
+test('closing twice does no harm', async () => {
+  const device = openDevice({});
+  const weights = device.load(source('twice'), options) as LoadedWeights;
+  await weights.allocateKv({ blocks: 1, blockPositions: 64, hostBlocks: 0 });
+  weights.close();
+  weights.close();
+  device.close();
+});
+
 test('missing, truncated and misshapen weights are named', () => {
   const device = openDevice({});
   const missing = source('missing');

@@ -74,6 +74,7 @@ function plan(url: string, { target, workload, ...rest }: Changes = {}): LoadPla
       streams: true,
       sampling: { ignoreEos: false },
       extraBody: {},
+      channels: 1,
       timeoutMs: 0,
       ...target,
     },

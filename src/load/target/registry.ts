@@ -28,4 +28,18 @@ export const targets = new Registry<TargetRow>('target', {
     const open = (spec: TargetSpec): Target => new TritonGenerateTarget(spec);
     return { usualUrl: 'http://127.0.0.1:8000', sendsTokens: false, sendsText: true, open };
   },
+  'kserve-grpc': async () => {
+    const { KserveGrpcTarget } = await import('./kserve-grpc.ts');
+    const open = (spec: TargetSpec): Target => new KserveGrpcTarget(spec);
+    return { usualUrl: '127.0.0.1:8001', sendsTokens: true, sendsText: true, open };
+  },
+  briton: async () => {
+    const { BritonTarget } = await import('./briton.ts');
+    const open = async (spec: TargetSpec): Promise<Target> => {
+      if (spec.detokenizerFolder === undefined) return new BritonTarget(spec);
+      const { openTokenizer } = await import('../../tokenizer/open.ts');
+      return new BritonTarget(spec, await openTokenizer(spec.detokenizerFolder));
+    };
+    return { usualUrl: '127.0.0.1:50051', sendsTokens: true, sendsText: true, open };
+  },
 });

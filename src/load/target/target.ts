@@ -62,6 +62,10 @@ export interface TargetSpec {
   sampling: SamplingSpec;
   /** Further fields of the request body. JSON protocols only. */
   extraBody: Readonly<Record<string, unknown>>;
+  /** Connections to spread streams over. gRPC only; over HTTP/1.1 a stream has a connection of its own. */
+  channels: number;
+  /** A folder with tokenizer.json: the client turns ids into text by itself, as Briton's Python clients do. Briton only. */
+  detokenizerFolder?: string;
   /** A request without an end after so long has failed. 0: never. */
   timeoutMs: number;
 }

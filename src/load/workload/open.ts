@@ -106,7 +106,7 @@ function openSource(spec: WorkloadSpec, maker: PromptMaker, tokenizer: Tokenizer
       tokenizer,
       `${source.prompts.length} fixed prompts`,
     );
-  const rows = readDataset(source);
+  const rows = shortEnough(readDataset(source), spec, maker);
   // A dataset's order is no accident; vLLM shuffles too.
   const order = shuffled(rows, new SeededRandom(hash32(spec.seed, 0, streams.order)));
   return rowsSource(
@@ -115,6 +115,17 @@ function openSource(spec: WorkloadSpec, maker: PromptMaker, tokenizer: Tokenizer
     maker,
     tokenizer,
     `${rows.length} entries of ${source.path} (${source.kind})`,
+  );
+}
+
+/** Rows whose prompts fit. @throws LoadError LOAD_DATASET_INVALID if none does */
+function shortEnough(rows: DatasetRow[], { inputTokensMax }: WorkloadSpec, maker: PromptMaker): DatasetRow[] {
+  if (inputTokensMax === undefined) return rows;
+  const short = rows.filter(({ prompt }) => maker.fromText(prompt).inputTokens <= inputTokensMax);
+  if (short.length > 0) return short;
+  throw new LoadError(
+    'LOAD_DATASET_INVALID',
+    `no prompt of the dataset has ${inputTokensMax} tokens or fewer`,
   );
 }
 
@@ -172,7 +183,10 @@ function syntheticSource(
     turns: (_, random) => {
       const beginning = shared.length > 0 ? shared[random.integer(shared.length)] : undefined;
       return Array.from({ length: turns }, (_unused, turn) => {
-        const inputTokens = lengthOf(random, input);
+        const inputTokens = Math.min(
+          lengthOf(random, input),
+          spec.inputTokensMax ?? Number.POSITIVE_INFINITY,
+        );
         const outputTokensMax = lengthOf(random, output);
         const prompt = maker.make(random, inputTokens, turn === 0 ? beginning : undefined);
         return { ...prompt, outputTokensMax };

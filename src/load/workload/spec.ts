@@ -34,6 +34,8 @@ export interface WorkloadSpec {
   vocabularySize: number;
   /** Models or adapters to name; drawn at random for each session. Empty: the target's own. */
   models: readonly string[];
+  /** Longer prompts are left out of a dataset, and drawn no longer. */
+  inputTokensMax?: number;
   /** Share of requests that are cancelled, after a random part of their answer. */
   cancelShare: number;
   /** Begin every prompt with text of its own, so that no prefix cache helps. */

@@ -178,7 +178,9 @@ describe('/v1/messages', () => {
     ]);
     assert.deepEqual((await ask({ messages })).slice(0, 3), [400, 'error', 'invalid_request_error']);
     assert.match(String((await ask({ messages }))[3]), /^max_tokens: is required/);
-    assert.match(String((await ask({ messages, max_tokens: 100 }))[3]), /^prompt is too long: /);
+    assert.equal((await ask({ messages, max_tokens: 4096 }))[0], 200, 'a bound, not a wish');
+    const long = [{ role: 'user', content: 'x'.repeat(100) }];
+    assert.match(String((await ask({ messages: long, max_tokens: 1 }))[3]), /^prompt is too long: /);
     assert.match(
       String((await ask({ messages, max_tokens: 1, tool_choice: { type: 'any' }, tools }))[3]),
       /tool_choice/,

@@ -75,7 +75,13 @@ function planMessage(
     isParallel: !body.tool_choice?.disable_parallel_tool_use,
   });
   const wanted = { temperature: body.temperature, topP: body.top_p, topK: body.top_k };
-  const limits = { requested: body.max_tokens, parameter: 'max_tokens', promptParameter: 'messages' };
+  // Clients must say a limit, and most say one larger than small models' contexts: it is a bound and no wish.
+  const limits = {
+    requested: undefined,
+    parameter: 'max_tokens',
+    promptParameter: 'messages',
+    fallback: body.max_tokens,
+  };
   const input = textGeneration({
     promptTokens: prompt.tokens,
     sampling: samplingOf(wanted, model, defaultTemperature),

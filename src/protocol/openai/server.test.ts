@@ -22,6 +22,14 @@ describe('operations', () => {
     await server.close();
   });
 
+  test('tokenizer_info has what a remote tokenizer needs', async () => {
+    const server = await testServer();
+    const info = (await server.app.inject('/tokenizer_info')).json();
+    assert.deepEqual([info.eos_token, info.bos_token, info.model_max_length], ['<|endoftext|>', null, 2048]);
+    assert.match(info.chat_template, /im_start/);
+    await server.close();
+  });
+
   test('readiness follows the engine; liveness does not', async () => {
     const server = await testServer();
     assert.equal((await server.app.inject('/health/ready')).statusCode, 200);

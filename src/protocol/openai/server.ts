@@ -6,18 +6,21 @@ import { createHttpServer } from '../http-server.ts';
 import { addOperations } from '../operations.ts';
 import { RequestGate } from '../request-gate.ts';
 import type { RequestLogger } from '../request-log.ts';
+import type { RequestSpans } from '../request-spans.ts';
 import type { ServedModel } from '../served-model.ts';
 import type { TlsMaterial } from '../tls.ts';
 import { handleChat } from './chat.ts';
 import { handleCompletion } from './completions.ts';
 import type { OpenAiContext } from './context.ts';
 import { errorResponse } from './errors.ts';
-import { handleDetokenize, handleTokenize } from './tokenize.ts';
+import { handleDetokenize, handleTokenize, tokenizerInfo } from './tokenize.ts';
 
 /** What the OpenAI front end serves, and within which limits. */
 export interface OpenAiServerOptions extends ApiOptions {
   /** One line a request. Absent: none. */
   logger?: RequestLogger;
+  /** One span a request. Absent: none. */
+  spans?: RequestSpans;
   tls?: TlsMaterial;
   corsOrigins?: readonly string[];
   /** Takes `chat_template` from requests: a program, bounded, that only makes prompts. Default false. */
@@ -34,8 +37,8 @@ export interface OpenAiServerOptions extends ApiOptions {
  * @throws ProtocolError PARAMETER_INVALID for two models of one name
  */
 export function createOpenAiServer(options: OpenAiServerOptions): FastifyInstance {
-  const { metrics, clock = systemClock, limits = {}, logger, tls, corsOrigins } = options;
-  const app = createHttpServer({ limits, metrics, logger, clock, tls, corsOrigins, errorResponse });
+  const { metrics, clock = systemClock, limits = {}, logger, spans, tls, corsOrigins } = options;
+  const app = createHttpServer({ limits, metrics, logger, spans, clock, tls, corsOrigins, errorResponse });
   addOpenAi(app, options);
   return app;
 }
@@ -65,6 +68,10 @@ function addApi(api: FastifyInstance, context: OpenAiContext): void {
   api.post('/v1/completions', (request, reply) => handleCompletion(context, request, reply));
   api.post('/tokenize', (request, reply) => handleTokenize(context, request.body, clientGone(reply.raw)));
   api.post('/detokenize', async (request) => handleDetokenize(models, request.body));
+  api.get('/tokenizer_info', async (request) => {
+    const { model } = request.query as { model?: string };
+    return tokenizerInfo(models.resolve(model));
+  });
   api.get('/v1/models', async () => ({
     object: 'list',
     data: models.list.flatMap((model) =>

@@ -1,6 +1,6 @@
 import { ProtocolError } from '../errors.ts';
 import { listedTokensMax, truncatedTokensMax } from '../limits.ts';
-import type { ServedModels } from '../served-model.ts';
+import type { ServedModel, ServedModels } from '../served-model.ts';
 import { parseRequest } from '../validation.ts';
 import { encodeChat } from './chat.ts';
 import type { OpenAiContext } from './context.ts';
@@ -32,6 +32,20 @@ export async function handleTokenize(
     max_model_len: model.client.description.contextLength,
     tokens: ids,
     token_strs: fields.return_token_strs ? ids.map((id) => model.tokenizer.token(id) ?? '') : null,
+  };
+}
+
+/** GET /tokenizer_info, as vLLM has it: what lm-eval's remote tokenizer asks. */
+export function tokenizerInfo({ tokenizer, chatTemplate, client }: ServedModel): object {
+  const nameOf = (id: number | undefined) => (id === undefined ? null : (tokenizer.token(id) ?? null));
+  return {
+    tokenizer_class: 'PreTrainedTokenizerFast',
+    model_max_length: client.description.contextLength,
+    vocab_size: tokenizer.vocabularySize,
+    bos_token: nameOf(tokenizer.bosTokenId),
+    eos_token: nameOf(tokenizer.eosTokenId),
+    pad_token: null,
+    chat_template: chatTemplate ?? null,
   };
 }
 

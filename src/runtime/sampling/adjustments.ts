@@ -1,4 +1,6 @@
 import { definite } from '../../base/errors.ts';
+import { phases } from '../../trace/phases.ts';
+import { threadTracer } from '../../trace/process-tracer.ts';
 import type { TokenCounts } from '../sequences/token-counts.ts';
 import type { LogitRow } from './logit-row.ts';
 import { bansStops, type RowSampling } from './row-sampling.ts';
@@ -16,14 +18,20 @@ export class Adjustments {
    * @param counts what was said so far; needed only where the sampling has penalties
    */
   apply(row: LogitRow, sampling: RowSampling, generated: number, counts: TokenCounts | undefined): void {
-    if (bansStops(sampling, generated)) {
+    const bansStop = bansStops(sampling, generated);
+    if (!bansStop && sampling.biasTokens.length === 0 && !sampling.hasPenalties) return;
+    threadTracer.begin(phases.logitsPostProcessor, sampling.requestId);
+    if (bansStop) {
+      threadTracer.begin(phases.applyMask);
       for (const token of sampling.stopTokens) this.#change(row, token, Number.NEGATIVE_INFINITY);
+      threadTracer.end(phases.applyMask);
     }
     for (const [index, token] of sampling.biasTokens.entries()) {
       const logit = row.logits[row.start + token] as number;
       this.#change(row, token, logit + (sampling.biasValues[index] as number));
     }
     if (sampling.hasPenalties) this.#penalize(row, sampling, definite(counts, 'counts of a penalized row'));
+    threadTracer.end(phases.logitsPostProcessor, sampling.requestId);
   }
 
   /** Undoes {@link apply}, so that log-probabilities are those of the model. */

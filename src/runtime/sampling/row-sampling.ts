@@ -6,6 +6,8 @@ export const temperatureMin = 1e-5;
 
 /** A request's sampling, prepared once for every row it will have. */
 export interface RowSampling {
+  /** Whose it is, for the tracer. */
+  requestId: number;
   parameters: SamplingParameters;
   isGreedy: boolean;
   hasPenalties: boolean;
@@ -30,6 +32,7 @@ export function compileSampling(request: GenerationRequest): RowSampling {
     parameters.frequencyPenalty !== 0;
   const bans = request.minTokens > 0 && request.stopTokenIds.length > 0;
   return {
+    requestId: request.id,
     parameters,
     isGreedy,
     hasPenalties,
