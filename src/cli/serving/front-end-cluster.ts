@@ -53,8 +53,12 @@ export class FrontEndCluster {
       () => new FrontEndSlot(() => configuration, logger),
     );
     // Where a free port was asked for (0), the cluster gives all of them the same one.
-    const [ports] = await Promise.all(slots.map((slot) => slot.start()));
-    return new FrontEndCluster(slots, definite(ports, 'the ports'));
+    const [first] = await Promise.all(slots.map((slot) => slot.start()));
+    const ports = definite(first, 'the ports');
+    // When all of them die at once, the next ones must come back to the same.
+    configuration.httpPort = ports.port;
+    if (ports.grpcPort !== undefined) configuration.grpcPort = ports.grpcPort;
+    return new FrontEndCluster(slots, ports);
   }
 
   /** All of them read keys and certificates again. */
