@@ -217,7 +217,8 @@ export class RemoteEngine implements EngineClient {
 
   #deliver(event: SequenceEvent): void {
     const running = this.#running.get(event.requestId);
-    if (!running) return;
+    // A sequence that has ended hears no more, whatever comes late or twice.
+    if (!running?.open.has(event.sequence)) return;
     if (event.finish) {
       running.open.delete(event.sequence);
       if (running.open.size === 0) this.#running.delete(event.requestId);
