@@ -157,10 +157,16 @@ interface LoadedTexts {
 }
 
 /** The protocols' modules take longer to load than anything else here, so they are not imported at the top. */
-async function loadTexts(models: readonly PreparedModel[], { answers }: ServeOptions): Promise<LoadedTexts> {
+async function loadTexts(
+  models: readonly PreparedModel[],
+  { answers, grpcPort }: ServeOptions,
+): Promise<LoadedTexts> {
   const [{ createFrontEnd, openModelText, reload }, { openServed }] = await Promise.all([
     import('./front-end.ts'),
     import('./served-models.ts'),
+    // Not needed yet, but the engines leave time for it now.
+    grpcPort !== undefined && import('../../protocol/grpc-server.ts'),
+    grpcPort !== undefined && import('../../protocol/triton/grpc.ts'),
   ]);
   return {
     createFrontEnd,
