@@ -20,7 +20,7 @@ describe('nereid serve: options that people get wrong', () => {
     const flags = ['-p', String(port), '--max-model-len', '1000000', '--max-num-seqs', '2'];
     const server = await startServe(cache, [...nullDevice, ...flags]);
     assert.equal(server.url, `http://127.0.0.1:${port}`);
-    assert.match(server.log(), /on http:\/\/127\.0\.0\.1:\d+\/v1 /);
+    assert.match(server.log(), /OpenAI at http:\/\/127\.0\.0\.1:\d+\/v1[,)]/);
     assert.match(server.log(), /1000000 is over the \d+ positions/);
     // Not a terminal: JSON.
     assert.match(server.log(), /^\{"level":40/m);
