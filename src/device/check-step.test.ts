@@ -11,7 +11,6 @@ const limits = {
   blockPositions: 4,
   hostBlocks: 2,
   previousOutputs: 1,
-  samplingFeatures: 0,
 };
 
 interface Part {

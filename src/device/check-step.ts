@@ -19,7 +19,6 @@ export interface StepLimits {
   hostBlocks: number;
   /** Output rows of the step before, which `tokens` may name. */
   previousOutputs: number;
-  samplingFeatures: number;
 }
 
 function invalid(problem: string): DeviceError {

@@ -218,7 +218,6 @@ export class CudaModel implements DeviceModel {
       contextLength,
       batchTokensMax: this.#options.batchTokensMax,
       previousOutputs: this.#previousOutputs,
-      samplingFeatures: this.samplingFeatures,
     });
     const { driver, stream } = this.#gpu;
     const entry = definite(this.#ring[this.#launched++ % this.#ring.length], 'a ring entry');

@@ -87,7 +87,6 @@ export class GgmlModel implements DeviceModel {
       contextLength,
       batchTokensMax,
       previousOutputs: 0,
-      samplingFeatures: 0,
     };
     this.#executables = this.owns(new ExecutableCache(parts, source));
     try {

@@ -90,7 +90,6 @@ export class NullModel implements DeviceModel {
       contextLength,
       batchTokensMax: this.#batchTokensMax,
       previousOutputs: this.#sampled.count,
-      samplingFeatures: this.samplingFeatures,
     });
     this.#history.operate(batch.kv);
     const tokens = this.#sampled.resolve(batch);

@@ -124,7 +124,6 @@ export class ReferenceModel implements DeviceModel {
       contextLength,
       batchTokensMax: this.#options.batchTokensMax,
       previousOutputs: this.#sampled.count,
-      samplingFeatures: this.samplingFeatures,
     });
     const startedNs = systemClock.nowNs();
     this.#kv.operate(batch.kv);
