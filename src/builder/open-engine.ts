@@ -1,7 +1,9 @@
 import { basename, join, resolve } from 'node:path';
 import { openGguf } from '../checkpoint/gguf-reader.ts';
+import { linearShapes } from '../device/adapters.ts';
 import type { DeviceModelSource } from '../device/device.ts';
 import { installedGgmlRelease } from '../device/ggml/release.ts';
+import { type ModelLinear, modelLinears } from '../models/linears.ts';
 import type { RankPart } from '../models/rank-part.ts';
 import { readEngine, tokenizerFolderName } from './engine-folder.ts';
 import { BuilderError } from './errors.ts';
@@ -25,6 +27,8 @@ export interface OpenedEngine {
   manifest?: EngineManifest;
   /** For `openTokenizer`. */
   tokenizerFolder?: string;
+  /** The logical linears that adapters may change; of an undivided engine. */
+  linears(): ModelLinear[];
   /** What the rank holds; absent where one rank holds everything. */
   part?: RankPart;
 }
@@ -35,7 +39,7 @@ export interface OpenedEngine {
  */
 export async function openEngine(path: string, options: OpenEngineOptions = {}): Promise<OpenedEngine> {
   if (path.endsWith('.gguf')) {
-    return { name: basename(path, '.gguf'), source: await deviceSource(path) };
+    return { name: basename(path, '.gguf'), ...(await deviceSource(path)) };
   }
   const folder = resolve(path);
   const manifest = readEngine(folder);
@@ -50,7 +54,7 @@ export async function openEngine(path: string, options: OpenEngineOptions = {}):
   const part = manifest.parts?.[rank];
   return {
     name: manifest.name,
-    source: await deviceSource(join(folder, weights), part, manifest.contextLength),
+    ...(await deviceSource(join(folder, weights), part, manifest.contextLength)),
     manifest,
     tokenizerFolder: join(folder, tokenizerFolderName),
     ...(part && { part }),
@@ -61,9 +65,13 @@ async function deviceSource(
   path: string,
   part?: RankPart,
   contextLength = Number.POSITIVE_INFINITY,
-): Promise<DeviceModelSource> {
-  const { source } = await modelOfGguf(openGguf(path), part);
-  return { ...source, contextLength: Math.min(source.contextLength, contextLength) };
+): Promise<Pick<OpenedEngine, 'source' | 'linears'>> {
+  const { source, architecture, hyperparameters } = await modelOfGguf(openGguf(path), part);
+  const names = () => new Set(linearShapes(source.record({ tokens: 1, outputRows: 1 })).keys());
+  return {
+    source: { ...source, contextLength: Math.min(source.contextLength, contextLength) },
+    linears: () => modelLinears(architecture, hyperparameters, names()),
+  };
 }
 
 /** Another release may lay out or round blocks differently. Where no ggml is installed, another device runs the engine. */

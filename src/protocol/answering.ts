@@ -62,7 +62,7 @@ function submit(
   to: Answer,
 ): GenerationGroup {
   return new GenerationGroup(plan.model, plan.inputs, to, {
-    observer: context.metrics?.observer(plan.model.name),
+    observer: context.metrics?.observer(plan.model.parent ?? plan.model.name),
     clock: context.clock,
     arrivedNs: request.exchange.arrivedNs,
   });

@@ -207,6 +207,8 @@ export function engineConfiguration(
     kvBlockPositions: options.kvBlockSize,
     kvHostBytesMax: options.kvHostCacheBytes,
     inFlightStepsMax: options.stepsInFlight,
+    adapters: options.adapters.settings,
+    adaptersAtStart: options.adapters.atStart,
     ...(isGroup && { group: parallelism }),
     ...(seat && { seat }),
   };

@@ -5,10 +5,13 @@
  */
 
 import { messageOf, NereidError } from '../../base/errors.ts';
-import type { Device, DeviceModelSource } from '../../device/device.ts';
+import type { Device, DeviceModel, DeviceModelSource } from '../../device/device.ts';
 import { devices } from '../../device/registry.ts';
+import type { ModelLinear } from '../../models/linears.ts';
 import type { Parallelism } from '../../models/partition.ts';
 import { threadTracer } from '../../trace/process-tracer.ts';
+import type { AdapterCache } from '../adapters/adapter-cache.ts';
+import { adaptersUnsupported } from '../errors.ts';
 import { EngineCore } from '../loop/engine-core.ts';
 import type { RankSeat, TakenSeat } from '../ranks/seat.ts';
 import { EngineServer } from '../transport/engine-server.ts';
@@ -28,13 +31,16 @@ let isBusy = false;
 /** Where the engine is divided among ranks on this host. */
 let group: EngineGroup | undefined;
 
-async function loadSource(configuration: EngineProcessConfiguration): Promise<DeviceModelSource> {
+/** A model, and the linears that its adapters may change. */
+type LoadedSource = { source: DeviceModelSource; linears?: () => ModelLinear[] };
+
+async function loadSource(configuration: EngineProcessConfiguration): Promise<LoadedSource> {
   if (configuration.engineFolder !== undefined) {
     const { openEngine } = await import('../../builder/open-engine.ts');
-    return (await openEngine(configuration.engineFolder, { rank: configuration.seat?.rank ?? 0 })).source;
+    return openEngine(configuration.engineFolder, { rank: configuration.seat?.rank ?? 0 });
   }
   const { nullModelSource } = await import('../../device/null/index.ts');
-  return nullModelSource(configuration.nullModel);
+  return { source: nullModelSource(configuration.nullModel) };
 }
 
 async function start(configuration: EngineProcessConfiguration): Promise<void> {
@@ -44,7 +50,7 @@ async function start(configuration: EngineProcessConfiguration): Promise<void> {
     return;
   }
   threadTracer.start('engine', false);
-  const source = await loadSource(configuration);
+  const { source, linears } = await loadSource(configuration);
   const taken = seat && (await take(seat, engineFolder));
   if (taken && seat.rank > 0) {
     await follow(taken, source, configuration);
@@ -52,16 +58,34 @@ async function start(configuration: EngineProcessConfiguration): Promise<void> {
   }
   const lead = taken && (await leading(taken));
   const { model, options } = await loadModel(configuration.name, source, configuration, lead);
+  const adapters = await openAdapters(model, configuration, linears);
   const server = new EngineServer(
-    (emit, onRunnable) => new EngineCore(model, { ...options, onRunnable }, emit),
+    (emit, onRunnable) => new EngineCore(model, { ...options, adapters, onRunnable }, emit),
     fail,
     (busy) => {
       isBusy = busy;
       send({ kind: 'heartbeat', busy });
     },
+    adapters,
   );
   await server.listen(configuration.socketPath);
   send({ kind: 'ready' });
+}
+
+/** The adapters' cache with what it begins with, where the device serves adapters. @throws RuntimeError ADAPTERS_UNSUPPORTED */
+async function openAdapters(
+  { adapters: slots }: DeviceModel,
+  { adapters: settings, adaptersAtStart = [], device }: EngineProcessConfiguration,
+  linears: LoadedSource['linears'],
+): Promise<AdapterCache | undefined> {
+  if (!slots || !settings) {
+    if (adaptersAtStart.length > 0) throw adaptersUnsupported(device);
+    return undefined;
+  }
+  const { openAdapterCache } = await import('../adapters/open.ts');
+  const cache = openAdapterCache(slots, settings, linears);
+  for (const one of adaptersAtStart) await cache.load(one);
+  return cache;
 }
 
 /** This process watches over one process a rank. */

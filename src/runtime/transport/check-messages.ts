@@ -1,6 +1,8 @@
 import { sequencesPerRequestMax } from '../../base/limits.ts';
 import type { GenerationRequest } from '../requests/request.ts';
 import type {
+  AdapterCommand,
+  AdaptersMessage,
   CommandMessage,
   EngineMessage,
   HelloMessage,
@@ -14,13 +16,14 @@ import type {
  */
 export function isCommandMessage(value: unknown): value is CommandMessage {
   if (!isRecord(value)) return false;
-  const { submits, cancels, watchPrefixes } = value as Partial<CommandMessage>;
+  const { submits, cancels, watchPrefixes, adapters } = value as Partial<CommandMessage>;
   return (
     Array.isArray(submits) &&
     submits.every(isRequest) &&
     Array.isArray(cancels) &&
     cancels.every(isCancel) &&
-    (watchPrefixes === undefined || typeof watchPrefixes === 'boolean')
+    (watchPrefixes === undefined || typeof watchPrefixes === 'boolean') &&
+    (adapters === undefined || (Array.isArray(adapters) && adapters.every(isAdapterCommand)))
   );
 }
 
@@ -30,6 +33,7 @@ export function isEngineMessage(value: unknown): value is EngineMessage {
   const message = value as Partial<EngineMessage>;
   if (message.kind === 'step') return isStep(message);
   if (message.kind === 'prefixes') return isPrefixes(message);
+  if (message.kind === 'adapters') return isAdapters(message);
   return message.kind === 'hello' && isHello(message);
 }
 
@@ -46,8 +50,14 @@ function isRequest(value: unknown): boolean {
     sequences <= sequencesPerRequestMax &&
     isNumbers(request.stopTokenIds) &&
     (request.cacheSalt === undefined || typeof request.cacheSalt === 'string') &&
+    (request.adapter === undefined || isAdapter(request.adapter)) &&
     isBias((sampling as { logitBias?: unknown }).logitBias)
   );
+}
+
+function isAdapter(value: unknown): boolean {
+  if (!isRecord(value)) return false;
+  return typeof value.name === 'string' && typeof value.digest === 'string';
 }
 
 function isBias(value: unknown): boolean {
@@ -62,7 +72,26 @@ function isCancel(value: unknown): boolean {
 }
 
 function isHello(message: Partial<HelloMessage>): boolean {
-  return isIndex(message.firstRequestId) && isRecord(message.description) && isFigures(message.statistics);
+  const { adapters } = message;
+  const areRight = adapters === undefined || (Array.isArray(adapters) && adapters.every(isAdapter));
+  return (
+    areRight &&
+    isIndex(message.firstRequestId) &&
+    isRecord(message.description) &&
+    isFigures(message.statistics)
+  );
+}
+
+function isAdapterCommand(value: unknown): boolean {
+  if (!isRecord(value)) return false;
+  const { number, load, unload } = value as Partial<AdapterCommand>;
+  if (load === undefined) return isIndex(number) && typeof unload === 'string';
+  return isIndex(number) && isRecord(load) && typeof load.name === 'string' && typeof load.path === 'string';
+}
+
+function isAdapters({ list, reply }: Partial<AdaptersMessage>): boolean {
+  const isReply = reply === undefined || (isRecord(reply) && isIndex(reply.number));
+  return isReply && Array.isArray(list) && list.every(isAdapter);
 }
 
 function isStep({
