@@ -5,6 +5,7 @@ import { samplingOf, type WantedSampling } from '../generation-input.ts';
 import { truncatedTokensMax } from '../limits.ts';
 import type { ServedModel } from '../served-model.ts';
 import { maxTokensOf, type TokenLimits } from '../token-limit.ts';
+import type { Bans } from './bans.ts';
 import { unsupported } from './refused-fields.ts';
 import type { GenerationFields } from './requests.ts';
 import type { AnswerSettings } from './responses.ts';
@@ -13,8 +14,9 @@ import type { AnswerSettings } from './responses.ts';
 const defaultTemperature = 1;
 
 /** @throws ProtocolError PARAMETER_INVALID */
-function wantedSampling(fields: GenerationFields, model: ServedModel): WantedSampling {
+function wantedSampling(fields: GenerationFields, model: ServedModel, bans: Bans): WantedSampling {
   return {
+    ...bans,
     temperature: fields.temperature,
     topK: fields.top_k,
     topP: fields.top_p,
@@ -60,6 +62,7 @@ export function generationInput(
   model: ServedModel,
   promptTokens: Int32Array,
   limits: TokenLimits,
+  bans: Bans,
 ): GenerationInput {
   const maxTokens = maxTokensOf(limits, promptTokens.length, model);
   const minTokens = fields.min_tokens ?? 0;
@@ -72,7 +75,7 @@ export function generationInput(
   const stop = fields.stop ?? [];
   return {
     promptTokens,
-    sampling: samplingOf(wantedSampling(fields, model), model, defaultTemperature),
+    sampling: samplingOf(wantedSampling(fields, model, bans), model, defaultTemperature),
     maxTokens,
     minTokens,
     stopTokenIds,
