@@ -155,7 +155,11 @@ test('bans are kept on a real model, the same on ggml as on reference', { skip }
       { badWords: [greedy_ids.slice(2, 4), greedy_ids.slice(0, 1)] },
       { noRepeatNgramSize: 2 },
       { allowedTokens: Int32Array.from({ length: 200 }, (_, index) => 3 + index * 2) },
-      { embeddingBias: Float32Array.from(greedy_ids, () => Number.NEGATIVE_INFINITY) },
+      {
+        embeddingBias: Float32Array.from({ length: 512 }, (_, token) =>
+          greedy_ids.slice(0, 3).includes(token) ? Number.NEGATIVE_INFINITY : 0,
+        ),
+      },
     ];
     return requestOf({
       id,
