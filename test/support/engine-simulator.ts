@@ -125,7 +125,8 @@ export async function outcomesAlone(request: GenerationRequest): Promise<Outcome
   return Array.from({ length: request.sequences }, (_, sequence) => outcomes.of(request.id, sequence));
 }
 
-interface Arrival {
+/** A request, and when it comes and goes. */
+export interface Arrival {
   step: number;
   request: GenerationRequest;
   /** Step at which it is cancelled, and which sequence (−1: all). */
@@ -178,7 +179,8 @@ export async function simulate(seed: number): Promise<void> {
   await checkOutcomes(arrivals, outcomes);
 }
 
-async function checkOutcomes(arrivals: Arrival[], outcomes: Outcomes): Promise<void> {
+/** Every sequence has what it would have alone, but the cancelled, which have a beginning of it. */
+export async function checkOutcomes(arrivals: Arrival[], outcomes: Outcomes): Promise<void> {
   for (const { request, cancel } of arrivals) {
     const alone = await outcomesAlone(request);
     const fails = alone.some(({ finish }) => finish === 'error');
@@ -217,7 +219,7 @@ export function assertBansKept({ promptTokens, sampling }: GenerationRequest, ou
 }
 
 /** No sequence of the batch has the whole prompt (prompts end in a token of their own). */
-function assertAbsent(batch: AuditedBatch, prompt: Int32Array): void {
+export function assertAbsent(batch: AuditedBatch, prompt: Int32Array): void {
   for (const { text } of batch.segments) {
     if (text.length < prompt.length) continue;
     const isSame = prompt.every((token, position) => text[position] === token);
@@ -225,9 +227,14 @@ function assertAbsent(batch: AuditedBatch, prompt: Int32Array): void {
   }
 }
 
-type SimulatedOptions = AuditedOptions & { kvBytesMax: number; sequencesMax: number; requests: number };
+export type SimulatedOptions = AuditedOptions & {
+  kvBytesMax: number;
+  sequencesMax: number;
+  requests: number;
+};
 
-function randomOptions(random: SeededRandom): SimulatedOptions {
+/** How large the engine is, and which of its ways it goes. */
+export function randomOptions(random: SeededRandom): SimulatedOptions {
   // Some runs are large: what costs or breaks only with many sequences shows in them.
   const isLarge = random.integer(10) === 0;
   const slots = 1 + random.integer(isLarge ? 64 : 6);
@@ -252,7 +259,8 @@ function randomOptions(random: SeededRandom): SimulatedOptions {
   };
 }
 
-function randomArrivals(random: SeededRandom, positionsMax: number, count: number): Arrival[] {
+/** Requests of every kind; some share prefixes, some are cancelled. */
+export function randomArrivals(random: SeededRandom, positionsMax: number, count: number): Arrival[] {
   assert.ok(positionsMax >= contextLength);
   const prefixes = Array.from({ length: 3 }, () => randomTokens(random, 10 + random.integer(70)));
   const arrivals: Arrival[] = [];
