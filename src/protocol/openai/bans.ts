@@ -1,8 +1,8 @@
 import type { SamplingParameters } from '../../runtime/requests/request.ts';
 import { badWordTokens } from '../bad-words.ts';
 import type { ServedModel } from '../served-model.ts';
-import { checkTokenId } from './parameters.ts';
 import type { GenerationFields } from './requests.ts';
+import { checkTokenId } from './token-ids.ts';
 
 /** What a request forbids, beside `logit_bias`. */
 export type Bans = Pick<SamplingParameters, 'allowedTokens' | 'badWords' | 'noRepeatNgramSize' | 'topPDecay'>;

@@ -11,7 +11,6 @@ import type { OpenAiContext } from './context.ts';
 import { gapPrompt, gapTokensOf } from './fill-in-middle.ts';
 import {
   checkResponseFormat,
-  checkTokenId,
   encodableTokens,
   generationInput,
   promptLogprobsOf,
@@ -21,6 +20,7 @@ import {
 import { answerPlan } from './plan.ts';
 import { refuseUnsupported } from './refused-fields.ts';
 import { type CompletionRequest, completionRequest, tokenFields } from './requests.ts';
+import { checkTokenId } from './token-ids.ts';
 
 /** OpenAI's default for completions. */
 const defaultMaxTokens = 16;

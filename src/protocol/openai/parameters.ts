@@ -9,6 +9,7 @@ import type { Bans } from './bans.ts';
 import { unsupported } from './refused-fields.ts';
 import type { GenerationFields } from './requests.ts';
 import type { AnswerSettings } from './responses.ts';
+import { checkTokenId } from './token-ids.ts';
 
 /** OpenAI's default where neither the request nor the checkpoint's generation_config says. */
 const defaultTemperature = 1;
@@ -43,14 +44,6 @@ function logitBiasOf(
   const pairs = Object.entries(bias).map(([id, value]) => [Number(id), value] as const);
   for (const [id] of pairs) checkTokenId(id, model, 'logit_bias');
   return pairs.length > 0 ? pairs : undefined;
-}
-
-/** @throws ProtocolError PARAMETER_INVALID for an id outside the model's vocabulary */
-export function checkTokenId(id: number, model: ServedModel, parameter: string): void {
-  const size = model.client.description.vocabularySize;
-  if (id < size) return;
-  const message = `token id ${id} is outside the vocabulary of '${model.name}' (0 to ${size - 1})`;
-  throw new ProtocolError('PARAMETER_INVALID', message, { parameter });
 }
 
 /**
