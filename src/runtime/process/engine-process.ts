@@ -40,7 +40,10 @@ async function loadSource(configuration: EngineProcessConfiguration): Promise<Lo
     return openEngine(configuration.engineFolder, { rank: configuration.seat?.rank ?? 0 });
   }
   const { nullModelSource } = await import('../../device/null/index.ts');
-  return { source: nullModelSource(configuration.nullModel) };
+  const { seat, nullModel } = configuration;
+  if (!seat) return { source: nullModelSource(nullModel) };
+  const { isInLastStage } = await import('../ranks/seat.ts');
+  return { source: nullModelSource(nullModel, !isInLastStage(seat)) };
 }
 
 async function start(configuration: EngineProcessConfiguration): Promise<void> {
