@@ -80,17 +80,16 @@ const stories = {
   prompts: [0, 1],
 };
 
-for (const device of ['reference']) {
+for (const device of ['reference', 'ggml']) {
   const skip = skipWithout('models/stories260K-lora-zed');
   test(`stories260K and its adapters on ${device}`, { skip }, () => check({ device, ...stories }));
 }
 
-test('the embedded model and its adapters on reference', async (t) => {
+test('the embedded model and its adapters on ggml', async (t) => {
   const base = join(packageRoot, 'models', 'nereid-16m');
   const engine = join(temporaryFolder(t), 'engine');
   const recipe = { ...defaultRecipe, dtype: 'f32' as const };
   await buildEngine({ source: base, name: 'nereid-16m', output: engine, recipe });
   const adapters = [`${base}-lora-capitals`, `${base}-lora-json`];
-  // A short one: the reference device takes its time.
-  await check({ device: 'reference', engine, base, adapters, prompts: [2] });
+  await check({ device: 'ggml', engine, base, adapters, prompts: [0, 1, 2, 3, 4, 5, 6] });
 });

@@ -17,8 +17,8 @@ import { randomAdapter, writeMerged, writePeft } from './random-adapter.ts';
 
 const room = { slots: 3, rankMax: 16, rankRows: 48 };
 
-/** Relative L2 error allowed: ggml multiplies in another order. */
-const errorMax: Record<string, number> = { reference: 1e-5, ggml: 1e-4 };
+/** Relative L2 error allowed: ggml multiplies in another order, and GELU is a table there. */
+const errorMax: Record<string, number> = { reference: 1e-5, ggml: 2e-3 };
 
 async function open(t: TestContext, device: string, source: DeviceModelSource): Promise<DeviceModel> {
   const opened = await (await devices.load(device)).openDevice({});
@@ -117,7 +117,7 @@ async function checkModel(
   }
 }
 
-for (const device of ['reference']) {
+for (const device of ['reference', 'ggml']) {
   for (const golden of hfGoldens()) {
     if (!['gpt2', 'llama2', 'llama-bias', 'qwen2', 'qwen3', 'smollm'].includes(golden.name)) continue;
     test(`${device}: ${golden.name} with adapters is the merged model`, (t) => checkModel(t, device, golden));

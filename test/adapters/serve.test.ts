@@ -13,7 +13,7 @@ const adapters = [
 ];
 
 before(async () => {
-  server = await startServe('adapters', [...adapters, '--device', 'reference', '--front-ends', '2']);
+  server = await startServe('adapters', [...adapters, '--front-ends', '2']);
 });
 
 after(() => server?.stop());
@@ -67,6 +67,6 @@ test('GET /v1/models lists them with their parent', async () => {
 });
 
 test('an adapter that cannot be used ends the start with its fault', async () => {
-  const start = startServe('adapters', ['--device', 'reference', '--lora', 'bad=models/nereid-16m']);
+  const start = startServe('adapters', ['--lora', 'bad=models/nereid-16m']);
   await assert.rejects(start, /has no adapter_config\.json/);
 });
