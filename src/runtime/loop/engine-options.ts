@@ -5,6 +5,7 @@ import type { PhaseRecorder } from '../../trace/phases.ts';
 import { threadTracer } from '../../trace/process-tracer.ts';
 import { RuntimeError } from '../errors.ts';
 import { type CapacityPolicy, capacityPolicy } from '../plan/capacity.ts';
+import type { SpeculationOptions } from '../speculation/speculation.ts';
 
 /** Seeds that the engine picks are below it; node:crypto draws no more bits at once. */
 const seedMax = 2 ** 48 - 1;
@@ -37,6 +38,8 @@ export interface EngineCoreOptions {
   prefixReuse?: boolean;
   /** KV bytes that finished prompts may keep for reuse while nobody else needs them. Default `kvBytesMax`. */
   prefixCacheBytesMax?: number;
+  /** How tokens are guessed ahead. Default: only as requests ask. */
+  speculation?: SpeculationOptions;
   clock?: Clock;
   /** Hears which phase a step or a request is in. Default: this thread's tracer. */
   phases?: PhaseRecorder;
@@ -70,6 +73,7 @@ export function resolveOptions(options: EngineCoreOptions): ResolvedOptions {
     clock: options.clock ?? systemClock,
     phases: options.phases ?? threadTracer,
     randomSeed: options.randomSeed ?? (() => randomInt(seedMax)),
+    speculation: options.speculation ?? {},
     onFatal: options.onFatal,
   };
   atLeast('contextLength', resolved.contextLength, 2);
