@@ -6,6 +6,7 @@ import { EngineCore, type EngineCoreOptions } from '../../src/runtime/loop/engin
 import { capacityPolicyNames } from '../../src/runtime/plan/capacity.ts';
 import type { FinishReason, SequenceEvent } from '../../src/runtime/requests/events.ts';
 import { type GenerationRequest, greedySampling } from '../../src/runtime/requests/request.ts';
+import type { EngineStatistics } from '../../src/runtime/requests/statistics.ts';
 import type { Drafter } from '../../src/runtime/speculation/drafter.ts';
 import type { SpeculationOptions } from '../../src/runtime/speculation/speculation.ts';
 import { type AuditedBatch, AuditedModel } from './audited-model.ts';
@@ -135,7 +136,7 @@ interface Arrival {
 }
 
 /** One seeded run of arrivals, cancels, priorities and odd limits; every promise of the engine is asserted on the way. */
-export async function simulate(seed: number): Promise<void> {
+export async function simulate(seed: number): Promise<EngineStatistics> {
   const random = new SeededRandom(seed);
   const options = randomOptions(random);
   const arrivals = randomArrivals(random, options.kvBytesMax / bytesPerPosition, options.requests);
@@ -182,6 +183,7 @@ export async function simulate(seed: number): Promise<void> {
   const { runningSequences, waitingRequests, kvBytesReserved } = core.statistics();
   assert.deepEqual([runningSequences, waitingRequests, kvBytesReserved], [0, 0, 0]);
   checkOutcomes(arrivals, outcomes, truths);
+  return core.statistics();
 }
 
 type Truths = ReadonlyMap<number, readonly Outcome[]>;

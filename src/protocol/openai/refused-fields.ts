@@ -27,7 +27,6 @@ const refused: Readonly<Record<string, Harmless>> = {
   logits_processors: [[]],
   mm_processor_kwargs: [{}],
   modalities: [['text']],
-  prediction: nothing,
   prompt_embeds: nothing,
   return_tokens_as_token_ids: [false],
   spaces_between_special_tokens: [true],
@@ -51,6 +50,7 @@ function same(left: unknown, right: unknown): boolean {
 const refusedOf: Readonly<Record<'chat' | 'completion', Readonly<Record<string, Harmless>>>> = {
   chat: { best_of: [1], prompt: nothing },
   completion: {
+    prediction: nothing,
     chat_template: nothing,
     continue_final_message: [false],
     chat_template_kwargs: nothing,

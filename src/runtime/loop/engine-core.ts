@@ -78,7 +78,10 @@ export class EngineCore {
     this.#admission = new Admission({
       ...{ policy, cache, table, sequencesMax, prefixReuse, samplingFeatures, counters, clock, trace },
     });
-    const drafts = new Speculation(this.#options.speculation, clock, counters);
+    this.#stages = this.#options.inFlightStepsMax === 1 ? 1 : (model.stages ?? 1);
+    const wanted = Math.max(this.#options.inFlightStepsMax, this.#stages);
+    const inFlightMax = Math.min(wanted, model.inFlightStepsMax);
+    const drafts = new Speculation(this.#options.speculation, clock, counters, inFlightMax > 1);
     this.#speculation = drafts;
     const completion = new Completion({
       cache,
@@ -101,9 +104,6 @@ export class EngineCore {
       },
       cache,
     );
-    this.#stages = this.#options.inFlightStepsMax === 1 ? 1 : (model.stages ?? 1);
-    const wanted = Math.max(this.#options.inFlightStepsMax, this.#stages);
-    const inFlightMax = Math.min(wanted, model.inFlightStepsMax);
     this.#pipeline = new StepPipeline(model, assembler, inFlightMax, batchTokensMax);
     this.description = {
       name: options.name,

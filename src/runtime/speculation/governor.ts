@@ -20,8 +20,8 @@ const overallWeight = 0.02;
 const recovery = 0.01;
 const acceptanceFloor = 0.5;
 
-/** A gain below it is noise. */
-const gainMin = 1.04;
+/** A gain below it may be none: both sides are estimates. */
+const gainMin = 1.1;
 
 /** Steps without drafts after which a size that never ran is tried, and the drafts that it is tried with. */
 const trialSteps = 256;
@@ -31,8 +31,8 @@ const trialCount = 2;
 export interface DraftRecord {
   /** The chance that a draft behind accepted ones holds. */
   acceptance: number;
-  /** The chance that the drafter has anything to propose. */
-  availability: number;
+  /** Times in a row that the drafter had nothing to propose. */
+  misses: number;
 }
 
 /**
@@ -55,7 +55,7 @@ export class Governor {
 
   /** What is kept of a new sequence. */
   record(): DraftRecord {
-    return { acceptance: this.#overall, availability: 1 };
+    return { acceptance: this.#overall, misses: 0 };
   }
 
   /**
@@ -89,11 +89,10 @@ export class Governor {
 
   /** A step with drafts, drafting included, in plain steps. */
   #cost(records: readonly DraftRecord[], sequences: number, count: number): number {
-    let rows = sequences;
-    for (const { availability } of records) rows += availability * count;
+    const rows = sequences + records.length * count;
     const plainNs = this.#costs.plainNs(sequences);
     const draftNs = (this.#draftCosts.get(records.length) ?? 0) * count;
-    return this.#costs.relative(sequences, Math.round(rows)) + (plainNs ? draftNs / plainNs : 0);
+    return this.#costs.relative(sequences, rows) + (plainNs ? draftNs / plainNs : 0);
   }
 
   /** A step of generating sequences took so long, drafting apart. */
@@ -104,11 +103,6 @@ export class Governor {
   /** Drafting `count` tokens for each of some sequences took so long. */
   noteDrafting(sequences: number, count: number, ns: number): void {
     blend(this.#draftCosts, sequences, ns / count);
-  }
-
-  /** The drafter had something for a sequence that was to have drafts, or nothing. */
-  noteProposed(record: DraftRecord, isAvailable: boolean): void {
-    record.availability += ((isAvailable ? 1 : 0) - record.availability) * sequenceWeight;
   }
 
   /** Some of a sequence's drafts held. */
@@ -126,16 +120,15 @@ export class Governor {
   notePlain(record: DraftRecord): void {
     const acceptance = Math.max(this.#overall, acceptanceFloor);
     if (record.acceptance < acceptance) record.acceptance += (acceptance - record.acceptance) * recovery;
-    record.availability += (1 - record.availability) * recovery;
   }
 }
 
 /** Tokens that sequences with `count` drafts each bring on average. */
 function expected(records: readonly DraftRecord[], count: number): number {
   let tokens = 0;
-  for (const { acceptance, availability } of records) {
+  for (const { acceptance } of records) {
     const held = acceptance >= 1 ? count : (acceptance - acceptance ** (count + 1)) / (1 - acceptance);
-    tokens += 1 + availability * held;
+    tokens += 1 + held;
   }
   return tokens;
 }

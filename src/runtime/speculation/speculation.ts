@@ -24,9 +24,17 @@ export interface SpeculationOptions {
 
 export const draftsDefault = 8;
 
+/**
+ * Where steps overlap, a sequence that is to have drafts gives that up; after so many fruitless looks in a row it runs as many steps, up to this, before
+ * the drafter looks again.
+ */
+const restStepsMax = 8;
+
 interface Entry {
   readonly drafter: Drafter;
   readonly record: DraftRecord;
+  /** Steps that it runs without the drafter being asked. */
+  rest: number;
 }
 
 /**
@@ -35,6 +43,7 @@ interface Entry {
  */
 export class Speculation implements DraftSink {
   readonly #drafter: Drafter | undefined;
+  readonly #overlaps: boolean;
   readonly #clock: Clock;
   readonly #counters: DraftCounters;
   readonly #governor: Governor;
@@ -45,11 +54,14 @@ export class Speculation implements DraftSink {
   #hasExternal = false;
   #draftingNs = 0;
 
+  /** @param overlaps whether steps are launched before the one before them is collected */
   constructor(
     { drafter, draftsMax = draftsDefault }: SpeculationOptions,
     clock: Clock,
     counters: DraftCounters,
+    overlaps: boolean,
   ) {
+    this.#overlaps = overlaps;
     this.#drafter = drafter;
     this.#clock = clock;
     this.#counters = counters;
@@ -85,7 +97,11 @@ export class Speculation implements DraftSink {
     let others = 0;
     for (const sequence of running) {
       const entry = sequence.isGenerating ? this.#entryOf(sequence) : undefined;
-      if (entry) {
+      if (entry && entry.rest > 0) {
+        entry.rest--;
+        sequence.isSpeculating = false;
+        others++;
+      } else if (entry) {
         candidates.push(sequence);
         records.push(entry.record);
       } else others++;
@@ -127,7 +143,9 @@ export class Speculation implements DraftSink {
 
   #noteProposed(sequence: Sequence): void {
     const entry = this.#entries.get(sequence);
-    if (entry) this.#governor.noteProposed(entry.record, sequence.drafts.length > 0);
+    if (!entry) return;
+    entry.record.misses = sequence.drafts.length > 0 ? 0 : entry.record.misses + 1;
+    if (this.#overlaps) entry.rest = Math.min(restStepsMax, entry.record.misses);
   }
 
   /** Adds drafts to a plan, as far as its budget goes. */
@@ -169,7 +187,7 @@ export class Speculation implements DraftSink {
     if (known) return known;
     const drafter = sequence.owner.request.prediction ? this.#lookup : this.#drafter;
     if (!drafter) return undefined;
-    const entry = { drafter, record: this.#governor.record() };
+    const entry = { drafter, record: this.#governor.record(), rest: 0 };
     this.#entries.set(sequence, entry);
     return entry;
   }

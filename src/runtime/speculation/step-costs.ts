@@ -1,5 +1,9 @@
-/** Weight of one step's time against those measured before. */
-const costWeight = 0.15;
+/**
+ * Weights of one step's time against those measured before, if it was shorter and if it was longer: what is kept is near the least that steps
+ * take, since on a busy machine some take ten times as long, and that must not look like the cost of a draft.
+ */
+const shorterWeight = 0.3;
+const longerWeight = 0.03;
 
 /** Sizes of steps whose times are remembered. */
 const sizesMax = 512;
@@ -40,7 +44,7 @@ export class StepCosts {
   relative(sequences: number, rows: number): number {
     const plain = this.#measured(sequences, sequences);
     const step = this.#measured(sequences, rows);
-    if (plain !== undefined && step !== undefined) return step / plain;
+    if (plain !== undefined && step !== undefined) return Math.max(1, step / plain);
     return (1 + rowCostPrior * (rows - 1)) / (1 + rowCostPrior * (sequences - 1));
   }
 
@@ -75,5 +79,6 @@ export class StepCosts {
 /** Moves what is known towards a new measurement. */
 export function blend(costs: Map<number, number>, key: number, ns: number): void {
   const known = costs.get(key);
-  costs.set(key, known === undefined ? ns : known + (ns - known) * costWeight);
+  const weight = known !== undefined && ns < known ? shorterWeight : longerWeight;
+  costs.set(key, known === undefined ? ns : known + (ns - known) * weight);
 }

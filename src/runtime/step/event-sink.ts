@@ -34,6 +34,9 @@ export class EventSink {
   finish(sequence: Sequence, error?: unknown): void {
     const event = sequence.event ?? this.#add(sequence, []);
     event.finish = sequence.finish;
+    if (sequence.draftTokens > 0) {
+      event.drafts = { proposed: sequence.draftTokens, accepted: sequence.acceptedDraftTokens };
+    }
     if (error !== undefined) event.error = errorFields(error);
   }
 
@@ -56,6 +59,7 @@ export class EventSink {
       logprobs: undefined,
       finish: undefined,
       start: undefined,
+      drafts: undefined,
       error: undefined,
     };
     sequence.event = event;

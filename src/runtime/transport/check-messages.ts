@@ -1,5 +1,5 @@
 import { sequencesPerRequestMax } from '../../base/limits.ts';
-import type { GenerationRequest } from '../requests/request.ts';
+import type { DraftTokens, GenerationRequest } from '../requests/request.ts';
 import type {
   CommandMessage,
   EngineMessage,
@@ -46,8 +46,14 @@ function isRequest(value: unknown): boolean {
     sequences <= sequencesPerRequestMax &&
     isNumbers(request.stopTokenIds) &&
     (request.cacheSalt === undefined || typeof request.cacheSalt === 'string') &&
-    isBias((sampling as { logitBias?: unknown }).logitBias)
+    isBias((sampling as { logitBias?: unknown }).logitBias) &&
+    (request.prediction === undefined || request.prediction instanceof Int32Array) &&
+    (request.draft === undefined || isDraft(request.draft))
   );
+}
+
+function isDraft(value: unknown): boolean {
+  return isRecord(value) && (value as Partial<DraftTokens>).tokens instanceof Int32Array;
 }
 
 function isBias(value: unknown): boolean {
