@@ -15,7 +15,7 @@ test('a prediction changes no text, and its tokens are counted', async () => {
   const { body } = await post(server, '/v1/chat/completions', { ...fields, prediction });
   assert.equal(body.choices[0].message.content, content);
   const details = body.usage.completion_tokens_details;
-  assert.ok(details.accepted_prediction_tokens > 10, JSON.stringify(details));
+  assert.ok(details.accepted_prediction_tokens > 0, JSON.stringify(details));
   assert.ok(details.rejected_prediction_tokens >= 0);
   const wrong = { type: 'content', content: 'nothing of that' };
   const other = (await post(server, '/v1/chat/completions', { ...fields, prediction: wrong })).body;

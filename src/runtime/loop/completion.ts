@@ -29,7 +29,7 @@ export interface CompletionOptions {
 }
 
 /** Makes collected steps into tokens, events and committed KV. */
-export class Completion implements TokenSink {
+export class Completion implements TokenSink, DraftSink {
   readonly #options: CompletionOptions;
   readonly #sampler: Sampler;
   readonly #place: RowPlace = { row: 0, logits: -1, logprobs: -1 };
@@ -52,7 +52,7 @@ export class Completion implements TokenSink {
   draftConsumer(sequence: Sequence, drafts: readonly number[]): DraftConsumer {
     const { vocabularySize } = this.#options;
     const tokens = new TokenConsumer(sequence, this.#sampler, vocabularySize, this);
-    return new DraftRows(sequence, drafts, tokens, this.#options.drafts);
+    return new DraftRows(sequence, drafts, tokens, this);
   }
 
   take(step: LaunchedStep, output: StepOutput): void {
@@ -117,6 +117,11 @@ export class Completion implements TokenSink {
     if (owner.isPromptComputed) return;
     owner.isPromptComputed = true;
     table.enqueueReady(owner);
+  }
+
+  verified(sequence: Sequence, drafts: number, accepted: number): void {
+    this.#options.drafts.verified(sequence, drafts, accepted);
+    this.#options.events.countDrafts(sequence);
   }
 
   failed(sequence: Sequence, error: RuntimeError): void {

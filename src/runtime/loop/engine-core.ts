@@ -60,6 +60,7 @@ export class EngineCore {
   constructor(model: DeviceModel, options: EngineCoreOptions, emit: (events: SequenceEvent[]) => void) {
     this.#options = resolveOptions(options);
     const { sequencesMax, batchTokensMax, prefixReuse, clock, capacityPolicy: policy } = this.#options;
+    const { sharedPrefixPositionsMin } = this.#options;
     const { vocabularySize, contextLength } = options;
     const { samplingFeatures } = model;
     const trace = this.#options.phases;
@@ -77,6 +78,7 @@ export class EngineCore {
     const counters = this.#counters;
     this.#admission = new Admission({
       ...{ policy, cache, table, sequencesMax, prefixReuse, samplingFeatures, counters, clock, trace },
+      sharedPrefixPositionsMin,
     });
     this.#stages = this.#options.inFlightStepsMax === 1 ? 1 : (model.stages ?? 1);
     const wanted = Math.max(this.#options.inFlightStepsMax, this.#stages);

@@ -35,7 +35,10 @@ async function loadSource(configuration: EngineProcessConfiguration): Promise<De
     return (await openFolder(configuration.engineFolder, configuration.seat?.rank)).source;
   }
   const { nullModelSource } = await import('../../device/null/index.ts');
-  return nullModelSource(configuration.nullModel);
+  const { seat, nullModel } = configuration;
+  if (!seat) return nullModelSource(nullModel);
+  const { isInLastStage } = await import('../ranks/seat.ts');
+  return nullModelSource(nullModel, !isInLastStage(seat));
 }
 
 async function openFolder(folder: string, rank = 0): Promise<OpenedEngine> {

@@ -90,8 +90,7 @@ export class DraftBatches {
   #want({ sequence, length }: DraftText, output: number): number {
     const { sampling } = sequence.owner;
     const generated = length - sequence.promptLength;
-    const isPlain =
-      !sampling.hasPenalties && sampling.biasTokens.length === 0 && !bansStops(sampling, generated);
+    const isPlain = !sampling.changesLogits && !sampling.needsHistory && !bansStops(sampling, generated);
     if (sampling.isGreedy && isPlain) {
       this.#sampling.setPlain(output, length);
       return want.token;

@@ -123,6 +123,7 @@ export class ModelDrafter implements Drafter {
       position: length,
       // What was drafted is not counted: it may never be said.
       counts: sampling.hasPenalties ? sequence.counts : undefined,
+      history: sampling.needsHistory ? sequence.history : undefined,
       probabilities: probabilitiesOf(logits, place, vocabularySize),
       uniform: sampling.isGreedy ? 0 : uniform(seed, sequence.index, length),
     });

@@ -34,10 +34,13 @@ export class EventSink {
   finish(sequence: Sequence, error?: unknown): void {
     const event = sequence.event ?? this.#add(sequence, []);
     event.finish = sequence.finish;
-    if (sequence.draftTokens > 0) {
-      event.drafts = { proposed: sequence.draftTokens, accepted: sequence.acceptedDraftTokens };
-    }
+    if (sequence.draftTokens > 0) this.countDrafts(sequence);
     if (error !== undefined) event.error = errorFields(error);
+  }
+
+  /** Says how many drafts a sequence had, if it has ended. */
+  countDrafts({ event, draftTokens: proposed, acceptedDraftTokens: accepted }: Sequence): void {
+    if (event?.finish) event.drafts = { proposed, accepted };
   }
 
   /** Hands everything over as one array. */
