@@ -20,6 +20,7 @@ import { reasoningFormatOf, reasoningFormats } from '../../protocol/reasoning/re
 import { RequestGate } from '../../protocol/request-gate.ts';
 import type { RequestSpans } from '../../protocol/request-spans.ts';
 import { addResponses } from '../../protocol/responses/server.ts';
+import type { ResponseStorage } from '../../protocol/responses/store.ts';
 import { type GenerationDefaults, type ServedModel, servedModel } from '../../protocol/served-model.ts';
 import type { TlsMaterial } from '../../protocol/tls.ts';
 import { toolFormatOf, toolFormats } from '../../protocol/tool-parsers/registry.ts';
@@ -87,6 +88,8 @@ export interface FrontEndOptions {
   kserve: KserveOptions;
   /** What KServe's protocol serves. */
   repository: ModelRepository;
+  /** Where the Responses API keeps responses. Default: in this process. */
+  responses?: ResponseStorage;
 }
 
 /** One front end: the HTTP app over its models, not yet listening. Several may share a port (`cluster`). */
@@ -144,7 +147,7 @@ export function createFrontEnd(options: FrontEndOptions): FrontEnd {
     notReadyReason,
     trustRequestChatTemplate: options.answers.trustRequestChatTemplate,
   });
-  addResponses(http, api, errorResponse);
+  addResponses(http, { ...api, responses: options.responses }, errorResponse);
   addMessages(http, api);
   const { repository } = options;
   const kserve = addKserve({ http, repository, metrics, gate, logger, keys, notReadyReason }, options.kserve);
