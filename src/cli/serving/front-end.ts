@@ -34,7 +34,7 @@ import { TemplatePool } from '../../tokenizer/template-pool.ts';
 import { addKserve, type Kserve } from './kserve.ts';
 import type { AnswerOptions, KserveOptions, TrafficOptions } from './options.ts';
 import { readSecurity, type Security, type SecurityOptions } from './security.ts';
-import { requestSpans } from './spans.ts';
+import { exportMetrics, requestSpans } from './spans.ts';
 
 /** A model as a front end is handed it: its engines, and where its tokenizer lies. */
 export interface FrontEndModel {
@@ -140,6 +140,7 @@ export function createFrontEnd(options: FrontEndOptions): FrontEnd {
   const gate = new RequestGate();
   const api = { models, metrics, limits, keys, gate };
   const spans = requestSpans(process.env, logger);
+  const endExport = exportMetrics(process.env, metrics, logger);
   const http = httpServer(options, limits, metrics, spans);
   addOpenAi(http, {
     ...api,
@@ -169,7 +170,7 @@ export function createFrontEnd(options: FrontEndOptions): FrontEnd {
     },
     close: async () => {
       await Promise.all([http.close(), grpc?.close()]);
-      await spans?.close();
+      await Promise.all([spans?.close(), endExport?.()]);
       kserve.close();
       await Promise.all(pools.map((pool) => pool.close()));
     },
