@@ -70,6 +70,8 @@ export interface GenerationRecord {
   sequences: number;
   maxTokens: number;
   endToEndSeconds: number;
+  /** When it ended, on the generation's clock. */
+  endedNs: number;
   /** From the engine's own clock; absent if it never started. */
   queuedSeconds?: number;
   prefillSeconds?: number;
@@ -272,6 +274,7 @@ export class Generation {
       sequences: this.#input.sequences,
       maxTokens: this.#input.maxTokens,
       endToEndSeconds: (nowNs - this.#arrivedNs) / 1e9,
+      endedNs: nowNs,
     };
     if (this.#start) {
       record.queuedSeconds = this.#start.queuedMs / 1e3;
