@@ -5,15 +5,15 @@
  */
 
 import { messageOf, NereidError } from '../../base/errors.ts';
-import type { Device, DeviceModel, DeviceModelSource } from '../../device/device.ts';
+import type { OpenedEngine } from '../../builder/open-engine.ts';
+import type { Device, DeviceModelSource } from '../../device/device.ts';
 import { devices } from '../../device/registry.ts';
 import type { ModelLinear } from '../../models/linears.ts';
 import type { Parallelism } from '../../models/partition.ts';
 import { threadTracer } from '../../trace/process-tracer.ts';
-import type { AdapterCache } from '../adapters/adapter-cache.ts';
-import { adaptersUnsupported } from '../errors.ts';
 import { EngineCore } from '../loop/engine-core.ts';
 import type { RankSeat, TakenSeat } from '../ranks/seat.ts';
+import type { SpeculationOptions } from '../speculation/speculation.ts';
 import { EngineServer } from '../transport/engine-server.ts';
 import type { EngineGroup } from './engine-group.ts';
 import type {
@@ -36,14 +36,18 @@ type LoadedSource = { source: DeviceModelSource; linears?: () => ModelLinear[] }
 
 async function loadSource(configuration: EngineProcessConfiguration): Promise<LoadedSource> {
   if (configuration.engineFolder !== undefined) {
-    const { openEngine } = await import('../../builder/open-engine.ts');
-    return openEngine(configuration.engineFolder, { rank: configuration.seat?.rank ?? 0 });
+    return openFolder(configuration.engineFolder, configuration.seat?.rank);
   }
   const { nullModelSource } = await import('../../device/null/index.ts');
   const { seat, nullModel } = configuration;
   if (!seat) return { source: nullModelSource(nullModel) };
   const { isInLastStage } = await import('../ranks/seat.ts');
   return { source: nullModelSource(nullModel, !isInLastStage(seat)) };
+}
+
+async function openFolder(folder: string, rank = 0): Promise<OpenedEngine> {
+  const { openEngine } = await import('../../builder/open-engine.ts');
+  return openEngine(folder, { rank });
 }
 
 async function start(configuration: EngineProcessConfiguration): Promise<void> {
@@ -60,10 +64,12 @@ async function start(configuration: EngineProcessConfiguration): Promise<void> {
     return;
   }
   const lead = taken && (await leading(taken));
+  const speculation = await speculationOf(configuration, source);
   const { model, options } = await loadModel(configuration.name, source, configuration, lead);
-  const adapters = await openAdapters(model, configuration, linears);
+  const { openAdapters } = await import('../adapters/open.ts');
+  const adapters = await openAdapters(model.adapters, configuration, linears);
   const server = new EngineServer(
-    (emit, onRunnable) => new EngineCore(model, { ...options, adapters, onRunnable }, emit),
+    (emit, onRunnable) => new EngineCore(model, { ...options, adapters, speculation, onRunnable }, emit),
     fail,
     (busy) => {
       isBusy = busy;
@@ -75,20 +81,23 @@ async function start(configuration: EngineProcessConfiguration): Promise<void> {
   send({ kind: 'ready' });
 }
 
-/** The adapters' cache with what it begins with, where the device serves adapters. @throws RuntimeError ADAPTERS_UNSUPPORTED */
-async function openAdapters(
-  { adapters: slots }: DeviceModel,
-  { adapters: settings, adaptersAtStart = [], device }: EngineProcessConfiguration,
-  linears: LoadedSource['linears'],
-): Promise<AdapterCache | undefined> {
-  if (!slots || !settings) {
-    if (adaptersAtStart.length > 0) throw adaptersUnsupported(device);
-    return undefined;
-  }
-  const { openAdapterCache } = await import('../adapters/open.ts');
-  const cache = openAdapterCache(slots, settings, linears);
-  for (const one of adaptersAtStart) await cache.load(one);
-  return cache;
+/** What guesses tokens, where the configuration asks for it; loaded before the model, which takes what memory is left. */
+async function speculationOf(
+  configuration: EngineProcessConfiguration,
+  source: DeviceModelSource,
+): Promise<SpeculationOptions | undefined> {
+  const { speculation } = configuration;
+  if (!speculation) return undefined;
+  const { loadSpeculation } = await import('./load-speculation.ts');
+  const folder = speculation.method === 'draft-model' ? speculation.engineFolder : undefined;
+  const draft = folder === undefined ? undefined : (await openFolder(folder)).source;
+  // On the null device both are the same model, which knows no weights.
+  return loadSpeculation(
+    speculation,
+    source,
+    configuration.device === 'null' ? source : draft,
+    configuration,
+  );
 }
 
 /** This process watches over one process a rank. */

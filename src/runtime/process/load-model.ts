@@ -3,6 +3,7 @@ import type { Device, DeviceModel, DeviceModelSource, KvDtype, LoadedWeights } f
 import { devices } from '../../device/registry.ts';
 import { type AdapterSettings, rankUsual } from '../adapters/adapter.ts';
 import type { EngineCoreOptions } from '../loop/engine-options.ts';
+import type { SpeculationSettings } from '../speculation/settings.ts';
 
 /** How a model is put on a device, and how much room its engine gets. */
 export interface EngineSizes {
@@ -16,9 +17,9 @@ export interface EngineSizes {
   batchTokensMax: number;
   kvDtype: KvDtype;
   /** Absent: what all sequences at full length would take, at most the device's default share of its free memory. */
-  kvBytesMax?: number;
+  kvBytesMax?: number | undefined;
   /** Positions that the KV cache holds at most, whatever memory there is. Absent: no bound. */
-  kvPositionsMax?: number;
+  kvPositionsMax?: number | undefined;
   /** Share of the device's free memory that KV caches may take, instead of the device's default. */
   kvMemoryShare?: number;
   /** This engine's part of that share: 1 / engines on the machine. Default 1. */
@@ -26,7 +27,7 @@ export interface EngineSizes {
   /** Positions of a KV block; absent: the device's own choice, a slot a sequence on CPU. */
   kvBlockPositions?: number;
   /** Host memory that evicted KV blocks move to. Default 0: none. */
-  kvHostBytesMax?: number;
+  kvHostBytesMax?: number | undefined;
   /** Positions a sequence, if less than the model's own. */
   contextLength?: number;
   prefixReuse: boolean;
@@ -34,6 +35,8 @@ export interface EngineSizes {
   capacityPolicy?: string;
   /** How LoRA adapters are kept. Absent: none are served. */
   adapters?: AdapterSettings;
+  /** How tokens are guessed ahead; absent: only as requests ask. */
+  speculation?: SpeculationSettings | undefined;
   /** Steps that may be in flight, as far as the device can; 1 is the plain loop. Default 2. */
   inFlightStepsMax?: number;
 }

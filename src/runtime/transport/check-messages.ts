@@ -1,5 +1,5 @@
 import { sequencesPerRequestMax } from '../../base/limits.ts';
-import type { GenerationRequest } from '../requests/request.ts';
+import type { DraftTokens, GenerationRequest } from '../requests/request.ts';
 import type {
   AdapterCommand,
   AdaptersMessage,
@@ -52,6 +52,8 @@ function isRequest(value: unknown): boolean {
     (request.cacheSalt === undefined || typeof request.cacheSalt === 'string') &&
     (request.adapter === undefined || isAdapter(request.adapter)) &&
     isBias((sampling as { logitBias?: unknown }).logitBias) &&
+    (request.prediction === undefined || request.prediction instanceof Int32Array) &&
+    (request.draft === undefined || isDraft(request.draft)) &&
     isBans(sampling)
   );
 }
@@ -68,6 +70,10 @@ function isBans({ embeddingBias, allowedTokens, badWords, topPDecay }: Record<st
 function isAdapter(value: unknown): boolean {
   if (!isRecord(value)) return false;
   return typeof value.name === 'string' && typeof value.digest === 'string';
+}
+
+function isDraft(value: unknown): boolean {
+  return isRecord(value) && (value as Partial<DraftTokens>).tokens instanceof Int32Array;
 }
 
 function isBias(value: unknown): boolean {
