@@ -249,6 +249,7 @@ export function randomOptions(random: SeededRandom): SimulatedOptions {
     prefixCacheBytesMax:
       random.integer(3) === 0 ? random.integer(contextLength) * bytesPerPosition : undefined,
     inFlightStepsMax: 1 + random.integer(2),
+    sharedPrefixPositionsMin: 1 + random.integer(100),
     deviceOptions: { sampling: random.integer(2) === 0 ? 'host' : 'device' },
     requests: isLarge ? 150 : 5 + random.integer(25),
   };

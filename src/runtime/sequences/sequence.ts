@@ -139,6 +139,19 @@ export class Sequence implements TokenSource {
     return this.owner.arrival;
   }
 
+  get prefixKey(): string {
+    return this.owner.prefixKey;
+  }
+
+  get isQueued(): boolean {
+    return this.state === 'waiting';
+  }
+
+  /** What it computes will be in the cache for others. */
+  get isComputing(): boolean {
+    return this.state === 'running' && !this.isPausing;
+  }
+
   get promptLength(): number {
     return this.owner.request.promptTokens.length;
   }
