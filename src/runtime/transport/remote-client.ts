@@ -197,6 +197,8 @@ export class RemoteEngine implements EngineClient {
 
   #receive(socket: Socket, message: EngineMessage): void {
     if (message.kind === 'hello') {
+      // Said twice it would give out ids again that are in use.
+      if (this.#socket === socket) return;
       this.#hellos++;
       this.#hello = message;
       this.#counter = 0;
