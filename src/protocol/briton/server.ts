@@ -1,14 +1,16 @@
 import { type Clock, systemClock } from '../../base/clock.ts';
+import { bodyBytesMax } from '../../base/limits.ts';
 import { GenerationError } from '../../generation/errors.ts';
 import { Generation, type GenerationObserver } from '../../generation/generation.ts';
 import type { ApiKeys, KeyUse } from '../authentication.ts';
+import { type ClientBounds, clientBounds } from '../client-bounds.ts';
 import { type RunningGrpcServer, startGrpcServer } from '../grpc-server.ts';
-import type { GrpcService } from '../grpc-service.ts';
+import { encodedCodec, type GrpcService } from '../grpc-service.ts';
 import type { ServedModel } from '../served-model.ts';
 import type { TlsMaterial } from '../tls.ts';
 import { statusOf } from './errors.ts';
 import { streamsPerChannelMax } from './limits.ts';
-import { answerCodec, requestCodec } from './messages.ts';
+import { requestCodec } from './messages.ts';
 import { generationInput } from './requests.ts';
 import { AnswerStream, type InferCall } from './stream.ts';
 
@@ -17,6 +19,8 @@ export interface BritonOptions {
   model: ServedModel;
   /** Keys that calls must carry one of, as metadata `authorization: Bearer KEY`. Absent: none is asked for. */
   keys?: ApiKeys;
+  /** Bounds what clients may take; to be shared by all servers of a process. Default: some of its own. */
+  bounds?: ClientBounds;
   /** Measures each generation. */
   observer?: GenerationObserver;
   clock?: Clock;
@@ -41,14 +45,16 @@ export interface RunningBriton extends RunningGrpcServer {
 
 /** Starts Briton's gRPC port, with health and reflection. @throws Error `EADDRINUSE` and the like */
 export async function startBriton(options: BritonServerOptions): Promise<RunningBriton> {
-  const briton = new Briton(options);
+  const bounds = options.bounds ?? clientBounds();
+  const briton = new Briton({ ...options, bounds });
   const { host, port, readiness, tls } = options;
-  const limits = { streamsPerConnectionMax: streamsPerChannelMax };
+  const limits = { streamsPerConnectionMax: streamsPerChannelMax, receivedMessageBytesMax: bodyBytesMax };
   const server = await startGrpcServer({
     host,
     port,
     readiness,
     tls,
+    bounds,
     services: [briton.service],
     limits,
   });
@@ -58,13 +64,13 @@ export async function startBriton(options: BritonServerOptions): Promise<Running
 /** Briton's gRPC service over one model: `briton.Briton/Infer`, a prompt in, its answer as a stream of parts out. */
 class Briton {
   readonly service: GrpcService;
-  readonly #options: BritonOptions;
+  readonly #options: BritonOptions & { bounds: ClientBounds };
   readonly #clock: Clock;
   #active = 0;
   #isDraining = false;
   #onIdle: () => void = () => {};
 
-  constructor(options: BritonOptions) {
+  constructor(options: BritonOptions & { bounds: ClientBounds }) {
     this.#options = options;
     this.#clock = options.clock ?? systemClock;
     const infer = {
@@ -72,7 +78,7 @@ class Briton {
       responseStream: true,
       handler: ((call: InferCall) => this.#handle(call)) as never,
       request: requestCodec as never,
-      response: answerCodec as never,
+      response: encodedCodec as never,
     };
     this.service = { name: 'briton.Briton', protoFile: 'briton.proto', methods: [infer] };
   }
@@ -120,7 +126,7 @@ class Briton {
     const input = await generationInput(call.request, model);
     if (call.cancelled) return;
     let generation: Generation | undefined;
-    const stream = new AnswerStream(call, () => generation?.cancel());
+    const stream = new AnswerStream(call, this.#options.bounds.answers, () => generation?.cancel());
     if (use) {
       call.once('close', () => {
         const { promptTokens = 0, completionTokens = 0 } = generation?.usage ?? {};

@@ -102,6 +102,7 @@ export class EngineSupervisor {
     this.#child = child;
     await child.ready;
     this.#budget.started();
+    this.client.reconnect();
     this.client.setTrouble(undefined);
     this.#tell('started', `process ${child.pid}`);
     void child.gone.then((detail) => this.#ended(detail));
