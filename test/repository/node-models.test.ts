@@ -1,4 +1,7 @@
 import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { bytesTensor, tensorOf, textsOf, valuesOf } from '../../src/repository/tensor.ts';
 import { eventually } from '../openai/test-server.ts';
@@ -41,7 +44,13 @@ export default class Model {
         await new Promise((resolve) => request.signal.addEventListener('abort', resolve));
         globalThis.cancelled = true;
       } else if (word === 'was-cancelled') answers.push(say(String(globalThis.cancelled ?? false)));
-      else if (word === 'sleep') { await new Promise((resolve) => setTimeout(resolve, 50)); answers.push(say('slept')); }
+      else if (word === 'meet') {
+        const { readdirSync, writeFileSync } = await import('node:fs');
+        const [folder, name, count] = rest;
+        writeFileSync(folder + '/' + name, '');
+        while (readdirSync(folder).length < Number(count)) await new Promise((resolve) => setTimeout(resolve, 10));
+        answers.push(say('met'));
+      }
       else answers.push(say(...[word, ...rest].map((one) => one.toUpperCase())));
     }
     return answers;
@@ -96,15 +105,16 @@ describe('models in JavaScript', () => {
     await close();
   });
 
-  test('instances run side by side', async () => {
+  test('instances run side by side: each waits for the others', async () => {
     const { repository, close } = await testRepository(files('instance_group [ { count: 3 } ]'));
     const model = repository.model('m');
-    const startMs = performance.now();
-    await Promise.all([1, 2, 3].map(() => inferAll(model, { inputs: texts('sleep') })));
-    const parallelMs = performance.now() - startMs;
-    const oneMs = performance.now();
-    for (let i = 0; i < 3; i++) await inferAll(model, { inputs: texts('sleep') });
-    assert.ok(parallelMs < performance.now() - oneMs, `${parallelMs} ms`);
+    const folder = mkdtempSync(join(tmpdir(), 'nereid-meeting-'));
+    const meetings = ['a', 'b', 'c'].map((name) =>
+      inferAll(model, { inputs: texts('meet', folder, name, '3') }),
+    );
+    for (const [answer] of await Promise.all(meetings))
+      assert.deepEqual(textsOf(answer!.outputs[0]!), ['met']);
+    rmSync(folder, { recursive: true });
     await close();
   });
 

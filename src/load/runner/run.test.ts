@@ -129,7 +129,7 @@ describe('runLoad', { concurrency: false }, () => {
       assert.deepEqual([record.inputTokens, record.outputTokens, record.tokenCountSource], [9, 3, 'usage']);
       assert.equal(record.finishReason, 'length');
       assert.equal(record.text, 'w0 w1 w2 ');
-      assert.ok(record.endMs >= record.outputMs[0]! + 3);
+      assert.ok(record.endMs >= record.outputMs.at(-1)!);
     }
   });
 
