@@ -154,6 +154,7 @@ export class Generation {
       },
       (event) => this.#guarded(event),
     );
+    threadTracer.begin(phases.request, this.#handle.id, this.#clock.nowNs() - this.#arrivedNs);
   }
 
   /** Ends it for good: the engine plans it no more and the listener hears no more of it. Harmless when it is over. */
@@ -250,6 +251,7 @@ export class Generation {
 
   #close(outcome: GenerationRecord['outcome']): void {
     this.#closed = true;
+    threadTracer.end(phases.request, this.#handle.id);
     if (!this.#observer) return;
     const nowNs = this.#clock.nowNs();
     const record: GenerationRecord = {

@@ -1,6 +1,7 @@
 import { lookup } from 'node:dns/promises';
 import { once } from 'node:events';
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
+import { listenBacklog } from './limits.ts';
 import type { Placed, SocketPlaces } from './socket-places.ts';
 
 /**
@@ -25,7 +26,7 @@ export class GrpcConnections {
     for (const { address } of await lookup(host, { all: true })) {
       const server = createServer({ noDelay: true }, (socket) => this.#accept(socket));
       this.#servers.push(server);
-      server.listen({ host: address, port: bound });
+      server.listen({ host: address, port: bound, backlog: listenBacklog });
       await once(server, 'listening');
       bound = (server.address() as AddressInfo).port;
     }

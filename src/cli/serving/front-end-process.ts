@@ -1,6 +1,7 @@
 /** A front-end process of `nereid serve --front-ends N`: the same front end, over the same engines' sockets, sharing the HTTP port. */
 import type { AddressInfo } from 'node:net';
 import { messageOf } from '../../base/errors.ts';
+import { listenBacklog } from '../../protocol/limits.ts';
 import { RemoteEngine } from '../../runtime/transport/remote-client.ts';
 import { threadTracer } from '../../trace/process-tracer.ts';
 import { createFrontEnd, openModelText, reload } from './front-end.ts';
@@ -59,7 +60,7 @@ async function start(configuration: FrontEndConfiguration): Promise<void> {
     }
   });
   const { host, httpPort, grpcPort } = configuration;
-  await frontEnd.http.listen({ host, port: httpPort });
+  await frontEnd.http.listen({ host, port: httpPort, backlog: listenBacklog });
   const { port } = frontEnd.http.server.address() as AddressInfo;
   const grpc = grpcPort === undefined ? undefined : await frontEnd.listenGrpc({ host, port: grpcPort });
   send({ kind: 'listening', port, grpcPort: grpc });
