@@ -70,26 +70,6 @@ export class GrpcCalls {
   }
 }
 
-/** Hangs up on a call whose answers lie unread, here or in its stream. Its client hears that it had too much (RESOURCE_EXHAUSTED). */
-export function resetCall(call: object): void {
-  const stream = streamOf(call);
-  stream?.close(constants.NGHTTP2_ENHANCE_YOUR_CALM);
-  stream?.destroy();
-}
-
-/**
- * Bytes that ever moved on the connection of a call. Not those of the call alone: a large message counts as handed over only when all of it
- * is read.
- */
-export function movedBytesOf(call: object): number {
-  return streamOf(call)?.session?.socket?.bytesWritten ?? 0;
-}
-
-/** @param call as a handler gets it */
-function streamOf(call: object): ServerHttp2Stream | undefined {
-  return (call as { call?: InnermostCall }).call?.stream;
-}
-
 /** A message without its prefix, unpacked where its flag says so; rejects with a status. */
 function unpack(message: Buffer, encoding: string): Buffer | Promise<Buffer> {
   const contents = message.subarray(prefixBytes);

@@ -4,6 +4,7 @@ import { type ClientBounds, clientBounds } from './client-bounds.ts';
 import { GrpcCalls } from './grpc-calls.ts';
 import { GrpcCertificates } from './grpc-certificates.ts';
 import { GrpcConnections } from './grpc-connections.ts';
+import { eagerWrites } from './grpc-eager-writes.ts';
 import { GrpcHealth } from './grpc-health.ts';
 import { addReflection } from './grpc-reflection.ts';
 import { bindService, type GrpcService } from './grpc-service.ts';
@@ -63,7 +64,8 @@ export async function startGrpcServer(options: GrpcServerOptions): Promise<Runni
   const calls = new GrpcCalls(bounds, (peer) => connections.begin(peer));
   const server = new Server({
     ...channelOptions(options.limits ?? {}),
-    interceptors: [calls.interceptor],
+    // The first one gets grpc-js's own call, which the second wraps.
+    interceptors: [calls.interceptor, eagerWrites],
   });
   const services = options.services ?? [];
   for (const service of services) {

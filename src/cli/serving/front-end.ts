@@ -155,8 +155,7 @@ export function createFrontEnd(options: FrontEndOptions): FrontEnd {
   addResponses(http, { ...api, responses: options.responses }, errorResponse);
   addMessages(http, api);
   const { repository } = options;
-  const parts = { http, repository, metrics, gate, logger, keys, notReadyReason, bounds };
-  const kserve = addKserve(parts, options.kserve);
+  const kserve = addKserve({ http, repository, metrics, gate, logger, keys, notReadyReason }, options.kserve);
   let grpc: RunningGrpcServer | undefined;
   const readiness = () => readinessOf(models, repository, notReadyReason() === undefined);
   return {

@@ -2,7 +2,6 @@ import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
 import { packageVersion } from '../../base/package-version.ts';
 import type { ApiKeys } from '../../protocol/authentication.ts';
-import type { ClientBounds } from '../../protocol/client-bounds.ts';
 import type { GrpcService } from '../../protocol/grpc-service.ts';
 import type { ServerMetrics } from '../../protocol/metrics.ts';
 import type { RequestGate } from '../../protocol/request-gate.ts';
@@ -23,7 +22,6 @@ export interface KserveParts {
   /** Absent: none is asked for. */
   keys: ApiKeys | undefined;
   notReadyReason: () => string | undefined;
-  bounds: ClientBounds;
 }
 
 /** KServe's protocol on one front end. */
@@ -35,14 +33,13 @@ export interface Kserve {
 
 /** Adds KServe v2 to a front end's HTTP app and metrics. */
 export function addKserve(parts: KserveParts, options: KserveOptions): Kserve {
-  const { http, repository, metrics, gate, logger, keys, notReadyReason, bounds } = parts;
+  const { http, repository, metrics, gate, logger, keys, notReadyReason } = parts;
   const context = createTritonContext({
     repository,
     version: packageVersion(),
     serverId: options.serverId,
     restrictions: { http: options.httpRestrictions, grpc: options.grpcRestrictions },
     keys,
-    answers: bounds.answers,
     applyLogSettings: (settings) => {
       logger.level = levelOf(settings);
     },

@@ -3,9 +3,10 @@ import { bodyBytesMax } from '../../base/limits.ts';
 import { GenerationError } from '../../generation/errors.ts';
 import { Generation, type GenerationObserver } from '../../generation/generation.ts';
 import type { ApiKeys, KeyUse } from '../authentication.ts';
-import { type ClientBounds, clientBounds } from '../client-bounds.ts';
+import type { ClientBounds } from '../client-bounds.ts';
+import { eagerCodec } from '../grpc-eager-writes.ts';
 import { type RunningGrpcServer, startGrpcServer } from '../grpc-server.ts';
-import { encodedCodec, type GrpcService } from '../grpc-service.ts';
+import type { GrpcService } from '../grpc-service.ts';
 import type { ServedModel } from '../served-model.ts';
 import type { TlsMaterial } from '../tls.ts';
 import { statusOf } from './errors.ts';
@@ -45,9 +46,8 @@ export interface RunningBriton extends RunningGrpcServer {
 
 /** Starts Briton's gRPC port, with health and reflection. @throws Error `EADDRINUSE` and the like */
 export async function startBriton(options: BritonServerOptions): Promise<RunningBriton> {
-  const bounds = options.bounds ?? clientBounds();
-  const briton = new Briton({ ...options, bounds });
-  const { host, port, readiness, tls } = options;
+  const briton = new Briton(options);
+  const { host, port, readiness, tls, bounds } = options;
   const limits = { streamsPerConnectionMax: streamsPerChannelMax, receivedMessageBytesMax: bodyBytesMax };
   const server = await startGrpcServer({
     host,
@@ -64,13 +64,13 @@ export async function startBriton(options: BritonServerOptions): Promise<Running
 /** Briton's gRPC service over one model: `briton.Briton/Infer`, a prompt in, its answer as a stream of parts out. */
 class Briton {
   readonly service: GrpcService;
-  readonly #options: BritonOptions & { bounds: ClientBounds };
+  readonly #options: BritonOptions;
   readonly #clock: Clock;
   #active = 0;
   #isDraining = false;
   #onIdle: () => void = () => {};
 
-  constructor(options: BritonOptions & { bounds: ClientBounds }) {
+  constructor(options: BritonOptions) {
     this.#options = options;
     this.#clock = options.clock ?? systemClock;
     const infer = {
@@ -78,7 +78,7 @@ class Briton {
       responseStream: true,
       handler: ((call: InferCall) => this.#handle(call)) as never,
       request: requestCodec as never,
-      response: encodedCodec as never,
+      response: eagerCodec as never,
     };
     this.service = { name: 'briton.Briton', protoFile: 'briton.proto', methods: [infer] };
   }
@@ -126,7 +126,7 @@ class Briton {
     const input = await generationInput(call.request, model);
     if (call.cancelled) return;
     let generation: Generation | undefined;
-    const stream = new AnswerStream(call, this.#options.bounds.answers, () => generation?.cancel());
+    const stream = new AnswerStream(call, () => generation?.cancel());
     if (use) {
       call.once('close', () => {
         const { promptTokens = 0, completionTokens = 0 } = generation?.usage ?? {};

@@ -3,18 +3,14 @@ import type { NereidError } from '../../base/errors.ts';
 import type { GenerationDelta, GenerationListener } from '../../generation/generation.ts';
 import { phases } from '../../trace/phases.ts';
 import { threadTracer } from '../../trace/process-tracer.ts';
-import type { ByteBudget, ByteHolder } from '../byte-budget.ts';
 import { ProtocolError } from '../errors.ts';
-import { movedBytesOf, resetCall } from '../grpc-calls.ts';
+import { EagerMessage } from '../grpc-eager-writes.ts';
 import { statusOf } from './errors.ts';
 import { unreadPartsMax } from './limits.ts';
 import { encodeAnswerPart, finishReasons, type InferenceRequest } from './messages.ts';
 
 /** One call of `Infer`. */
-export type InferCall = ServerWritableStream<InferenceRequest, Buffer>;
-
-/** What a part takes of memory beside its bytes while it waits. */
-const partOverheadBytes = 200;
+export type InferCall = ServerWritableStream<InferenceRequest, EagerMessage>;
 
 /** Answers with something to send; they are sent once a turn of the event loop, however many steps of the engine it brought. */
 let waiting: AnswerStream[] = [];
@@ -26,28 +22,22 @@ function sendWaiting(): void {
 }
 
 /** Writes one generation as parts of an answer. A reader that falls too far behind is cut off. */
-export class AnswerStream implements GenerationListener, ByteHolder {
+export class AnswerStream implements GenerationListener {
   /** The engine's id of the request, for the tracer. */
   requestId = -1;
   readonly #call: InferCall;
   readonly #id: number | bigint;
   readonly #onTooSlow: () => void;
-  readonly #answers: ByteBudget;
-  #unreadBytes = 0;
+  #unreadParts = 0;
   #text = '';
   #tokens: readonly number[] = [];
   #finish = 0;
   #queued = false;
   #over = false;
 
-  /**
-   * @param answers bounds what it may leave unread together with all others
-   * @param onTooSlow the reader was cut off: nothing more need be made for it
-   */
-  constructor(call: InferCall, answers: ByteBudget, onTooSlow: () => void) {
+  /** @param onTooSlow the reader was cut off: nothing more need be made for it */
+  constructor(call: InferCall, onTooSlow: () => void) {
     this.#call = call;
-    this.#answers = answers;
-    call.once('close', () => answers.remove(this));
     this.#id = call.request.request_id;
     this.#onTooSlow = onTooSlow;
   }
@@ -80,18 +70,6 @@ export class AnswerStream implements GenerationListener, ByteHolder {
     this.#over = true;
   }
 
-  get heldBytes(): number {
-    return this.#unreadBytes;
-  }
-
-  get movedBytes(): number {
-    return movedBytesOf(this.#call);
-  }
-
-  cut(): void {
-    resetCall(this.#call);
-  }
-
   /** Sends what there is. */
   flush(): void {
     this.#queued = false;
@@ -103,16 +81,16 @@ export class AnswerStream implements GenerationListener, ByteHolder {
       output_ids: this.#tokens,
       finish_reason: this.#finish,
     });
-    this.#unreadBytes += part.length + partOverheadBytes;
-    this.#call.write(part, () => {
-      this.#unreadBytes -= part.length + partOverheadBytes;
-    });
-    // One part is always on its way.
-    if (this.#call.writableLength > 1) this.#answers.update(this);
+    this.#unreadParts++;
+    this.#call.write(
+      new EagerMessage(part, () => {
+        this.#unreadParts--;
+      }),
+    );
     threadTracer.end(phases.sendResponse, this.requestId);
     this.#text = '';
     this.#tokens = [];
-    if (this.#call.writableLength <= unreadPartsMax) return;
+    if (this.#unreadParts <= unreadPartsMax) return;
     this.fail(new ProtocolError('READER_TOO_SLOW', `over ${unreadPartsMax} parts of the answer lie unread`));
     this.#onTooSlow();
   }

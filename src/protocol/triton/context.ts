@@ -1,6 +1,5 @@
 import type { ModelRepository } from '../../repository/model.ts';
 import type { ApiKeys } from '../authentication.ts';
-import type { ByteBudget } from '../byte-budget.ts';
 import { defaultLogSettings, type LogSettings, TraceSettings } from './settings.ts';
 import { SharedMemory } from './shared-memory.ts';
 
@@ -34,8 +33,6 @@ export interface TritonOptions {
   keys?: ApiKeys;
   /** Unread bytes of one stream at which its requests are cancelled. */
   streamBufferBytesMax?: number;
-  /** What answers of all requests wait with. Absent: a stream's own bound only. */
-  answers?: ByteBudget;
   /** Hears of changed log settings. */
   applyLogSettings?(settings: LogSettings): void;
   /** A reason not to be ready (draining). */

@@ -2,8 +2,7 @@ import type { ServerDuplexStream, UntypedHandleCall } from '@grpc/grpc-js';
 import { streamBufferBytesMax } from '../../base/limits.ts';
 import { type RepositoryError, toRepositoryError } from '../../repository/errors.ts';
 import type { Inference, InferResponse, Model } from '../../repository/model.ts';
-import type { ByteHolder } from '../byte-budget.ts';
-import { movedBytesOf, resetCall } from '../grpc-calls.ts';
+import { EagerMessage } from '../grpc-eager-writes.ts';
 import type { TritonContext } from './context.ts';
 import { grpcError } from './errors.ts';
 import { admit } from './grpc-admission.ts';
@@ -13,7 +12,7 @@ import { encodeStreamResponse, type ResponseHead, type WireInferRequest } from '
 import { wireOutputs } from './outputs.ts';
 import type { ParsedRequest } from './requests.ts';
 
-type Call = ServerDuplexStream<WireInferRequest, Buffer>;
+type Call = ServerDuplexStream<WireInferRequest, EagerMessage>;
 
 /** Requests of one stream that are under way; the stream is read no further until one ends. */
 export const streamRequestsMax = 4096;
@@ -43,7 +42,7 @@ interface OrderedAnswer {
  * One call of `ModelStreamInfer`. Requests run side by side; models that are not decoupled answer in the order of their requests,
  * decoupled ones as their responses come. Everything ends with the call.
  */
-class InferenceStream implements ByteHolder {
+class InferenceStream {
   readonly #context: TritonContext;
   readonly #call: Call;
   readonly #onOver: () => void;
@@ -72,7 +71,6 @@ class InferenceStream implements ByteHolder {
       this.#endWhenDone();
     });
     this.#call.on('cancelled', () => this.#stop());
-    this.#call.once('close', () => this.#context.options.answers?.remove(this));
     this.#call.on('error', () => this.#stop());
   }
 
@@ -159,30 +157,17 @@ class InferenceStream implements ByteHolder {
     }
     if (!message) return;
     const bytes = message.length;
-    const { answers } = this.#context.options;
     this.#unreadBytes += bytes;
-    this.#call.write(message, () => {
-      this.#unreadBytes -= bytes;
-    });
-    answers?.update(this);
+    this.#call.write(
+      new EagerMessage(message, () => {
+        this.#unreadBytes -= bytes;
+      }),
+    );
     // What one response weighs is the model's affair; a client that reads must not lose its stream for that.
     if (this.#unreadBytes <= this.#bufferBytesMax + bytes) return;
     this.#stop();
     const details = `the client left over ${this.#bufferBytesMax} bytes of responses unread; read faster, or ask for less at a time`;
     this.#call.emit('error', { code: resourceExhausted, details });
-  }
-
-  /** Answers that wait for their turn on the wire; the one whose turn it is counts with its call (`grpc-calls.ts`). */
-  get heldBytes(): number {
-    return this.#unreadBytes;
-  }
-
-  get movedBytes(): number {
-    return movedBytesOf(this.#call);
-  }
-
-  cut(): void {
-    resetCall(this.#call);
   }
 
   #requestDone(): void {

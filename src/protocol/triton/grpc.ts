@@ -1,5 +1,6 @@
 import type { ServerUnaryCall, sendUnaryData, UntypedHandleCall } from '@grpc/grpc-js';
 import { RepositoryError } from '../../repository/errors.ts';
+import { eagerCodec } from '../grpc-eager-writes.ts';
 import { encodedCodec, type GrpcMethod, type GrpcService } from '../grpc-service.ts';
 import { grpcModelLoadBytesMax } from '../limits.ts';
 import type { PlainMessage } from '../proto-messages.ts';
@@ -51,7 +52,7 @@ export function tritonService(context: TritonContext): GrpcService {
         requestStream: true,
         responseStream: true,
         request: inferRequestCodec as never,
-        response: encodedCodec as never,
+        response: eagerCodec as never,
         handler: streamHandler(context),
       },
     ],
