@@ -31,7 +31,7 @@ export interface DeviceModelSource {
 }
 
 /** Type of the KV cache's elements. */
-export type KvDtype = 'f16' | 'f32';
+export type KvDtype = 'f16' | 'f32' | 'fp8';
 
 /** How a model is put on its device. */
 export interface DeviceModelOptions {

@@ -21,6 +21,8 @@ export interface ModelConformanceOptions {
   /** Relative L2 error allowed of models with matrices of this type. */
   tolerance: (matrixType: MatrixType) => number;
   kvDtype: DeviceModelOptions['kvDtype'];
+  /** Which models; default all. */
+  takes?: (p: Hyperparameters, matrixType: MatrixType) => boolean;
 }
 
 const base: Hyperparameters = {
@@ -55,6 +57,7 @@ const models: [name: string, p: Hyperparameters, matrixType: MatrixType][] = [
   ],
   ['twelve heads a key', { ...base, heads: 12, kvHeads: 1 }, 'bf16'],
   ['a window', { ...base, window: 40 }, 'bf16'],
+  ['320 words', { ...base, vocabularySize: 320 }, 'bf16'],
   [
     'odd heads',
     { ...base, heads: 6, kvHeads: 3, headDimension: 48, rope: { theta: 1e4, dimensions: 48 } },
@@ -80,6 +83,7 @@ export function modelConformance(name: string, options: ModelConformanceOptions)
       rmSync(folder, { recursive: true });
     });
     for (const [index, [title, p, matrixType]] of models.entries()) {
+      if (options.takes?.(p, matrixType) === false) continue;
       test(`${title}, ${matrixType}`, async (t) => {
         const source = await randomModel(p, matrixType, join(folder, `${index}.gguf`));
         const settings = {

@@ -11,7 +11,7 @@ import type { Bucket, Constants, LoweringState, ModelParts } from './lowering.ts
 import { MemoryPool } from './memory-pool.ts';
 import { Program } from './program.ts';
 import { bucketOf, type StepColumns, StepLayout, samplingWords, stepNeeds } from './step-layout.ts';
-import { type ElementType, fixedView, type View } from './views.ts';
+import { type ActivationType, type ElementType, fixedView, type View } from './views.ts';
 import type { GpuWeights } from './weights.ts';
 
 /** Programs kept; the least recently used one goes. */
@@ -64,7 +64,7 @@ export class Executor {
     gpu: Gpu,
     pool: MemoryPool,
     weights: GpuWeights,
-    activation: ElementType,
+    types: { activation: ActivationType; kv: ElementType },
     cache: Pick<ModelParts, 'kvLayer' | 'blockPositions'>,
     record: RecordGraph,
     options: ExecutorOptions,
@@ -81,7 +81,8 @@ export class Executor {
       gpu,
       gemms: new Gemms(gpu, pool.take(gemmWorkspaceBytes)),
       weights,
-      activation,
+      activation: types.activation,
+      kvType: types.kv,
       launches: new LaunchArena(),
       kvLayer: cache.kvLayer,
       // Known only once the KV cache is made, after the plans that size the arena.

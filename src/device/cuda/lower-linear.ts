@@ -1,9 +1,11 @@
 import { assert, definite } from '../../base/errors.ts';
 import type { GraphNode } from '../../graph/graph.ts';
+import type { GemmShape } from './gemm.ts';
 import { float, int, pointer } from './launch.ts';
 import { type CacheTarget, cacheTarget, ropeArguments } from './lower-attention.ts';
+import { isFp8Product, quantizedInput } from './lower-fp8.ts';
 import type { LoweringState } from './lowering.ts';
-import type { View } from './views.ts';
+import type { ActivationType, View } from './views.ts';
 
 type LinearNode = Extract<GraphNode, { op: 'linear' }>;
 
@@ -66,7 +68,7 @@ function gemvSharedBytes(rows: number, inputs: number, isGated: boolean, warps: 
 }
 
 /** Whether a product is small enough for the streaming kernel. */
-function streams(state: LoweringState, node: LinearNode): boolean {
+export function streams(state: LoweringState, node: LinearNode): boolean {
   const [rows = 0] = node.shape;
   const inputs = definite(state.input(node, 1).shape[1], 'inputs');
   if (state.parts.activation === 'f32' || rows > gemvRowsMax || inputs % 8 !== 0) return false;
@@ -124,9 +126,9 @@ export function lowerLinear(state: LoweringState, node: GraphNode): void {
   const around: Around = { isGated: gated !== undefined };
   const norm = state.deferredNorms.get(node.inputs[0] ?? -1);
   if (norm) around.norm = { weight: norm.weight, epsilon: norm.epsilon };
-  const x = norm?.x ?? state.viewOf(node, 0);
   let y: View;
-  const into = gated || isLogits ? undefined : accumulation(state, node);
+  const into =
+    gated || isLogits || !(streamed || canAccumulate(state, node)) ? undefined : accumulation(state, node);
   if (into) {
     y = into.residual;
     around.residual = into.residual;
@@ -138,13 +140,49 @@ export function lowerLinear(state: LoweringState, node: GraphNode): void {
     for (const { node: slice } of state.readersOf(node)) state.markDone(slice);
   } else {
     const [rows = 0, width = 0] = node.shape;
-    y = state.fresh(rows, width, isLogits ? 'f32' : state.parts.activation);
+    y = state.fresh(rows, width, isLogits ? logitsType(state, node) : state.parts.activation);
     state.setView(node, y);
   }
   const cache = streamed && !gated && !into ? cacheTarget(state, node) : undefined;
   if (cache) around.cache = cache;
-  if (streamed) pushGemv(state, node, x, y, around);
-  else pushGemm(state, node, x, y, around);
+  if (streamed) pushGemv(state, node, norm?.x ?? state.viewOf(node, 0), y, around);
+  else pushGemm(state, node, y, around);
+}
+
+/** A product of cuBLASLt's whose result lies in rows of `outputStride`. */
+function gemmShape(
+  state: LoweringState,
+  node: LinearNode,
+  outputType: ActivationType,
+  outputStride: number,
+): GemmShape {
+  const [rows = 0, outputs = 0] = node.shape;
+  const inputs = definite(state.input(node, 1).shape[1], 'inputs');
+  const isFp8 = isFp8Product(state, node);
+  return {
+    rows,
+    inputs,
+    outputs,
+    inputStride: isFp8 ? inputs : state.viewOf(node, 0).stride,
+    outputStride,
+    inputType: isFp8 ? 'e4m3' : state.parts.activation,
+    outputType,
+    accumulates: false,
+    hasBias: false,
+  };
+}
+
+/** cuBLASLt has no 8-bit products of some kinds on some GPUs: those are done in two steps. */
+function canAccumulate(state: LoweringState, node: LinearNode): boolean {
+  if (!isFp8Product(state, node)) return true;
+  const shape = gemmShape(state, node, state.parts.activation, node.shape[1] ?? 0);
+  return state.parts.gemms.supports({ ...shape, accumulates: true });
+}
+
+function logitsType(state: LoweringState, node: LinearNode): ActivationType {
+  if (!isFp8Product(state, node)) return 'f32';
+  const isSupported = state.parts.gemms.supports(gemmShape(state, node, 'f32', node.shape[1] ?? 0));
+  return isSupported ? 'f32' : state.parts.activation;
 }
 
 function biasView(state: LoweringState, node: LinearNode): View | undefined {
@@ -167,6 +205,7 @@ function pushGemv(state: LoweringState, node: LinearNode, x: View, y: View, arou
     multiprocessors,
   );
   const { cache } = around;
+  const scales = weight.type === 'e4m3' ? state.scalesView(state.input(node, 1)) : undefined;
   const touches = [x, y, ...(residual ? [residual] : [])];
   state.pushKernel({
     file: 'gemv',
@@ -180,6 +219,8 @@ function pushGemv(state: LoweringState, node: LinearNode, x: View, y: View, arou
       NORM: norm ? 1 : 0,
       GATED: isGated ? 1 : 0,
       OUT_FLOAT: y.type === 'f32' ? 1 : 0,
+      FP8: scales ? 1 : 0,
+      KV_FP8: cache && state.parts.kvType === 'e4m3' ? 1 : 0,
     },
     grid: [Math.min(tiles, multiprocessors * blocksPerMultiprocessor), 1, 1],
     threads: warps * 32,
@@ -199,52 +240,55 @@ function pushGemv(state: LoweringState, node: LinearNode, x: View, y: View, arou
       int(residual?.stride ?? 0),
       int(y.stride),
       float(norm?.epsilon ?? 0),
+      ...(scales ? [at(scales)] : []),
       ...(cache ? ropeArguments(cache, at) : []),
     ],
   });
 }
 
-function pushGemm(state: LoweringState, node: LinearNode, x: View, y: View, around: Around): void {
+function pushGemm(state: LoweringState, node: LinearNode, y: View, around: Around): void {
   assert(!around.norm && !around.isGated, 'a plain product');
   const { gemms, activation } = state.parts;
-  const weight = state.weightView(state.input(node, 1));
+  const weightNode = state.input(node, 1);
+  const weight = state.weightView(weightNode);
   const bias = biasView(state, node);
-  const shape = {
-    rows: x.rows,
-    inputs: weight.width,
-    outputs: weight.rows,
-    inputStride: x.stride,
-    outputStride: y.stride,
-    inputType: activation,
-    outputType: y.type,
+  const rows = isFp8Product(state, node) ? quantizedInput(state, state.input(node, 0)) : undefined;
+  const x = rows?.values ?? state.viewOf(node, 0);
+  const scales = rows && { x: rows.scales, weight: state.scalesView(weightNode) };
+  const plain = {
+    ...gemmShape(state, node, y.type as ActivationType, y.stride),
     accumulates: around.residual !== undefined,
-    // cuBLASLt's bias is of the result's type; float32 logits with a 16-bit bias get it from a kernel.
-    hasBias: bias !== undefined && y.type === activation,
   };
+  // cuBLASLt's bias is of the result's type; float32 logits with a 16-bit bias get it from a kernel.
+  const hasBias =
+    bias !== undefined && y.type === activation && (!rows || gemms.supports({ ...plain, hasBias: true }));
+  const shape = { ...plain, hasBias };
   state.push({
     name: `gemm ${weight.rows} × ${weight.width}`,
-    touches: [x, y],
+    touches: [x, y, ...(rows ? [rows.scales] : [])],
     prepare: (address) => {
       const operands = {
         weight: address(weight),
         x: address(x),
         y: address(y),
-        ...(bias && shape.hasBias && { bias: address(bias) }),
+        ...(bias && hasBias && { bias: address(bias) }),
+        ...(scales && { weightScales: address(scales.weight), inputScales: address(scales.x) }),
       };
       return gemms.prepare(shape, operands, state.rotationOf(weight));
     },
   });
-  if (bias && !shape.hasBias) pushBias(state, y, bias);
+  if (bias && !hasBias) pushBias(state, y, bias);
 }
 
-/** y += bias, for float32 y. */
+/** y += bias. */
 function pushBias(state: LoweringState, y: View, bias: View): void {
+  const isFloat = y.type === 'f32';
   state.pushKernel({
     file: 'cast',
-    name: 'addBias',
+    name: isFloat ? 'addBias' : 'addBiasSame',
     grid: [Math.ceil((y.rows * y.width) / 256), 1, 1],
     threads: 256,
     touches: [y],
-    parameters: (at) => [at(bias), at(y), pointer(0), int(y.rows), int(y.width), int(0)],
+    parameters: (at) => [at(bias), at(y), pointer(0), int(y.rows), int(y.width), int(y.stride)],
   });
 }
