@@ -113,16 +113,17 @@ if (runs('decode')) {
     const fp8 = process.argv.includes('fp8');
     const KV_FP8 = fp8 ? 1 : 0;
     const fp8Variants = [
-      [4, 2, 0, 0],
       [4, 3, 0, 0],
-      [4, 4, 0, 0],
-      [4, 6, 0, 0],
-      [2, 4, 0, 0],
-      [2, 6, 0, 0],
-      [8, 3, 0, 0],
-      [4, 4, 1, 3],
+      [4, 2, 0, 5],
+      [4, 2, 0, 6],
+      [4, 2, 0, 7],
+      [4, 3, 0, 6],
+      [2, 3, 0, 0],
+      [2, 4, 0, 10],
+      [2, 3, 0, 12],
+      [2, 3, 0, 14],
       [4, 3, 1, 4],
-      [2, 4, 1, 6],
+      [4, 2, 1, 5],
     ] as const;
     for (const [WARPS, STAGES, BALANCED, perSm] of fp8
       ? fp8Variants
@@ -141,8 +142,9 @@ if (runs('decode')) {
           [1, 3, 1, 8],
         ] as const)) {
       if (batch * context < 2000 && BALANCED && batch !== 3) continue;
+      if (fp8 && batch < 64) continue;
       const prepared = kvs.map((kv) =>
-        decodeLaunch({ WARPS, STAGES, BALANCED, KV_FP8 }, perSm, {
+        decodeLaunch({ WARPS, STAGES, BALANCED, KV_FP8, MIN_BLOCKS: fp8 ? perSm : 0 }, perSm, {
           q,
           out,
           kv,
@@ -181,7 +183,7 @@ if (runs('decode')) {
           ),
         ).flat();
         const own1 = kvs.slice(0, 1).map((kv) =>
-          decodeLaunch({ WARPS, STAGES, BALANCED, KV_FP8 }, perSm, {
+          decodeLaunch({ WARPS, STAGES, BALANCED, KV_FP8, MIN_BLOCKS: fp8 ? perSm : 0 }, perSm, {
             q,
             out,
             kv,
@@ -198,7 +200,7 @@ if (runs('decode')) {
         check = ` error ${relativeError(download(out, batch * 4096), expected).toExponential(1)}`;
       }
       line.push(
-        `w${WARPS}s${STAGES}${BALANCED ? `b${perSm}` : ''} ${(ms * 1000).toFixed(1)} µs ${((batch * context * kvHeads * (512 >> KV_FP8)) / ms / 1e9).toFixed(2)} TB/s${check}`,
+        `w${WARPS}s${STAGES}${BALANCED ? 'b' : 'm'}${perSm} ${(ms * 1000).toFixed(1)} µs ${((batch * context * kvHeads * (512 >> KV_FP8)) / ms / 1e9).toFixed(2)} TB/s${check}`,
       );
     }
     console.log(`decode ${batch} × ${context}, splits ${splits}: ${line.join('  ')}`);

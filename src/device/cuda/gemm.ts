@@ -14,7 +14,7 @@ import { type DevicePointer, type Handle, handleFrom } from './driver.ts';
 import type { Gpu } from './gpu.ts';
 
 /** Algorithms that are timed for a shape before one is kept, and how often each runs. */
-const candidatesMax = 8;
+const candidatesDefault = 8;
 const timedRuns = 4;
 
 /** cuBLASLt's scratch memory; NVIDIA's own advice for Hopper is 32 MiB. */
@@ -58,6 +58,7 @@ export type PreparedGemm = () => void;
 export class Gemms {
   readonly #gpu: Gpu;
   readonly #workspace: DevicePointer;
+  readonly #candidatesMax: number;
   readonly #algorithms = new Map<string, { algorithm: Uint8Array; workspaceBytes: number }>();
   readonly #handles: { layouts: Handle[]; descriptions: Handle[] } = { layouts: [], descriptions: [] };
   readonly #layouts = new Map<string, readonly [Handle, Handle, Handle]>();
@@ -65,10 +66,14 @@ export class Gemms {
   readonly #one = Float32Array.of(1);
   readonly #zero = Float32Array.of(0);
 
-  /** @param workspace {@link gemmWorkspaceBytes} of GPU memory */
-  constructor(gpu: Gpu, workspace: DevicePointer) {
+  /**
+   * @param workspace {@link gemmWorkspaceBytes} of GPU memory
+   * @param candidatesMax algorithms that are timed for a shape
+   */
+  constructor(gpu: Gpu, workspace: DevicePointer, candidatesMax = candidatesDefault) {
     this.#gpu = gpu;
     this.#workspace = workspace;
+    this.#candidatesMax = candidatesMax;
   }
 
   /**
@@ -196,11 +201,22 @@ export class Gemms {
     const bytes = new Uint8Array(8);
     new DataView(bytes.buffer).setBigUint64(0, BigInt(gemmWorkspaceBytes), true);
     calls.cublasLtMatmulPreferenceSetAttribute(preference, preferenceWorkspaceBytes, bytes, 8);
-    const results = new Uint8Array(candidatesMax * heuristicResult.bytes);
+    const results = new Uint8Array(this.#candidatesMax * heuristicResult.bytes);
     const returned = new Int32Array(1);
     const [a, b, c] = layouts;
     const handle = this.#gpu.cublasHandle;
-    const query = [handle, description, a, b, c, c, preference, candidatesMax, results, returned] as const;
+    const query = [
+      handle,
+      description,
+      a,
+      b,
+      c,
+      c,
+      preference,
+      this.#candidatesMax,
+      results,
+      returned,
+    ] as const;
     const status = calls.cublasLtMatmulAlgoGetHeuristic(...query);
     calls.cublasLtMatmulPreferenceDestroy(preference);
     if (status !== 0) return [];

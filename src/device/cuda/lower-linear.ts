@@ -64,7 +64,8 @@ export function deferNorm(state: LoweringState, node: Extract<GraphNode, { op: '
 }
 
 function gemvSharedBytes(rows: number, inputs: number, isGated: boolean, warps: number): number {
-  return rows * (inputs + 8) * 2 + (isGated ? 2 : 1) * warps * 128 * 4;
+  // Rows of x with their padding, and the warps' sums of two tiles.
+  return rows * (inputs + 8) * 2 + 2 * (isGated ? 2 : 1) * warps * 128 * 4;
 }
 
 /** Whether a product is small enough for the streaming kernel. */

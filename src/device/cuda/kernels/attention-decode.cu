@@ -16,6 +16,11 @@
 #define STAGES 3
 #endif
 
+// Blocks that a multiprocessor is to hold at once; 0 leaves the registers to the compiler.
+#ifndef MIN_BLOCKS
+#define MIN_BLOCKS 0
+#endif
+
 // Positions of a KV block.
 #ifndef BLOCK
 #define BLOCK 32
@@ -79,7 +84,7 @@ struct Parameters {
   float scale, softcap;   // softcap 0 is none
 };
 
-extern "C" __global__ void __launch_bounds__(WARPS * 32) attentionDecode(const __grid_constant__ Parameters p) {
+extern "C" __global__ void __launch_bounds__(WARPS * 32, MIN_BLOCKS) attentionDecode(const __grid_constant__ Parameters p) {
   extern __shared__ __align__(16) unsigned char memory[];
   __shared__ u32 arrived;
   // Everything up to the wait was written by earlier steps or by the step's upload: the table, and all keys and values but the newest.

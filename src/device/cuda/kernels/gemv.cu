@@ -79,7 +79,7 @@ constexpr int laneElements = 16 / sizeof(Weight);
 constexpr int turnElements = 4 * laneElements;
 
 // x becomes float16 where the weight does. bfloat16 reaches further: without a norm before it, it is kept this much smaller.
-constexpr float halfScale = FP8 && ACTIVATION == 2 && !NORM ? 0.0625f : 1.0f;
+[[maybe_unused]] constexpr float halfScale = FP8 && ACTIVATION == 2 && !NORM ? 0.0625f : 1.0f;
 
 __device__ __forceinline__ u32 packInput(float low, float high) {
 #if FP8
@@ -180,7 +180,28 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, MIN_BLOCKS) gemv(const 
 #endif
   __syncthreads();
 
-  for (; tile < tiles; tile += gridDim.x) {
+  // Sums of two tiles alternate between two places, and warps take turns at adding them up: one barrier a tile, and nobody waits for what is
+  // read from memory there, which is asked for ahead.
+  constexpr int groups = WARPS / 4;
+  for (int round = 0; tile < tiles; tile += gridDim.x, round++) {
+    const bool adds = (threadIdx.x >> 7) == round % groups;
+    const int e = threadIdx.x & 127, k = e >> 5;
+    // Element k of lane (row, part): weight row `row + 8 · (k / 2)`, column `2 · part + k % 2`.
+    const int o = tile * 16 + row + 8 * (k >> 1), b = 2 * part + (k & 1);
+    const bool inside = adds && b < p.batch && o < p.out;
+    float biases[matrices] = {};
+    [[maybe_unused]] float scales[matrices], residual = 0;
+    if (inside) {
+#pragma unroll
+      for (int m = 0; m < matrices; m++) {
+        if (p.bias) biases[m] = toFloat(p.bias[m * p.out + o]);
+#if FP8
+        scales[m] = p.weightScales[m * p.out + o] * (1.0f / halfScale);
+#endif
+      }
+      if (p.residual) residual = toFloat(p.residual[(size_t)b * p.residualStride + o]);
+    }
+    float* sums = partial + (round & 1) * matrices * WARPS * 128;
     float c[matrices][4] = {};
     for (int at = 0; at < p.in; at += chunk) {
       const bool last = at + chunk >= p.in;
@@ -221,69 +242,54 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, MIN_BLOCKS) gemv(const 
 #pragma unroll
     for (int m = 0; m < matrices; m++)
 #pragma unroll
-      for (int k = 0; k < 4; k++) partial[(m * WARPS + warp) * 128 + k * 32 + lane] = c[m][k];
+      for (int part = 0; part < 4; part++) sums[(m * WARPS + warp) * 128 + part * 32 + lane] = c[m][part];
     __syncthreads();
-    // Element k of lane (row, part): weight row `row + 8 · (k / 2)`, column `2 · part + k % 2`.
-    for (int e = threadIdx.x; e < 128; e += WARPS * 32) {
-      const int k = e >> 5, l = e & 31;
-      const int o = tile * 16 + (l >> 2) + 8 * (k >> 1);
-      const int b = 2 * (l & 3) + (k & 1);
-      float sum[matrices] = {};
+    if (!adds) continue;
+    float sum[matrices] = {};
 #pragma unroll
-      for (int m = 0; m < matrices; m++)
+    for (int m = 0; m < matrices; m++) {
 #pragma unroll
-        for (int other = 0; other < WARPS; other++) sum[m] += partial[(m * WARPS + other) * 128 + e];
+      for (int other = 0; other < WARPS; other++) sum[m] += sums[(m * WARPS + other) * 128 + e];
 #if FP8
-#pragma unroll
-      for (int m = 0; m < matrices; m++) sum[m] *= p.weightScales[m * p.out + min(o, p.out - 1)] * (1.0f / halfScale);
+      sum[m] *= scales[m];
 #endif
+      sum[m] += biases[m];
+    }
+    float value = sum[0];
 #if ROPE
-      // Pairs are neighbouring rows of the weight, four lanes apart; whole warps are here.
-      {
-        const bool inside = b < p.batch && o < p.out;
-        float value = sum[0];
-        if (p.bias && inside) value += toFloat(p.bias[o]);
-        const float other = __shfl_xor_sync(0xffffffffu, value, 4);
-        const int head = o / p.headDimension, d = o % p.headDimension;
-        if (inside) {
-          if (head < p.heads + p.kvHeads && d < p.dimensions) {
-            float sine, cosine;
-            sincosf((float)p.positions[b] * p.frequencies[d / 2], &sine, &cosine);
-            value = (d & 1 ? other * sine + value * cosine : value * cosine - other * sine) * p.magnitude;
-          }
-          if (head < p.heads) {
-            reinterpret_cast<T*>(p.y)[(size_t)b * p.yStride + o] = fromFloat<T>(value);
-          } else {
-            const int place = p.kvPlace[b];
-            const size_t row = (size_t)(place / p.blockPositions) * 2 * p.kvHeads + head - p.heads;
-            Cached* target = p.kv + (row * p.blockPositions + place % p.blockPositions) * p.headDimension;
+    // Pairs are neighbouring rows of the weight, four lanes apart; whole warps are here.
+    const float other = __shfl_xor_sync(0xffffffffu, value, 4);
+    const int head = o / p.headDimension, d = o % p.headDimension;
+    if (!inside) continue;
+    if (head < p.heads + p.kvHeads && d < p.dimensions) {
+      float sine, cosine;
+      sincosf((float)p.positions[b] * p.frequencies[d / 2], &sine, &cosine);
+      value = (d & 1 ? other * sine + value * cosine : value * cosine - other * sine) * p.magnitude;
+    }
+    if (head < p.heads) {
+      reinterpret_cast<T*>(p.y)[(size_t)b * p.yStride + o] = fromFloat<T>(value);
+    } else {
+      const int place = p.kvPlace[b];
+      const size_t cacheRow = (size_t)(place / p.blockPositions) * 2 * p.kvHeads + head - p.heads;
+      Cached* target = p.kv + (cacheRow * p.blockPositions + place % p.blockPositions) * p.headDimension;
 #if KV_FP8
-            const bool isKey = head < p.heads + p.kvHeads;
-            target[isKey ? keyByte(d) : d] = (unsigned char)packE4m3(value, 0.0f);
+      const bool isKey = head < p.heads + p.kvHeads;
+      target[isKey ? keyByte(d) : d] = (unsigned char)packE4m3(value, 0.0f);
 #else
-            target[d] = fromFloat<T>(value);
-#endif
-          }
-        }
-      }
-#else
-      if (b < p.batch && o < p.out) {
-        float value = sum[0];
-        if (p.bias) value += toFloat(p.bias[o]);
-#if GATED
-        float up = sum[matrices - 1];
-        if (p.bias) up += toFloat(p.bias[p.out + o]);
-        value = value / (1.0f + __expf(-value)) * up;
-#endif
-        if (p.residual) value += toFloat(p.residual[(size_t)b * p.residualStride + o]);
-#if OUT_FLOAT
-        reinterpret_cast<float*>(p.y)[(size_t)b * p.yStride + o] = value;
-#else
-        reinterpret_cast<T*>(p.y)[(size_t)b * p.yStride + o] = fromFloat<T>(value);
-#endif
-      }
+      target[d] = fromFloat<T>(value);
 #endif
     }
-    __syncthreads();
+#else
+    if (!inside) continue;
+#if GATED
+    value = __fdividef(value, 1.0f + __expf(-value)) * sum[matrices - 1];
+#endif
+    value += residual;
+#if OUT_FLOAT
+    reinterpret_cast<float*>(p.y)[(size_t)b * p.yStride + o] = value;
+#else
+    reinterpret_cast<T*>(p.y)[(size_t)b * p.yStride + o] = fromFloat<T>(value);
+#endif
+#endif
   }
 }

@@ -46,7 +46,7 @@ extern "C" __global__ void quantize(const __grid_constant__ Parameters p) {
       squares += value * value;
       value *= p.weight[i + e];
 #elif MODE == 2
-      value = value / (1.0f + __expf(-value)) * toFloat(up.values[e]);
+      value = __fdividef(value, 1.0f + __expf(-value)) * toFloat(up.values[e]);
 #endif
       values[k][e] = value;
       most = fmaxf(most, fabsf(value));
