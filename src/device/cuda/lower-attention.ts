@@ -14,8 +14,8 @@ const ropeDimensionsMax = 512;
 const decodeWarpsFew = 8;
 const decodeWarpsMany = 4;
 const decodeItemsFew = 8;
-/** Tiles of a warp's ring, by bytes of an element: as much is on its way either way. */
-const decodeStages = { 1: 4, 2: 2 };
+/** Tiles of a warp's ring, by bytes of an element (bench/cuda-attention.ts). */
+const decodeStages = { 1: 3, 2: 2 };
 /** From so many (sequence, key head) pairs a multiprocessor on, blocks take equal runs of all tiles; and blocks that one holds at once. */
 const balancedUnits = 2;
 /** With more of them the last wave is a small part, and blocks of whole sequences are faster (docs/gpu-log.md). */
