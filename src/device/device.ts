@@ -75,6 +75,8 @@ export interface DeviceMemory {
   freeBytes: number;
   /** What part of it a KV cache takes unless told otherwise. */
   kvShareDefault: number;
+  /** Whether each rank of a group on one host has such memory of its own; absent: they share it. */
+  isEachRanksOwn?: boolean;
 }
 
 /** A model's weights on a device, before its KV cache: on a GPU that takes what the weights leave. */

@@ -9,6 +9,7 @@ import type { Gpu } from './gpu.ts';
 import { int, LaunchArena, pointer } from './launch.ts';
 import type { Bucket, Constants, LoweringState, ModelParts } from './lowering.ts';
 import { MemoryPool } from './memory-pool.ts';
+import type { NcclGroup } from './nccl.ts';
 import { Program } from './program.ts';
 import { bucketOf, type StepColumns, StepLayout, samplingWords, stepNeeds } from './step-layout.ts';
 import { type ActivationType, type ElementType, fixedView, type View } from './views.ts';
@@ -65,6 +66,7 @@ export class Executor {
     pool: MemoryPool,
     weights: GpuWeights,
     types: { activation: ActivationType; kv: ElementType },
+    group: NcclGroup | undefined,
     cache: Pick<ModelParts, 'kvLayer' | 'blockPositions'>,
     record: RecordGraph,
     options: ExecutorOptions,
@@ -83,6 +85,7 @@ export class Executor {
       weights,
       activation: types.activation,
       kvType: types.kv,
+      ...(group && { group }),
       launches: new LaunchArena(),
       kvLayer: cache.kvLayer,
       // Known only once the KV cache is made, after the plans that size the arena.

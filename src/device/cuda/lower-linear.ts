@@ -4,6 +4,7 @@ import type { GemmShape } from './gemm.ts';
 import { float, int, pointer } from './launch.ts';
 import { type CacheTarget, cacheTarget, ropeArguments } from './lower-attention.ts';
 import { isFp8Product, quantizedInput } from './lower-fp8.ts';
+import { gatherBehind, gatheredStride, pushAllReduce } from './lower-ranks.ts';
 import type { LoweringState } from './lowering.ts';
 import type { ActivationType, View } from './views.ts';
 
@@ -76,19 +77,26 @@ export function streams(state: LoweringState, node: LinearNode): boolean {
   return gemvSharedBytes(rows, inputs, true, gemvWarpsMax) <= state.parts.gpu.facts.sharedBytesMax - 1024;
 }
 
-/** The add whose other operand this product may be added to where that lies. */
-function accumulation(
-  state: LoweringState,
-  node: LinearNode,
-): { add: GraphNode; residual: View } | undefined {
-  const add = state.onlyReader(node);
+/** An add whose other operand a product may be added to where that lies; with the sum over the ranks that comes between. */
+interface Accumulation {
+  add: GraphNode;
+  residual: View;
+  sum?: GraphNode;
+}
+
+function accumulation(state: LoweringState, node: LinearNode): Accumulation | undefined {
+  const reader = state.onlyReader(node);
+  const sum = reader?.op === 'allReduce' ? reader : undefined;
+  const value = sum ?? node;
+  const add = sum ? state.onlyReader(sum) : reader;
   if (add?.op !== 'add' || state.isDone(add)) return undefined;
-  const other = state.input(add, add.inputs[0] === node.id ? 1 : 0);
-  if (other === node || other.shape.join() !== node.shape.join() || !state.hasView(other)) return undefined;
+  const other = state.input(add, add.inputs[0] === value.id ? 1 : 0);
+  if (other === value || other.shape.join() !== node.shape.join() || !state.hasView(other)) return undefined;
   // Its memory must be its own, and nobody may read it later.
   const owns = other.op === 'embedding' || other.op === 'add' || other.op === 'rows';
   if (!owns || state.isOutput(other)) return undefined;
-  return lastRead(state, other, add) > node.id ? undefined : { add, residual: state.view(other) };
+  if (lastRead(state, other, add) > node.id) return undefined;
+  return { add, residual: state.view(other), ...(sum && { sum }) };
 }
 
 /** The last node but `except` that reads a value's memory, also through views of it and norms that their readers do. */
@@ -121,7 +129,8 @@ function gatedReader(state: LoweringState, node: LinearNode): GraphNode | undefi
 /** y = x · weight' (+ bias), with what surrounds it where that saves a pass over memory. */
 export function lowerLinear(state: LoweringState, node: GraphNode): void {
   assert(node.op === 'linear', 'a linear');
-  const isLogits = state.isOutput(node);
+  const gather = gatherBehind(state, node);
+  const isLogits = state.isOutput(node) || gather !== undefined;
   const streamed = streams(state, node);
   const gated = streamed ? gatedReader(state, node) : undefined;
   const around: Around = { isGated: gated !== undefined };
@@ -132,22 +141,26 @@ export function lowerLinear(state: LoweringState, node: GraphNode): void {
     gated || isLogits || !(streamed || canAccumulate(state, node)) ? undefined : accumulation(state, node);
   if (into) {
     y = into.residual;
-    around.residual = into.residual;
+    // Of several ranks the first adds the residual to its part of the sum, the others put theirs in its place.
+    if (!into.sum || !(state.parts.group && state.parts.group.rank > 0)) around.residual = into.residual;
     state.setView(into.add, y);
     state.markDone(into.add);
+    if (into.sum) state.markDone(into.sum);
   } else if (gated) {
     y = state.result(gated);
     state.markDone(gated);
     for (const { node: slice } of state.readersOf(node)) state.markDone(slice);
   } else {
     const [rows = 0, width = 0] = node.shape;
-    y = state.fresh(rows, width, isLogits ? logitsType(state, node) : state.parts.activation);
+    const type = isLogits ? logitsType(state, node) : state.parts.activation;
+    y = { ...state.fresh(rows, gather ? gatheredStride(gather) : width, type), width };
     state.setView(node, y);
   }
   const cache = streamed && !gated && !into ? cacheTarget(state, node) : undefined;
   if (cache) around.cache = cache;
   if (streamed) pushGemv(state, node, norm?.x ?? state.viewOf(node, 0), y, around);
   else pushGemm(state, node, y, around);
+  if (into?.sum) pushAllReduce(state, y);
 }
 
 /** A product of cuBLASLt's whose result lies in rows of `outputStride`. */

@@ -8,6 +8,7 @@ import type { Gemms } from './gemm.ts';
 import type { Gpu } from './gpu.ts';
 import { type Argument, type KernelLaunch, type LaunchArena, launch, pointer } from './launch.ts';
 import type { Defines } from './module-cache.ts';
+import type { NcclGroup } from './nccl.ts';
 import {
   type ActivationType,
   addressOf,
@@ -29,6 +30,8 @@ export interface ModelParts {
   /** What the KV cache holds: activations, or e4m3. */
   readonly kvType: ElementType;
   readonly launches: LaunchArena;
+  /** The other GPUs of a tensor-parallel group. */
+  readonly group?: NcclGroup;
   /** Where a layer's part of the KV cache starts. */
   readonly kvLayer: (layer: number) => DevicePointer;
   /** Positions of a KV block. */

@@ -20,6 +20,7 @@ import type { Gpu } from './gpu.ts';
 import { HostMemory } from './host-memory.ts';
 import { KvPool, layerPositionBytes } from './kv-pool.ts';
 import { MemoryPool } from './memory-pool.ts';
+import type { NcclGroup } from './nccl.ts';
 import type { StepColumns } from './step-layout.ts';
 import type { ActivationType, ElementType } from './views.ts';
 import { GpuWeights } from './weights.ts';
@@ -62,6 +63,7 @@ export class CudaLoadedWeights implements LoadedWeights {
   readonly #source: DeviceModelSource;
   readonly #options: DeviceModelOptions;
   readonly #types: StorageTypes;
+  readonly #group: NcclGroup | undefined;
   readonly #pool: MemoryPool;
   readonly #weights: GpuWeights;
   readonly #executor: Executor;
@@ -69,11 +71,19 @@ export class CudaLoadedWeights implements LoadedWeights {
   #cache: KvPool | undefined;
   #blockPositions = blockPositionsDefault;
 
-  constructor(gpu: Gpu, source: DeviceModelSource, options: DeviceModelOptions, types: StorageTypes) {
+  /** @param group the other GPUs, where the model is divided among several */
+  constructor(
+    gpu: Gpu,
+    source: DeviceModelSource,
+    options: DeviceModelOptions,
+    types: StorageTypes,
+    group?: NcclGroup,
+  ) {
     this.#gpu = gpu;
     this.#source = source;
     this.#options = options;
     this.#types = types;
+    this.#group = group;
     this.#pool = new MemoryPool(gpu.driver);
     this.#weights = new GpuWeights(gpu, this.#pool, types.activation, types.isFp8, source.weights);
     const bytesPerPosition = layerPositionBytes(source.kv, types.kv).reduce((sum, bytes) => sum + bytes, 0);
@@ -100,7 +110,7 @@ export class CudaLoadedWeights implements LoadedWeights {
       },
     };
     const record = (tokens: number, outputRows: number): Graph => this.#source.record({ tokens, outputRows });
-    return new Executor(this.#gpu, this.#pool, this.#weights, this.#types, cache, record, {
+    return new Executor(this.#gpu, this.#pool, this.#weights, this.#types, this.#group, cache, record, {
       batchTokensMax,
       sequencesMax: batchTokensMax,
       tableEntriesMax: Math.min(tableEntriesMax, batchTokensMax * contextLength),
@@ -113,7 +123,11 @@ export class CudaLoadedWeights implements LoadedWeights {
   }
 
   memory(): DeviceMemory {
-    return { freeBytes: Math.max(0, this.#gpu.freeBytes() - reservedBytes), kvShareDefault };
+    return {
+      freeBytes: Math.max(0, this.#gpu.freeBytes() - reservedBytes),
+      kvShareDefault,
+      isEachRanksOwn: true,
+    };
   }
 
   allocateKv(size: KvPoolSize): DeviceModel {
@@ -135,6 +149,7 @@ export class CudaLoadedWeights implements LoadedWeights {
   close(): void {
     this.#executor.close();
     this.#cache?.close();
+    this.#group?.close();
   }
 }
 
