@@ -25,6 +25,8 @@ export interface DeviceModelSource {
   /** By the name that the graph's `weight` nodes carry. */
   weights: ReadonlyMap<string, WeightTensor>;
   kv: KvSpec;
+  /** A pipeline stage that is not the last: its steps give `hidden` and choose no tokens, as its recorded network says, too. */
+  handsOn?: boolean;
   vocabularySize: number;
   /** Positions of one sequence. */
   contextLength: number;

@@ -101,6 +101,8 @@ export const samplingFeature = {
   /** Penalties, logit bias and banned tokens: {@link SamplingStateLoad}. */
   state: 2,
   logprobs: 4,
+  /** Bans by what was said, lists of what is allowed, a bias over the vocabulary, a top-p that decays: no device has it, the host does it. */
+  history: 8,
 } as const;
 
 /** Kinds of {@link KvOperations}. */

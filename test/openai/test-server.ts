@@ -10,7 +10,7 @@ import { type ServedModel, type ServedModelOptions, servedModel } from '../../sr
 import { LocalEngine } from '../../src/runtime/local-engine.ts';
 import { loadModel } from '../../src/runtime/process/load-model.ts';
 import type { Tokenizer } from '../../src/tokenizer/types.ts';
-import { bytesOf, byteTokenizer, byteVocabularySize, endOfTextId } from './byte-tokenizer.ts';
+import { bytesOf, byteTokenizer, endOfTextId } from './byte-tokenizer.ts';
 
 export interface TestEngineOptions {
   /** What the engine says, over and over; absent: hashed tokens. */
@@ -41,13 +41,13 @@ export async function testEngine(options: TestEngineOptions = {}): Promise<TestE
     deviceOptions.mode = 'script';
     deviceOptions.script = [...bytesOf(says), ...(thenStops ? [endOfTextId] : [])].join(',');
   }
-  const size = { vocabularySize: byteVocabularySize, contextLength };
+  const tokenizer = options.tokenizer ?? byteTokenizer();
+  const size = { vocabularySize: tokenizer.vocabularySize, contextLength };
   const { model: deviceModel, options: core } = await loadModel('null', nullModelSource(size), {
     ...{ device: 'null', deviceOptions, slots, batchTokensMax: 4096, kvDtype: 'f16', threads: 1 },
     prefixReuse: true,
   });
   const engine = new LocalEngine(deviceModel, { ...core, queuedRequestsMax: options.queuedRequestsMax });
-  const tokenizer = options.tokenizer ?? byteTokenizer();
   const model = servedModel({
     name: 'test',
     client: engine,

@@ -26,7 +26,7 @@ after(async () => {
 });
 const embedded = join(packageRoot, 'models/nereid-16m');
 const linuxOnly = process.platform === 'linux' ? false : 'reads /proc';
-/** `NEREID_RANK_KILLS=1000 node tools/test.mjs ranks/processes`: the long form. */
+/** The long form: `NEREID_RANK_KILLS=1000 node --import tsx --test test/ranks/processes.test.ts`. */
 const kills = Number(process.env.NEREID_RANK_KILLS ?? 4);
 
 const room = {

@@ -125,7 +125,8 @@ export async function outcomesAlone(request: GenerationRequest): Promise<Outcome
   return Array.from({ length: request.sequences }, (_, sequence) => outcomes.of(request.id, sequence));
 }
 
-interface Arrival {
+/** A request, and when it comes and goes. */
+export interface Arrival {
   step: number;
   request: GenerationRequest;
   /** Step at which it is cancelled, and which sequence (−1: all). */
@@ -178,11 +179,13 @@ export async function simulate(seed: number): Promise<void> {
   await checkOutcomes(arrivals, outcomes);
 }
 
-async function checkOutcomes(arrivals: Arrival[], outcomes: Outcomes): Promise<void> {
+/** Every sequence has what it would have alone, but the cancelled, which have a beginning of it. */
+export async function checkOutcomes(arrivals: Arrival[], outcomes: Outcomes): Promise<void> {
   for (const { request, cancel } of arrivals) {
     const alone = await outcomesAlone(request);
     for (const [sequence, expected] of alone.entries()) {
       const actual = outcomes.of(request.id, sequence);
+      assertBansKept(request, actual.tokens);
       assert.ok(actual.finish, `request ${request.id} sequence ${sequence} has a finish`);
       if (actual.finish === 'cancelled') {
         assert.ok(cancel && (cancel.sequence < 0 || cancel.sequence === sequence), 'only the cancelled are');
@@ -192,8 +195,26 @@ async function checkOutcomes(arrivals: Arrival[], outcomes: Outcomes): Promise<v
   }
 }
 
+/** What may not be said was not, by a look at the whole text for each token. */
+export function assertBansKept({ promptTokens, sampling }: GenerationRequest, output: number[]): void {
+  const { allowedTokens, badWords = [], noRepeatNgramSize: size = 0, embeddingBias } = sampling;
+  const said = [...promptTokens, ...output].map((token) => ` ${token} `);
+  const spoken = output.map((token) => ` ${token} `).join('');
+  for (const token of output) {
+    assert.ok(!allowedTokens || allowedTokens.includes(token), `${token} is allowed`);
+    assert.notEqual(embeddingBias?.[token], Number.NEGATIVE_INFINITY, `${token} is not banned`);
+  }
+  for (const word of badWords) assert.ok(!spoken.includes(word.map((token) => ` ${token} `).join('')));
+  if (size === 0) return;
+  for (let end = promptTokens.length + 1; end <= said.length; end++) {
+    const ngram = said.slice(Math.max(0, end - size), end).join('');
+    const before = said.slice(0, end - 1).join('');
+    assert.ok(end < size || !before.includes(ngram), `${ngram} comes once`);
+  }
+}
+
 /** No sequence of the batch has the whole prompt (prompts end in a token of their own). */
-function assertAbsent(batch: AuditedBatch, prompt: Int32Array): void {
+export function assertAbsent(batch: AuditedBatch, prompt: Int32Array): void {
   for (const { text } of batch.segments) {
     if (text.length < prompt.length) continue;
     const isSame = prompt.every((token, position) => text[position] === token);
@@ -201,9 +222,14 @@ function assertAbsent(batch: AuditedBatch, prompt: Int32Array): void {
   }
 }
 
-type SimulatedOptions = AuditedOptions & { kvBytesMax: number; sequencesMax: number; requests: number };
+export type SimulatedOptions = AuditedOptions & {
+  kvBytesMax: number;
+  sequencesMax: number;
+  requests: number;
+};
 
-function randomOptions(random: SeededRandom): SimulatedOptions {
+/** How large the engine is, and which of its ways it goes. */
+export function randomOptions(random: SeededRandom): SimulatedOptions {
   // Some runs are large: what costs or breaks only with many sequences shows in them.
   const isLarge = random.integer(10) === 0;
   const slots = 1 + random.integer(isLarge ? 64 : 6);
@@ -223,12 +249,14 @@ function randomOptions(random: SeededRandom): SimulatedOptions {
     prefixCacheBytesMax:
       random.integer(3) === 0 ? random.integer(contextLength) * bytesPerPosition : undefined,
     inFlightStepsMax: 1 + random.integer(2),
+    sharedPrefixPositionsMin: 1 + random.integer(100),
     deviceOptions: { sampling: random.integer(2) === 0 ? 'host' : 'device' },
     requests: isLarge ? 150 : 5 + random.integer(25),
   };
 }
 
-function randomArrivals(random: SeededRandom, positionsMax: number, count: number): Arrival[] {
+/** Requests of every kind; some share prefixes, some are cancelled. */
+export function randomArrivals(random: SeededRandom, positionsMax: number, count: number): Arrival[] {
   assert.ok(positionsMax >= contextLength);
   const prefixes = Array.from({ length: 3 }, () => randomTokens(random, 10 + random.integer(70)));
   const arrivals: Arrival[] = [];
@@ -267,9 +295,33 @@ function randomTokens(random: SeededRandom, count: number): number[] {
   return Array.from({ length: count }, () => random.integer(900));
 }
 
+/**
+ * Bans by what was said, lists, decay: for one request in four. One kind of ban at a time: the null device has 16 neighbouring tokens to
+ * choose from, and some must be left.
+ */
+function randomBans(random: SeededRandom): Partial<GenerationRequest['sampling']> {
+  const some = (count: number): number[] =>
+    Array.from({ length: count }, () => random.integer(vocabularySize));
+  const bans: (() => Partial<GenerationRequest['sampling']>)[] = [
+    () => ({ allowedTokens: Int32Array.from({ length: vocabularySize / 4 }, (_, index) => index * 4) }),
+    () => ({ badWords: Array.from({ length: 60 }, (_, index) => some(1 + (index % 2))) }),
+    // 1: no token comes twice, so that bans are met all the time.
+    () => ({ noRepeatNgramSize: 1 + random.integer(3) }),
+    () => ({
+      embeddingBias: Float32Array.from({ length: 500 }, (_, i) => (i % 3 ? i % 7 : Number.NEGATIVE_INFINITY)),
+    }),
+    () => ({
+      topPDecay: { factor: 0.5 + random.next() / 2, min: 0.1, resetToken: random.integer(2) ? 3 : undefined },
+    }),
+  ];
+  return random.integer(4) === 0 ? (bans[random.integer(bans.length)]?.() ?? {}) : {};
+}
+
 function randomSampling(random: SeededRandom, seed: number): GenerationRequest['sampling'] {
-  if (random.integer(2) === 0) return { ...greedySampling, seed };
+  const bans = randomBans(random);
+  if (random.integer(2) === 0) return { ...greedySampling, ...bans, seed };
   return {
+    ...bans,
     temperature: random.integer(4) === 0 ? 0 : 0.2 + random.next() * 2,
     topK: random.integer(2) === 0 ? 0 : 1 + random.integer(20),
     topP: random.integer(2) === 0 ? 1 : 0.05 + random.next() * 0.95,

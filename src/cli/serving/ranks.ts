@@ -25,15 +25,11 @@ export function rankRecipe({ tensorParallel, pipelineParallel }: ServeOptions) {
  * @throws CliError with the flag to change
  */
 export function checkRanks(options: ServeOptions, name: string, { tensor, pipeline }: Parallelism): void {
-  const { tensorParallel = tensor, pipelineParallel = pipeline, worldSize, device } = options;
+  const { tensorParallel = tensor, pipelineParallel = pipeline, worldSize } = options;
   if (tensorParallel !== tensor || pipelineParallel !== pipeline) {
     const problem = `${name} is built for ${tensor} tensor ranks × ${pipeline} stages, not ${tensorParallel} × ${pipelineParallel}`;
     throw invalid(`${problem}; build it with these flags, or leave them out`);
   }
-  if (device === 'null' && pipeline > 1)
-    throw invalid(
-      'the null device computes nothing that stages could hand on; leave --pipeline-parallel out',
-    );
   const ranks = tensor * pipeline;
   if (worldSize !== undefined && worldSize !== ranks)
     throw invalid(

@@ -46,8 +46,14 @@ export function openDevice(texts: Readonly<Record<string, string>>): Device {
   };
 }
 
-/** A model source with no network and no weights, for the null device alone. One position takes 128 bytes of KV in f16. */
-export function nullModelSource(size: { vocabularySize: number; contextLength: number }): DeviceModelSource {
+/**
+ * A model source with no network and no weights, for the null device alone. One position takes 128 bytes of KV in f16.
+ * @param handsOn it stands for a pipeline stage that is not the last
+ */
+export function nullModelSource(
+  size: { vocabularySize: number; contextLength: number },
+  handsOn = false,
+): DeviceModelSource {
   return {
     record: () => {
       throw new DeviceError(
@@ -57,6 +63,7 @@ export function nullModelSource(size: { vocabularySize: number; contextLength: n
     },
     weights: new Map(),
     kv: { layers: [{ kind: 'self', keyElements: 32, valueElements: 32 }] },
+    handsOn,
     ...size,
   };
 }

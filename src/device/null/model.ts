@@ -3,6 +3,7 @@ import { hash32 } from '../../base/random.ts';
 import { StepChecker } from '../check-step.ts';
 import type { DeviceModel, DeviceModelOptions, DeviceModelSource, KvPoolFacts } from '../device.ts';
 import { DeviceError } from '../errors.ts';
+import { handedOn } from '../handed-on.ts';
 import { ReferenceSampler, type SampledRow } from '../reference/sampling.ts';
 import { SampledTokens } from '../sampled-tokens.ts';
 import {
@@ -92,9 +93,12 @@ export class NullModel implements DeviceModel {
       previousOutputs: this.#sampled.count,
     });
     this.#history.operate(batch.kv);
-    const tokens = this.#sampled.resolve(batch);
+    // What stages hand on is the tokens themselves, so that each keeps the history of what it is given; float32 holds all ids below 2^24.
+    const tokens = batch.hidden ? Int32Array.from(batch.hidden) : this.#sampled.resolve(batch);
     this.#write(batch, tokens);
-    const output = this.#answer(batch, tokens);
+    const output = this.#source.handsOn
+      ? handedOn(batch, Float32Array.from(tokens))
+      : this.#answer(batch, tokens);
     this.#sampled.keep(batch.serial, output);
     this.#launched.push(this.#timer.start(tokens.length, output));
   }

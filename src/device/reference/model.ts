@@ -14,11 +14,11 @@ import type {
   LoadedWeights,
 } from '../device.ts';
 import { DeviceError } from '../errors.ts';
+import { handedOn } from '../handed-on.ts';
 import { hostMemory } from '../host-memory.ts';
 import { after, type Pending } from '../pending.ts';
 import { SampledTokens } from '../sampled-tokens.ts';
 import {
-  hostChooses,
   probabilityBlock,
   type RowProbabilities,
   type StepBatch,
@@ -175,11 +175,6 @@ export class ReferenceModel implements DeviceModel {
   close(): void {
     this.#closed = true;
   }
-}
-
-/** A stage that is not the last chooses nothing. */
-function handedOn({ outputs }: StepBatch, hidden: Float32Array): StepOutput {
-  return { tokens: new Int32Array(outputs.count).fill(hostChooses), hidden };
 }
 
 function recorded(source: DeviceModelSource, shape: BatchShape): Graph {

@@ -10,9 +10,7 @@ const nothing: Harmless = [];
  * a harmless one they are refused: an answer that silently ignores them would be wrong.
  */
 const refused: Readonly<Record<string, Harmless>> = {
-  allowed_token_ids: nothing,
   audio: nothing,
-  bad_words: [[]],
   detokenize: [true],
   documents: [[]],
   function_call: ['none'],
@@ -33,7 +31,6 @@ const refused: Readonly<Record<string, Harmless>> = {
   spaces_between_special_tokens: [true],
   structural_tag: nothing,
   structured_outputs: nothing,
-  suffix: [''],
   use_beam_search: [false],
   vllm_xargs: [{}],
   web_search_options: nothing,
@@ -49,7 +46,7 @@ function same(left: unknown, right: unknown): boolean {
 
 /** Fields that only the other endpoint has. */
 const refusedOf: Readonly<Record<'chat' | 'completion', Readonly<Record<string, Harmless>>>> = {
-  chat: { best_of: [1], prompt: nothing },
+  chat: { best_of: [1], prompt: nothing, suffix: [''] },
   completion: {
     chat_template: nothing,
     continue_final_message: [false],

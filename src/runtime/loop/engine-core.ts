@@ -58,6 +58,7 @@ export class EngineCore {
   constructor(model: DeviceModel, options: EngineCoreOptions, emit: (events: SequenceEvent[]) => void) {
     this.#options = resolveOptions(options);
     const { sequencesMax, batchTokensMax, prefixReuse, clock, capacityPolicy: policy } = this.#options;
+    const { sharedPrefixPositionsMin } = this.#options;
     const { vocabularySize, contextLength } = options;
     const { samplingFeatures } = model;
     const trace = this.#options.phases;
@@ -75,6 +76,7 @@ export class EngineCore {
     const counters = this.#counters;
     this.#admission = new Admission({
       ...{ policy, cache, table, sequencesMax, prefixReuse, samplingFeatures, counters, clock, trace },
+      sharedPrefixPositionsMin,
     });
     const completion = new Completion({ cache, table, events, counters, clock, trace, vocabularySize });
     this.#completion = completion;

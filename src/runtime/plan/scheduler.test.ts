@@ -91,7 +91,7 @@ test('capacity policies never promise more positions or sequences than there are
       const policy = capacityPolicy(name);
       type Claim = (typeof waiting)[number];
       const facts = {
-        ...{ hasWaitingOfBegun: false, sequencesMax, admissionsMax: 100 },
+        ...{ hasWaitingOfBegun: false, sequencesMax, admissionsMax: 100, isHeldBack: () => false },
         cost: (_: Claim, positions: number) => positions,
         growth: (one: Claim, positions: number) => Math.max(0, positions - one.held),
         held: (one: Claim) => one.held,
@@ -136,7 +136,7 @@ test('no policy admits more at once than it is told to', () => {
         admissionsMax: 7,
         unitsFree: 999,
       },
-      ...{ cost: () => 1, growth: () => 0, held: () => 0 },
+      ...{ cost: () => 1, growth: () => 0, held: () => 0, isHeldBack: () => false },
     });
     assert.equal(admit.length, 7, name);
   }

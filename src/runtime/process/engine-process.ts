@@ -34,7 +34,10 @@ async function loadSource(configuration: EngineProcessConfiguration): Promise<De
     return (await openEngine(configuration.engineFolder, { rank: configuration.seat?.rank ?? 0 })).source;
   }
   const { nullModelSource } = await import('../../device/null/index.ts');
-  return nullModelSource(configuration.nullModel);
+  const { seat, nullModel } = configuration;
+  if (!seat) return nullModelSource(nullModel);
+  const { isInLastStage } = await import('../ranks/seat.ts');
+  return nullModelSource(nullModel, !isInLastStage(seat));
 }
 
 async function start(configuration: EngineProcessConfiguration): Promise<void> {

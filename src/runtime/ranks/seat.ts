@@ -21,6 +21,11 @@ export interface RankSeat {
   joinTimeoutMs?: number;
 }
 
+/** Whether the rank's stage makes the step's result. */
+export function isInLastStage({ rank, parallelism }: RankSeat): boolean {
+  return Math.floor(rank / parallelism.tensor) === parallelism.pipeline - 1;
+}
+
 /** A taken seat: this rank's connections to all others. */
 export interface TakenSeat {
   group: RankGroup;

@@ -5,6 +5,7 @@ import type { Prerequisite } from '../plan/prerequisites.ts';
 import type { FinishReason, SequenceEvent, TokenLogprobs } from '../requests/events.ts';
 import type { GenerationRequest } from '../requests/request.ts';
 import { compileSampling, type RowSampling } from '../sampling/row-sampling.ts';
+import { SamplingHistory } from '../sampling/sampling-history.ts';
 import type { RowConsumer } from '../step/row-consumer.ts';
 import { TokenCounts } from './token-counts.ts';
 
@@ -119,6 +120,7 @@ export class Sequence implements TokenSource {
   event: SequenceEvent | undefined;
   #tokens: Int32Array;
   #counts: TokenCounts | undefined;
+  #history: SamplingHistory | undefined;
 
   constructor(owner: ActiveRequest, index: number, positionsWorst: number) {
     this.owner = owner;
@@ -135,6 +137,19 @@ export class Sequence implements TokenSource {
 
   get arrival(): number {
     return this.owner.arrival;
+  }
+
+  get prefixKey(): string {
+    return this.owner.prefixKey;
+  }
+
+  get isQueued(): boolean {
+    return this.state === 'waiting';
+  }
+
+  /** What it computes will be in the cache for others. */
+  get isComputing(): boolean {
+    return this.state === 'running' && !this.isPausing;
   }
 
   get promptLength(): number {
@@ -194,6 +209,17 @@ export class Sequence implements TokenSource {
     return this.#counts;
   }
 
+  /** What bans and a decaying top-p depend on; made when first asked for. */
+  get history(): SamplingHistory {
+    if (!this.#history) {
+      this.#history = new SamplingHistory(this.owner.sampling, this.owner.request.promptTokens);
+      for (let position = this.promptLength; position < this.length; position++) {
+        this.#history.add(this.tokenAt(position));
+      }
+    }
+    return this.#history;
+  }
+
   push(token: number): void {
     assert(this.length < this.positionsWorst, 'a token inside the room that was reserved');
     if (this.length === this.#tokens.length) {
@@ -205,6 +231,7 @@ export class Sequence implements TokenSource {
     }
     this.#tokens[this.length++] = token;
     this.#counts?.add(token);
+    this.#history?.add(token);
   }
 }
 
