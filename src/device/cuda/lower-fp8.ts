@@ -3,8 +3,8 @@ import type { GraphNode } from '../../graph/graph.ts';
 import { rowLength } from '../../graph/rules.ts';
 import { quantizeModes, quantizeVariant, quantizeWidthMax } from './fp8.ts';
 import { float, int } from './launch.ts';
-import { streams } from './lower-linear.ts';
 import type { LoweringState, QuantizedRows } from './lowering.ts';
+import { streams } from './streaming.ts';
 import type { View } from './views.ts';
 
 /** Whether a linear is an 8-bit product of cuBLASLt's: its input is wanted as e4m3. */

@@ -6,37 +6,10 @@ import { type CacheTarget, cacheTarget, ropeArguments } from './lower-attention.
 import { isFp8Product, quantizedInput } from './lower-fp8.ts';
 import { gatherBehind, gatheredStride, pushAllReduce } from './lower-ranks.ts';
 import type { LoweringState } from './lowering.ts';
+import { gemvSharedBytes, streams, variantOf } from './streaming.ts';
 import type { ActivationType, View } from './views.ts';
 
 type LinearNode = Extract<GraphNode, { op: 'linear' }>;
-
-/** Rows up to which a product streams the weight through `gemv.cu`. */
-export const gemvRowsMax = 4;
-
-/** How `gemv.cu` is compiled and launched for a shape. */
-interface GemvVariant {
-  warps: number;
-  unroll: number;
-  blocksPerMultiprocessor: number;
-  minBlocks: number;
-}
-
-/** Best for many rows of up to 8,192 elements (bench/cuda-kernels.ts, docs/gpu-log.md). */
-const wideVariant: GemvVariant = { warps: 8, unroll: 4, blocksPerMultiprocessor: 3, minBlocks: 3 };
-/** Best for long rows. */
-const longVariant: GemvVariant = { warps: 8, unroll: 8, blocksPerMultiprocessor: 2, minBlocks: 2 };
-/** Best for fewer tiles than the GPU takes at once. */
-const smallVariant: GemvVariant = { warps: 16, unroll: 2, blocksPerMultiprocessor: 2, minBlocks: 2 };
-/** Best for two matrices at once. */
-const gatedVariant: GemvVariant = { warps: 16, unroll: 2, blocksPerMultiprocessor: 1, minBlocks: 1 };
-const longInputs = 8192;
-const gemvWarpsMax = 16;
-
-function variantOf(outputs: number, inputs: number, isGated: boolean, multiprocessors: number): GemvVariant {
-  if (isGated) return gatedVariant;
-  if (inputs > longInputs) return longVariant;
-  return Math.ceil(outputs / 16) <= 2 * multiprocessors ? smallVariant : wideVariant;
-}
 
 /** What else one product's operation does. */
 interface Around {
@@ -62,19 +35,6 @@ export function deferNorm(state: LoweringState, node: Extract<GraphNode, { op: '
   const weight = state.weightView(state.input(node, 1));
   state.deferredNorms.set(node.id, { x: state.viewOf(node, 0), weight, epsilon: node.attributes.epsilon });
   return true;
-}
-
-function gemvSharedBytes(rows: number, inputs: number, isGated: boolean, warps: number): number {
-  // Rows of x with their padding, and the warps' sums of two tiles.
-  return rows * (inputs + 8) * 2 + 2 * (isGated ? 2 : 1) * warps * 128 * 4;
-}
-
-/** Whether a product is small enough for the streaming kernel. */
-export function streams(state: LoweringState, node: LinearNode): boolean {
-  const [rows = 0] = node.shape;
-  const inputs = definite(state.input(node, 1).shape[1], 'inputs');
-  if (state.parts.activation === 'f32' || rows > gemvRowsMax || inputs % 8 !== 0) return false;
-  return gemvSharedBytes(rows, inputs, true, gemvWarpsMax) <= state.parts.gpu.facts.sharedBytesMax - 1024;
 }
 
 /** An add whose other operand a product may be added to where that lies; with the sum over the ranks that comes between. */
