@@ -1,3 +1,4 @@
+import type { Clock } from '../../base/clock.ts';
 import type { KvPoolFacts } from '../../device/device.ts';
 import { BlockKvCache } from './blocks.ts';
 import type { KvCache } from './kv-cache.ts';
@@ -9,12 +10,14 @@ export interface KvCacheOptions {
   kvBytesMax: number;
   prefixReuse: boolean;
   prefixCacheBytesMax: number;
+  clock: Clock;
 }
 
 /** The layout that a device's KV pool is made for: slots where a block holds a whole sequence, blocks where it does not. */
 export function createKvCache(pool: KvPoolFacts, options: KvCacheOptions): KvCache {
   const { bytesPerPosition, blockPositions, blocks, hostBlocks } = pool;
-  const { kvBytesMax, prefixReuse } = options;
+  const { kvBytesMax, prefixReuse, clock } = options;
+  const nowMs = () => clock.nowNs() / 1e6;
   const positionsMax = Math.floor(kvBytesMax / bytesPerPosition);
   const retainedMax = Math.floor(options.prefixCacheBytesMax / bytesPerPosition);
   if (blockPositions >= options.contextLength) {
@@ -24,6 +27,7 @@ export function createKvCache(pool: KvPoolFacts, options: KvCacheOptions): KvCac
       bytesPerPosition,
       prefixReuse,
       retainedPositionsMax: prefixReuse ? retainedMax : 0,
+      nowMs,
     });
   }
   return new BlockKvCache({
@@ -33,5 +37,6 @@ export function createKvCache(pool: KvPoolFacts, options: KvCacheOptions): KvCac
     prefixReuse,
     retainedBlocksMax: prefixReuse ? Math.floor(retainedMax / blockPositions) : 0,
     hostBlocks: prefixReuse ? hostBlocks : 0,
+    nowMs,
   });
 }

@@ -11,9 +11,6 @@ import type { SequenceTable } from './sequence-table.ts';
 /** Sequences admitted before one step: each costs the step some microseconds of host time, for which all running ones wait. */
 export const admissionsPerStepMax = 64;
 
-/** TensorRT-LLM's default of 0 to 100. */
-export const retentionPriorityDefault = 35;
-
 /** What admission is told. */
 export interface AdmissionOptions {
   policy: CapacityPolicy;
@@ -116,7 +113,8 @@ export class Admission {
       tokens: sequence,
       reusableMax: reusableMax(sequence),
       fork: this.#fork(sequence),
-      retentionPriority: retentionPriorityDefault,
+      promptLength: sequence.promptLength,
+      retention: owner.request.retention,
     };
   }
 

@@ -112,6 +112,11 @@ export class RemoteEngine implements EngineClient {
     return this.#prefixes;
   }
 
+  /** One that is starting has nothing to give back. */
+  releaseRetained(): void {
+    if (this.#socket) writeFrame(this.#socket, { submits: [], cancels: [], releaseRetained: true });
+  }
+
   /** The engine is away for longer; requests are told why. Undefined: it is back. */
   setTrouble(reason: string | undefined): void {
     this.#trouble = reason;
