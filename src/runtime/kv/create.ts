@@ -1,4 +1,4 @@
-import type { Clock } from '../../base/clock.ts';
+import { type Clock, systemClock } from '../../base/clock.ts';
 import type { KvPoolFacts } from '../../device/device.ts';
 import { BlockKvCache } from './blocks.ts';
 import type { KvCache } from './kv-cache.ts';
@@ -10,13 +10,14 @@ export interface KvCacheOptions {
   kvBytesMax: number;
   prefixReuse: boolean;
   prefixCacheBytesMax: number;
-  clock: Clock;
+  /** For how long something is kept. Default: the system's. */
+  clock?: Clock;
 }
 
 /** The layout that a device's KV pool is made for: slots where a block holds a whole sequence, blocks where it does not. */
 export function createKvCache(pool: KvPoolFacts, options: KvCacheOptions): KvCache {
   const { bytesPerPosition, blockPositions, blocks, hostBlocks } = pool;
-  const { kvBytesMax, prefixReuse, clock } = options;
+  const { kvBytesMax, prefixReuse, clock = systemClock } = options;
   const nowMs = () => clock.nowNs() / 1e6;
   const positionsMax = Math.floor(kvBytesMax / bytesPerPosition);
   const retainedMax = Math.floor(options.prefixCacheBytesMax / bytesPerPosition);

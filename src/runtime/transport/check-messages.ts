@@ -1,5 +1,5 @@
 import { sequencesPerRequestMax } from '../../base/limits.ts';
-import type { GenerationRequest } from '../requests/request.ts';
+import type { DraftTokens, GenerationRequest } from '../requests/request.ts';
 import type {
   CommandMessage,
   EngineMessage,
@@ -48,6 +48,8 @@ function isRequest(value: unknown): boolean {
     (request.cacheSalt === undefined || typeof request.cacheSalt === 'string') &&
     isRetention(request.retention) &&
     isBias((sampling as { logitBias?: unknown }).logitBias) &&
+    (request.prediction === undefined || request.prediction instanceof Int32Array) &&
+    (request.draft === undefined || isDraft(request.draft)) &&
     isBans(sampling)
   );
 }
@@ -66,6 +68,10 @@ function isRetention(value: unknown): boolean {
   if (!isRecord(value)) return false;
   const { ranges, decode } = value as { ranges?: unknown; decode?: unknown };
   return Array.isArray(ranges) && ranges.every(isRecord) && (decode === undefined || isRecord(decode));
+}
+
+function isDraft(value: unknown): boolean {
+  return isRecord(value) && (value as Partial<DraftTokens>).tokens instanceof Int32Array;
 }
 
 function isBias(value: unknown): boolean {
