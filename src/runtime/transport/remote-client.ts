@@ -118,14 +118,16 @@ export class RemoteEngine implements EngineClient {
   }
 
   /** The engine listens now: it is not left waiting for the next attempt. */
-  reconnect(): void 
+  reconnect(): void {
     if (this.#closed || this.#retryTimer === undefined) return;
     clearTimeout(this.#retryTimer);
     this.#connect();
+  }
 
   /** The engine is away for longer; requests are told why. Undefined: it is back. */
-  setTrouble(reason: string | undefined): void 
+  setTrouble(reason: string | undefined): void {
     this.#trouble = reason;
+  }
 
   async close(options: { drainTimeoutMs?: number } = {}): Promise<void> {
     if (this.#closed) return;
