@@ -20,6 +20,7 @@ import type {
 } from './serving/options.ts';
 import type { SecurityOptions } from './serving/security.ts';
 import { serve } from './serving/serve.ts';
+import { addSpeculationOptions, speculationChoice } from './speculation-flags.ts';
 import { threadsMax } from './threads.ts';
 import {
   commaListOption,
@@ -213,7 +214,11 @@ function addEngineOptions(command: Command): void {
     .option('--max-batch-tokens <n>', 'token budget of one step', integerOption(1, 65_536), 512)
     .option('--kv-cache-size <size>', kvCache, sizeOption)
     .addOption(
-      new Option('--kv-dtype <type>', "type of the KV cache (default: the engine's)").choices(['f16', 'f32']),
+      new Option('--kv-dtype <type>', "type of the KV cache (default: the engine's)").choices([
+        'f16',
+        'f32',
+        'fp8',
+      ]),
     )
     .option('--context-length <n>', contextLength, integerOption(2, 2 ** 24))
     .addOption(alias('--max-model-len <n>', integerOption(2, 2 ** 24)))
@@ -228,6 +233,7 @@ function addEngineOptions(command: Command): void {
     .option('--kv-block-size <n>', kvBlock, integerOption(1, 65_536))
     .option('--kv-host-cache-size <size>', kvHost, sizeOption)
     .option('--steps-in-flight <n>', inFlight, integerOption(1, 16), 2);
+  addSpeculationOptions(command);
   addRankOptions(command);
 }
 
@@ -332,6 +338,7 @@ function toOptions(models: string[], flags: Record<string, unknown>): ServeOptio
     kvHostCacheBytes: kvHostCacheSize as number | undefined,
     stepTimeoutSeconds: stepTimeout as number,
     requestTimeoutSeconds: requestTimeout as number,
+    speculation: speculationChoice(flags),
     selfTest: selfTest === true ? selfTestPrompt : (selfTest as string | undefined),
   };
 }

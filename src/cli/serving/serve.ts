@@ -135,10 +135,10 @@ function checkCombination(options: ServeOptions): void {
       '--model-repository is served by one front end; leave out --front-ends, or serve its engines as models',
     );
   }
-  if (options.device === 'cuda' && options.kvDtype !== undefined) {
+  if (options.device === 'cuda' && options.kvDtype !== undefined && options.kvDtype !== 'fp8') {
     throw new CliError(
       'CLI_VALUE_INVALID',
-      '--kv-dtype has no effect on cuda, which keeps the KV cache in the type of its activations; leave it out',
+      '--kv-dtype on cuda is fp8, or left out: the KV cache is then of the type of its activations',
     );
   }
   if (options.maxBatchTokens < options.maxSequences) {
