@@ -1,6 +1,7 @@
 import { type Clock, systemClock } from '../base/clock.ts';
 import { definite, messageOf, NereidError } from '../base/errors.ts';
 import type { EngineClient, RequestHandle } from '../runtime/client.ts';
+import type { Retention } from '../runtime/kv/retention.ts';
 import type { RequestStart, SequenceEvent } from '../runtime/requests/events.ts';
 import type { AdapterReference, SamplingParameters } from '../runtime/requests/request.ts';
 import type { Tokenizer } from '../tokenizer/types.ts';
@@ -40,6 +41,7 @@ export interface GenerationInput {
   logprobs?: number;
   promptLogprobs?: number;
   cacheSalt?: string;
+  retention?: Retention;
   priority: number;
   /** As in `GenerationRequest`. */
   prediction?: Int32Array;
@@ -160,6 +162,7 @@ export class Generation {
         promptLogprobs: input.promptLogprobs,
         cacheSalt: input.cacheSalt,
         adapter: model.adapter,
+        retention: input.retention,
         priority: input.priority,
         prediction: input.prediction,
       },

@@ -16,13 +16,13 @@ import type {
  */
 export function isCommandMessage(value: unknown): value is CommandMessage {
   if (!isRecord(value)) return false;
-  const { submits, cancels, watchPrefixes, adapters } = value as Partial<CommandMessage>;
+  const { submits, cancels, watchPrefixes, releaseRetained, adapters } = value as Partial<CommandMessage>;
   return (
     Array.isArray(submits) &&
     submits.every(isRequest) &&
     Array.isArray(cancels) &&
     cancels.every(isCancel) &&
-    (watchPrefixes === undefined || typeof watchPrefixes === 'boolean') &&
+    [watchPrefixes, releaseRetained].every((flag) => flag === undefined || typeof flag === 'boolean') &&
     (adapters === undefined || (Array.isArray(adapters) && adapters.every(isAdapterCommand)))
   );
 }
@@ -51,6 +51,7 @@ function isRequest(value: unknown): boolean {
     isNumbers(request.stopTokenIds) &&
     (request.cacheSalt === undefined || typeof request.cacheSalt === 'string') &&
     (request.adapter === undefined || isAdapter(request.adapter)) &&
+    isRetention(request.retention) &&
     isBias((sampling as { logitBias?: unknown }).logitBias) &&
     (request.prediction === undefined || request.prediction instanceof Int32Array) &&
     (request.draft === undefined || isDraft(request.draft)) &&
@@ -70,6 +71,13 @@ function isBans({ embeddingBias, allowedTokens, badWords, topPDecay }: Record<st
 function isAdapter(value: unknown): boolean {
   if (!isRecord(value)) return false;
   return typeof value.name === 'string' && typeof value.digest === 'string';
+}
+
+function isRetention(value: unknown): boolean {
+  if (value === undefined) return true;
+  if (!isRecord(value)) return false;
+  const { ranges, decode } = value as { ranges?: unknown; decode?: unknown };
+  return Array.isArray(ranges) && ranges.every(isRecord) && (decode === undefined || isRecord(decode));
 }
 
 function isDraft(value: unknown): boolean {

@@ -130,7 +130,10 @@ export class EngineServer {
 
   #receive(connection: Connection, { submits, cancels, watchPrefixes, adapters }: CommandMessage): void {
     for (const command of adapters ?? []) void this.#adapt(connection, command);
+  #receive(connection: Connection, message: CommandMessage): void {
+    const { submits, cancels, watchPrefixes, releaseRetained } = message;
     if (watchPrefixes) this.#watchPrefixes(connection);
+    if (releaseRetained) this.#core.releaseRetained();
     for (const request of submits) this.#submit(connection, request);
     // Requests are not asked whose they are, so that a front end may stop what another one started.
     for (const { id, sequence } of cancels) this.#core.cancel(id, sequence);
@@ -152,7 +155,7 @@ export class EngineServer {
   }
 
   /** Does what a front end wishes about adapters, and says what became of it. */
-  async #adapt({ socket }: Connection, { number, load, unload }: AdapterCommand): Promise<void> {
+  async #adapt({ socket }: Connection, number, load, unload : AdapterCommand): Promise<void> {
     let error: ErrorText | undefined;
     try {
       if (!this.#adapters) throw adaptersUnsupported(this.#core.description.device);

@@ -32,6 +32,8 @@ export interface ErrorText {
   code: string;
   kind: string;
   message: string;
+  /** The KV memory that is kept for reuse is given back. */
+  releaseRetained?: boolean;
 }
 
 /** Engine → front end, once, when a front end connects. */
