@@ -128,10 +128,9 @@ export class EngineServer {
     this.#wake();
   }
 
-  #receive(connection: Connection, { submits, cancels, watchPrefixes, adapters }: CommandMessage): void {
-    for (const command of adapters ?? []) void this.#adapt(connection, command);
   #receive(connection: Connection, message: CommandMessage): void {
-    const { submits, cancels, watchPrefixes, releaseRetained } = message;
+    const { submits, cancels, watchPrefixes, releaseRetained, adapters } = message;
+    for (const command of adapters ?? []) void this.#adapt(connection, command);
     if (watchPrefixes) this.#watchPrefixes(connection);
     if (releaseRetained) this.#core.releaseRetained();
     for (const request of submits) this.#submit(connection, request);
@@ -155,7 +154,7 @@ export class EngineServer {
   }
 
   /** Does what a front end wishes about adapters, and says what became of it. */
-  async #adapt({ socket }: Connection, number, load, unload : AdapterCommand): Promise<void> {
+  async #adapt({ socket }: Connection, { number, load, unload }: AdapterCommand): Promise<void> {
     let error: ErrorText | undefined;
     try {
       if (!this.#adapters) throw adaptersUnsupported(this.#core.description.device);

@@ -10,6 +10,8 @@ export interface CommandMessage {
   cancels: { id: number; sequence?: number }[];
   /** From now on the engine tells which prompts its KV cache knows ({@link PrefixesMessage}), at first all of them. */
   watchPrefixes?: boolean;
+  /** The KV memory that is kept for reuse is given back. */
+  releaseRetained?: boolean;
   adapters?: AdapterCommand[];
 }
 
@@ -32,8 +34,6 @@ export interface ErrorText {
   code: string;
   kind: string;
   message: string;
-  /** The KV memory that is kept for reuse is given back. */
-  releaseRetained?: boolean;
 }
 
 /** Engine → front end, once, when a front end connects. */
