@@ -3,6 +3,8 @@
  * (docs/decisions/protobuf.md). All other messages go through `proto-messages.ts`.
  */
 
+import { protobufValuesMax } from './limits.ts';
+
 const varint = 0;
 const fixed64 = 1;
 const delimited = 2;
@@ -16,6 +18,8 @@ const keptBytesMax = 1024 * 1024;
 const firstBytes = 4096;
 /** Texts up to this are looked at character by character. */
 const shortTextLengthMax = 64;
+/** Bytes up to this are copied one by one: a token's tensors. */
+const shortBytesMax = 16;
 
 /** Writes one message after the other; the buffer is used again, so {@link take} copies. */
 export class ProtoWriter {
@@ -67,8 +71,12 @@ export class ProtoWriter {
   bytes(field: number, data: Uint8Array): void {
     this.#reserve(data.length + 16);
     this.#head(field, delimited, data.length);
-    this.#buffer.set(data, this.#at);
-    this.#at += data.length;
+    if (data.length <= shortBytesMax)
+      for (let i = 0; i < data.length; i++) this.#buffer[this.#at++] = data[i] as number;
+    else {
+      this.#buffer.set(data, this.#at);
+      this.#at += data.length;
+    }
   }
 
   bool(field: number, value: boolean): void {
@@ -174,6 +182,8 @@ export class ProtoReader {
   #at: number;
   #end: number;
   #wireType = 0;
+  /** Fields and values read so far. */
+  #count = 0;
 
   constructor(bytes: Uint8Array) {
     this.#bytes = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -184,6 +194,7 @@ export class ProtoReader {
   /** The next field's number; 0 at the message's end. Its value must be read or skipped before the next call. */
   field(): number {
     if (this.#at >= this.#end) return 0;
+    this.#counted();
     const tag = this.#varint32();
     this.#wireType = tag & 7;
     const field = tag >>> 3;
@@ -254,7 +265,10 @@ export class ProtoReader {
       return;
     }
     this.message(() => {
-      while (this.#at < this.#end) add(this.#bigVarint());
+      while (this.#at < this.#end) {
+        this.#counted();
+        add(this.#bigVarint());
+      }
     });
   }
 
@@ -271,8 +285,18 @@ export class ProtoReader {
       return;
     }
     this.message(() => {
-      while (this.#at < this.#end) one();
+      while (this.#at < this.#end) {
+        this.#counted();
+        one();
+      }
     });
+  }
+
+  #counted(): void {
+    if (++this.#count <= protobufValuesMax) return;
+    throw new ProtobufError(
+      `the message has over ${protobufValuesMax} fields and values; send large tensors as raw contents`,
+    );
   }
 
   #length(): number {

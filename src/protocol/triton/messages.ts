@@ -55,12 +55,6 @@ export const inferRequestCodec: MessageCodec<WireInferRequest> = {
   decode: decodeInferRequest,
 };
 
-/** Responses are encoded before they are written, so that their size is known. */
-export const encodedCodec: MessageCodec<Buffer> = {
-  encode: (message) => message,
-  decode: (bytes) => Buffer.from(bytes),
-};
-
 function decodeInferRequest(bytes: Uint8Array): WireInferRequest {
   const request: WireInferRequest = {
     modelName: '',
