@@ -7,6 +7,7 @@ import { threadTracer } from '../../trace/process-tracer.ts';
 import { createFrontEnd, openModelText, reload } from './front-end.ts';
 import type { ControlMessage, FrontEndConfiguration, FrontEndMessage } from './front-end-messages.ts';
 import { createLogger } from './log.ts';
+import { RemoteResponses } from './remote-responses.ts';
 import { readSecurity } from './security.ts';
 import { openServed } from './served-models.ts';
 
@@ -30,8 +31,10 @@ async function start(configuration: FrontEndConfiguration): Promise<void> {
   await Promise.all(clients.map((client) => client.whenReady()));
   const notReadyReason = (): string | undefined => (draining ? 'the server is shutting down' : undefined);
   const served = await openServed(models, logger);
+  const responses = new RemoteResponses(send);
   const frontEnd = createFrontEnd({
     models,
+    responses,
     logger,
     security: await readSecurity(configuration.security),
     requestTimeoutSeconds: configuration.requestTimeoutSeconds,
@@ -43,7 +46,8 @@ async function start(configuration: FrontEndConfiguration): Promise<void> {
   });
   const { registry } = frontEnd.metrics;
   process.on('message', (message: ControlMessage) => {
-    if (message.kind === 'drain' && !draining) {
+    if (message.kind === 'response') responses.hear(message);
+    else if (message.kind === 'drain' && !draining) {
       draining = true;
       void frontEnd.drain(message.timeoutMs).then(() => send({ kind: 'drained' }));
     } else if (message.kind === 'close') {
