@@ -1,14 +1,21 @@
 import { definite } from '../../base/errors.ts';
+import type { ApiKeys } from '../../protocol/authentication.ts';
 import type { RunningBriton } from '../../protocol/briton/server.ts';
+import type { ServerMetrics } from '../../protocol/metrics.ts';
+import type { ServedModel } from '../../protocol/served-model.ts';
 import type { TlsMaterial } from '../../protocol/tls.ts';
-import type { FrontEnd } from './front-end.ts';
 
-/**
- * Starts Briton's gRPC port over a front end's first model, with the same keys and certificates.
- * @throws Error `EADDRINUSE` and the like
- */
+/** What a front end brings to Briton's port. */
+export interface BritonSide {
+  models: readonly ServedModel[];
+  keys?: ApiKeys;
+  metrics: ServerMetrics;
+  readiness: () => Readonly<Record<string, boolean>>;
+}
+
+/** Starts Briton's gRPC port over a front end's first model, with the same keys and certificates. @throws Error `EADDRINUSE` and the like */
 export async function openBriton(
-  { models, keys, metrics, readiness }: Pick<FrontEnd, 'models' | 'keys' | 'metrics' | 'readiness'>,
+  { models, keys, metrics, readiness }: BritonSide,
   { host, port }: { host: string; port: number },
   tls: TlsMaterial | undefined,
 ): Promise<RunningBriton> {
