@@ -1,6 +1,7 @@
 import { definite } from '../../base/errors.ts';
 import type { ApiKeys } from '../../protocol/authentication.ts';
 import type { RunningBriton } from '../../protocol/briton/server.ts';
+import type { ClientBounds } from '../../protocol/client-bounds.ts';
 import type { ServerMetrics } from '../../protocol/metrics.ts';
 import type { ServedModel } from '../../protocol/served-model.ts';
 import type { TlsMaterial } from '../../protocol/tls.ts';
@@ -11,16 +12,17 @@ export interface BritonSide {
   keys?: ApiKeys;
   metrics: ServerMetrics;
   readiness: () => Readonly<Record<string, boolean>>;
+  bounds: ClientBounds;
 }
 
 /** Starts Briton's gRPC port over a front end's first model, with the same keys and certificates. @throws Error `EADDRINUSE` and the like */
 export async function openBriton(
-  { models, keys, metrics, readiness }: BritonSide,
+  { models, keys, metrics, readiness, bounds }: BritonSide,
   { host, port }: { host: string; port: number },
   tls: TlsMaterial | undefined,
 ): Promise<RunningBriton> {
   const model = definite(models[0], 'a model (the options were checked)');
   const { startBriton } = await import('../../protocol/briton/server.ts');
   const observer = metrics.observer(model.name);
-  return startBriton({ model, keys, observer, host, port, readiness, tls });
+  return startBriton({ model, keys, observer, host, port, readiness, tls, bounds });
 }

@@ -2,7 +2,7 @@ import type { AddressInfo } from 'node:net';
 import type { Logger } from 'pino';
 import { definite, messageOf } from '../../base/errors.ts';
 import { listenBacklog } from '../../protocol/limits.ts';
-import { readTls } from '../../protocol/tls.ts';
+import { readTls, type TlsMaterial } from '../../protocol/tls.ts';
 import { threadTracer } from '../../trace/process-tracer.ts';
 import { CliError } from '../errors.ts';
 import { createProgress } from '../progress.ts';
@@ -125,10 +125,10 @@ function checkCombination(options: ServeOptions): void {
       '--model-repository is served by one front end; leave out --front-ends, or serve its engines as models',
     );
   }
-  if (options.device === 'cuda' && options.kvDtype !== undefined) {
+  if (options.device === 'cuda' && options.kvDtype !== undefined && options.kvDtype !== 'fp8') {
     throw new CliError(
       'CLI_VALUE_INVALID',
-      '--kv-dtype has no effect on cuda, which keeps the KV cache in the type of its activations; leave it out',
+      '--kv-dtype on cuda is fp8, or left out: the KV cache is then of the type of its activations',
     );
   }
   if (options.maxBatchTokens < options.maxSequences) {
@@ -266,6 +266,7 @@ async function listenMetrics(
   return metrics;
 }
 
+/** The certificates of ports that are not the front end's. */
 async function reloadTls(metrics: MetricsPort, { security }: ServeOptions, logger: Logger): Promise<void> {
   if (!security.tls) return;
   try {
