@@ -2,7 +2,7 @@ import type { AddressInfo } from 'node:net';
 import type { Logger } from 'pino';
 import { definite, messageOf } from '../../base/errors.ts';
 import { listenBacklog } from '../../protocol/limits.ts';
-import { readTls, type TlsMaterial } from '../../protocol/tls.ts';
+import { readTls } from '../../protocol/tls.ts';
 import { threadTracer } from '../../trace/process-tracer.ts';
 import { CliError } from '../errors.ts';
 import { createProgress } from '../progress.ts';
