@@ -2,7 +2,7 @@ import type { GenerationRequest, SamplingParameters } from '../../runtime/reques
 import { RepositoryError } from '../errors.ts';
 import type { InferRequest } from '../model.ts';
 import type { Inputs } from './inputs.ts';
-import { type WordsMark, wordsMarkOf } from './marks.ts';
+import { wordsMarkOf } from './marks.ts';
 import { wordsOfRow } from './word-lists.ts';
 
 /** What the engine behind a model is, as far as requests depend on it. */
@@ -43,7 +43,7 @@ export function planGeneration(
   }
   const stopList = inputs.get('stop_words_list');
   const stopWords = stopList ? wordsOfRow(stopList, row) : [];
-  const stopTexts: WordsMark | undefined = stopList && wordsMarkOf(stopList.data);
+  const stopTexts = stopList && wordsMarkOf(stopList)?.rows;
   const priority = request.priority ?? 0;
   return {
     prompt,
@@ -58,6 +58,7 @@ export function planGeneration(
       sequences: inputs.number('num_return_sequences', row) || 1,
       logprobs:
         inputs.truth('return_log_probs', row) || inputs.truth('output_log_probs', row) ? 0 : undefined,
+      ...draftOfRow(inputs, row, facts),
       // Triton's level 1 is the most urgent; 0 is no level.
       priority: priority > 0 ? priorityBase - priority : 0,
     },
@@ -81,6 +82,13 @@ function promptOfRow(inputs: Inputs, row: number): Int32Array {
 function tolerated(prompt: Int32Array, vocabularySize: number): Int32Array {
   if (prompt.every((id) => id >= 0 && id < vocabularySize)) return prompt;
   return prompt.map((id) => ((id % vocabularySize) + vocabularySize) % vocabularySize);
+}
+
+/** Tokens that the client thinks come next: verified together with the prompt's end. */
+function draftOfRow(inputs: Inputs, row: number, facts: EngineFacts): Pick<GenerationRequest, 'draft'> {
+  const tokens = inputs.row('draft_input_ids', 'INT32', row);
+  if (!tokens || tokens.length === 0) return {};
+  return { draft: { tokens: tolerated(Int32Array.from(tokens), facts.vocabularySize) } };
 }
 
 function endIds(inputs: Inputs, row: number, facts: EngineFacts): number[] {

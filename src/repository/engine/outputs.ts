@@ -1,7 +1,7 @@
 import type { RequestStart } from '../../runtime/requests/events.ts';
 import type { Execution } from '../execution.ts';
-import { type Tensor, tensorOf } from '../tensor.ts';
-import { markTokens } from './marks.ts';
+import { smallInt32Tensor, type Tensor, tensorOf } from '../tensor.ts';
+import type { TokensMark } from './marks.ts';
 
 /** Positions that the KV counts of a request call a block; the runtime itself counts positions. */
 export const kvBlockPositions = 64;
@@ -40,6 +40,8 @@ export class SequenceOutput {
   #sum = 0;
   /** Tokens so far. */
   count = 0;
+  /** Of its draft tokens, once it has ended. */
+  drafts = { proposed: 0, accepted: 0 };
   #firstTokenNs = 0;
 
   constructor(execution: Execution, options: OutputOptions) {
@@ -67,12 +69,16 @@ export class SequenceOutput {
   take(isStreaming: boolean, result: SequenceResult): Tensor[] {
     const { prompt, withPrompt, batchIndex, sequenceIndex } = this.#options;
     const hasPrompt = withPrompt && !isStreaming;
-    const ids = new Int32Array((hasPrompt ? prompt.length : 0) + this.#ids.length);
-    if (hasPrompt) ids.set(prompt);
-    ids.set(this.#ids, ids.length - this.#ids.length);
-    const tensor = tensorOf('output_ids', 'INT32', [1, 1, ids.length], ids);
-    markTokens(tensor.data, { sequence: this.#sequence, isContinuation: !hasPrompt, isLast: result.isLast });
-    const outputs = [tensor, int32('sequence_length', ids.length)];
+    const ids = hasPrompt ? [...prompt, ...this.#ids] : this.#ids;
+    const { length } = ids;
+    const mark: TokensMark = {
+      kind: 'tokens',
+      sequence: this.#sequence,
+      isContinuation: !hasPrompt,
+      isLast: result.isLast,
+    };
+    const shape = length === 1 ? shapeOfOne : [1, 1, length];
+    const outputs = [smallInt32Tensor('output_ids', shape, ids, mark), lengthTensor(length)];
     this.#addLogprobs(outputs);
     if (batchIndex !== undefined) outputs.push(int32('batch_index', batchIndex));
     if (sequenceIndex !== undefined) outputs.push(int32('sequence_index', sequenceIndex));
@@ -99,6 +105,7 @@ export class SequenceOutput {
   #addTimes(outputs: Tensor[], { start, nowNs }: SequenceResult): void {
     const { prompt, epochOffsetNs } = this.#options;
     const { times } = this.#execution;
+    const { proposed, accepted } = this.drafts;
     const reused = Math.floor((start?.cachedTokens ?? 0) / kvBlockPositions);
     const total = Math.ceil((prompt.length + this.count) / kvBlockPositions);
     const shown: readonly (readonly [string, number])[] = [
@@ -112,11 +119,19 @@ export class SequenceOutput {
       int32('kv_cache_alloc_new_blocks', total - reused),
       int32('kv_cache_reused_blocks', reused),
       int32('kv_cache_alloc_total_blocks', total),
-      tensorOf('acceptance_rate', 'FP32', [1, 1], Float32Array.of(0)),
-      int32('total_accepted_draft_tokens', 0),
-      int32('total_draft_tokens', 0),
+      tensorOf('acceptance_rate', 'FP32', [1, 1], Float32Array.of(proposed > 0 ? accepted / proposed : 0)),
+      int32('total_accepted_draft_tokens', accepted),
+      int32('total_draft_tokens', proposed),
     );
   }
+}
+
+const shapeOfOne = [1, 1, 1] as const;
+/** Nearly every streamed response has one token. */
+const lengthOfOne = int32('sequence_length', 1);
+
+function lengthTensor(length: number): Tensor {
+  return length === 1 ? lengthOfOne : int32('sequence_length', length);
 }
 
 function int32(name: string, value: number): Tensor {

@@ -3,6 +3,7 @@ import { samplingFeature } from '../../device/step.ts';
 import { type PhaseRecorder, phases } from '../../trace/phases.ts';
 import type { KvCache, KvDemand } from '../kv/kv-cache.ts';
 import type { CapacityPolicy } from '../plan/capacity.ts';
+import { retentionPriorityDefault } from '../plan/retention.ts';
 import { SharedPrefixes } from '../plan/shared-prefixes.ts';
 import type { Sequence } from '../sequences/sequence.ts';
 import type { EngineCounters } from './counters.ts';
@@ -10,9 +11,6 @@ import type { SequenceTable } from './sequence-table.ts';
 
 /** Sequences admitted before one step: each costs the step some microseconds of host time, for which all running ones wait. */
 export const admissionsPerStepMax = 64;
-
-/** TensorRT-LLM's default of 0 to 100. */
-export const retentionPriorityDefault = 35;
 
 /** What admission is told. */
 export interface AdmissionOptions {

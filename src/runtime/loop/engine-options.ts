@@ -6,6 +6,7 @@ import { threadTracer } from '../../trace/process-tracer.ts';
 import { RuntimeError } from '../errors.ts';
 import { type CapacityPolicy, capacityPolicy } from '../plan/capacity.ts';
 import { sharedPrefixPositionsMin } from '../plan/shared-prefixes.ts';
+import type { SpeculationOptions } from '../speculation/speculation.ts';
 
 /** Seeds that the engine picks are below it; node:crypto draws no more bits at once. */
 const seedMax = 2 ** 48 - 1;
@@ -38,6 +39,8 @@ export interface EngineCoreOptions {
   prefixReuse?: boolean;
   /** KV bytes that finished prompts may keep for reuse while nobody else needs them. Default `kvBytesMax`. */
   prefixCacheBytesMax?: number;
+  /** How tokens are guessed ahead. Default: only as requests ask. */
+  speculation?: SpeculationOptions;
   /** Prefixes of so many positions that several waiting requests have are computed once. Default 128. */
   sharedPrefixPositionsMin?: number;
   clock?: Clock;
@@ -74,6 +77,7 @@ export function resolveOptions(options: EngineCoreOptions): ResolvedOptions {
     clock: options.clock ?? systemClock,
     phases: options.phases ?? threadTracer,
     randomSeed: options.randomSeed ?? (() => randomInt(seedMax)),
+    speculation: options.speculation ?? {},
     onFatal: options.onFatal,
   };
   atLeast('contextLength', resolved.contextLength, 2);

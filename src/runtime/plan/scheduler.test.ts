@@ -11,6 +11,7 @@ const schedulable: fc.Arbitrary<Schedulable & Urgency> = fc
     arrival: fc.nat(1000),
     index: fc.nat(3),
     rowsReady: fc.oneof(fc.constant(0), fc.constant(1), fc.integer({ min: 1, max: 500 })),
+    rowsOptional: fc.nat(6),
     rowsPerStepMax: fc.constantFrom(Number.POSITIVE_INFINITY, 32),
     tokensInFlight: fc.constantFrom(0, 0, 1),
   })
