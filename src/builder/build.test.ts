@@ -20,6 +20,7 @@ import { type BuildDtype, type BuildRecipe, buildDtypes, defaultRecipe } from '.
 import { contentHash, readEngine, verifyEngine } from './engine-folder.ts';
 import type { EngineManifest } from './manifest.ts';
 import { openEngine } from './open-engine.ts';
+import { deviceOf } from './targets.ts';
 
 const skip = skipWithout('models/stories260K');
 const folder = mkdtempSync(join(tmpdir(), 'nereid-build-'));
@@ -251,4 +252,26 @@ test('the content hash is the same for equal engines, and another for other weig
   const changed = await build(other, { dtype: 'f32' });
   assert.equal(changed.manifest.parameters, manifest.parameters);
   assert.notEqual(contentHash(changed.manifest), contentHash(manifest));
+});
+
+test('an engine for cuda says so, with what its device is to do; what a target cannot have is refused', {
+  skip,
+}, async () => {
+  const { output, manifest } = await build(gguf, { target: 'cuda', dtype: 'fp8', kvDtype: 'fp8' });
+  assert.deepEqual(deviceOf(manifest), { name: 'cuda', options: { matrices: 'fp8' } });
+  assert.equal(manifest.kvDtype, 'fp8');
+  const { source } = await openEngine(output);
+  const types = new Set([...source.weights.values()].map(({ dtype }) => dtype));
+  assert.deepEqual([...types].sort(), ['bf16', 'f32'], 'matrices are made e4m3 on the GPU');
+  const { manifest: plain } = await build(gguf);
+  assert.deepEqual(deviceOf(plain), { name: 'ggml', options: {} });
+  await assert.rejects(
+    build(gguf, { dtype: 'fp8' }),
+    /engine for ggml cannot have --dtype fp8: give auto, f32/,
+  );
+  await assert.rejects(build(gguf, { kvDtype: 'fp8' }), /for ggml cannot have --kv-dtype fp8: give f16, f32/);
+  await assert.rejects(
+    build(gguf, { target: 'cuda', dtype: 'q4_k' }),
+    /for cuda cannot have --dtype q4_k: give auto, f32, f16, bf16, fp8/,
+  );
 });

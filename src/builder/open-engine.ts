@@ -70,7 +70,8 @@ async function deviceSource(
 function checkRelease(folder: string, manifest: EngineManifest, options: OpenEngineOptions): void {
   if (options.allowReleaseMismatch ?? process.env.NEREID_ALLOW_RELEASE_MISMATCH === '1') return;
   const installed = installedGgmlRelease();
-  const { ggmlRelease } = manifest.target;
+  const { device, ggmlRelease } = manifest.target;
+  if (device !== 'ggml') return;
   if (installed === undefined || installed === ggmlRelease) return;
   const problem = `${folder} was built with ggml ${ggmlRelease}, but ${installed} is installed`;
   const fix = 'build it again with `nereid build --force`, or set NEREID_ALLOW_RELEASE_MISMATCH=1';
