@@ -3,8 +3,8 @@
 // whether a greedy text depends on the sequences beside it: node --import tsx bench/cuda-quality.ts ENGINE CHATS.jsonl
 import { readFileSync } from 'node:fs';
 import { openEngine } from '../src/builder/open-engine.ts';
-import type { DeviceModel, KvDtype } from '../src/device/device.ts';
 import { openDevice } from '../src/device/cuda/index.ts';
+import type { DeviceModel, KvDtype } from '../src/device/device.ts';
 import { want } from '../src/device/step.ts';
 import { openTokenizer } from '../src/tokenizer/open.ts';
 import { batchOf, step } from './cuda-model.ts';

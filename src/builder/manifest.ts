@@ -66,7 +66,7 @@ export const manifestSchema = z.object({
   name: z.string().min(1),
   nereidVersion: z.string(),
   target: z.object({ device: z.enum(buildTargets), ggmlRelease: z.string() }),
-  source: z.object({ kind: z.enum(['gguf', 'hugging-face']), sha256 }),
+  source: z.object({ kind: z.enum(['gguf', 'hugging-face', 'random']), sha256 }),
   architecture: z.string().min(1),
   hyperparameters: z.record(z.string(), z.unknown()),
   contextLength: z.int().min(1),

@@ -50,11 +50,22 @@ export async function openEngine(path: string, options: OpenEngineOptions = {}):
   const part = manifest.parts?.[rank];
   return {
     name: manifest.name,
-    source: await deviceSource(join(folder, weights), part, manifest.contextLength),
+    source: await sourceOfRank(join(folder, weights), part, manifest.contextLength),
     manifest,
     tokenizerFolder: join(folder, tokenizerFolderName),
     ...(part && { part }),
   };
+}
+
+/** A rank's weights, or its note that the device makes them up. */
+async function sourceOfRank(
+  path: string,
+  part: RankPart | undefined,
+  contextLength: number,
+): Promise<DeviceModelSource> {
+  if (!path.endsWith('.json')) return deviceSource(path, part, contextLength);
+  const { randomSource } = await import('./random-source.ts');
+  return randomSource(path, part, contextLength);
 }
 
 async function deviceSource(

@@ -14,6 +14,8 @@ export interface BuildFlags {
   tensorParallel?: number;
   pipelineParallel?: number;
   threads: number;
+  random?: string;
+  seed: number;
   force?: boolean;
   verify?: boolean;
   quiet?: boolean;

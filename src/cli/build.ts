@@ -8,6 +8,7 @@ import { threadsMax } from './threads.ts';
 import { integerOption, keyValueOption } from './values.ts';
 
 const contextLengthMax = 2 ** 31 - 1;
+const seedMax = 999_999_999;
 
 const examples = `
 Examples:
@@ -15,6 +16,7 @@ Examples:
   nereid build model.gguf --dtype q4_k --output ./engine --tensor 'blk.*.attn_v.weight=q8_0'
   nereid build ./hf-folder --target cuda --dtype fp8 --kv-dtype fp8
   nereid build HuggingFaceTB/SmolLM2-135M-Instruct --dtype q8_0
+  nereid build --random llama-3.1-8b --dtype fp8 --kv-dtype fp8
   nereid build --config build.yaml --dtype f16        (flags override the file)
   nereid build ./engine --verify                      check every file of an engine against its hash
 
@@ -57,6 +59,11 @@ export function createCommand(): Command {
       'stages that the layers are divided into (default: 1)',
       integerOption(1, ranksMax),
     )
+    .option(
+      '--random <shape>',
+      'no model: a well-known shape with weights that the GPU makes up, for benchmarks',
+    )
+    .option('--seed <n>', 'of the random weights', integerOption(0, seedMax), 1)
     .option('--threads <n>', 'threads to quantize with', integerOption(1, threadsMax), availableParallelism())
     .option('--force', 'replace the engine that is at the output')
     .option('--verify', 'build nothing: hash every file of the engine and compare')
