@@ -31,7 +31,7 @@ test('a sequence may lie in several blocks', () => {
 test('f16 and fp8 round what is written', () => {
   assert.equal(filled('f16').gather(table, 0, 3).keys[5], 6);
   const kv = filled('fp8');
-  assert.deepEqual([...kv.gather(table, 0, 3).keys], [1, 2, 3, 4, 5, 6]);
+  assert.deepEqual([...kv.gather(table, 0, 3).keys.subarray(0, 6)], [1, 2, 3, 4, 5, 6]);
   kv.write(table, 0, 0, Float32Array.of(17, 500), Float32Array.of(-0.3));
   // Between 16 and 32 numbers are 2 apart, and ties go to the even one; the largest is 448.
   assert.deepEqual([...kv.gather(table, 0, 3).keys.subarray(0, 2)], [16, 448]);
