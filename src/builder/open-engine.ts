@@ -3,6 +3,8 @@ import { openGguf } from '../checkpoint/gguf-reader.ts';
 import { linearShapes } from '../device/adapters.ts';
 import type { DeviceModelSource } from '../device/device.ts';
 import { installedGgmlRelease } from '../device/ggml/release.ts';
+import type { Architecture } from '../models/architecture.ts';
+import type { Hyperparameters } from '../models/hyperparameters.ts';
 import { type ModelLinear, modelLinears } from '../models/linears.ts';
 import type { RankPart } from '../models/rank-part.ts';
 import { readEngine, tokenizerFolderName } from './engine-folder.ts';
@@ -54,11 +56,32 @@ export async function openEngine(path: string, options: OpenEngineOptions = {}):
   const part = manifest.parts?.[rank];
   return {
     name: manifest.name,
-    ...(await deviceSource(join(folder, weights), part, manifest.contextLength)),
+    ...(await sourceOfRank(join(folder, weights), part, manifest.contextLength)),
     manifest,
     tokenizerFolder: join(folder, tokenizerFolderName),
     ...(part && { part }),
   };
+}
+
+/** A rank's weights, or its note that the device makes them up. */
+async function sourceOfRank(
+  path: string,
+  part: RankPart | undefined,
+  contextLength: number,
+): Promise<Pick<OpenedEngine, 'source' | 'linears'>> {
+  if (!path.endsWith('.json')) return deviceSource(path, part, contextLength);
+  const { randomSource } = await import('./random-source.ts');
+  const { source, architecture, hyperparameters } = await randomSource(path, part, contextLength);
+  return { source, linears: linearsOf(source, architecture, hyperparameters) };
+}
+
+function linearsOf(
+  source: Pick<DeviceModelSource, 'record'>,
+  architecture: Architecture,
+  hyperparameters: Hyperparameters,
+): OpenedEngine['linears'] {
+  const names = () => new Set(linearShapes(source.record({ tokens: 1, outputRows: 1 })).keys());
+  return () => modelLinears(architecture, hyperparameters, names());
 }
 
 async function deviceSource(
@@ -67,10 +90,9 @@ async function deviceSource(
   contextLength = Number.POSITIVE_INFINITY,
 ): Promise<Pick<OpenedEngine, 'source' | 'linears'>> {
   const { source, architecture, hyperparameters } = await modelOfGguf(openGguf(path), part);
-  const names = () => new Set(linearShapes(source.record({ tokens: 1, outputRows: 1 })).keys());
   return {
     source: { ...source, contextLength: Math.min(source.contextLength, contextLength) },
-    linears: () => modelLinears(architecture, hyperparameters, names()),
+    linears: linearsOf(source, architecture, hyperparameters),
   };
 }
 
@@ -78,7 +100,8 @@ async function deviceSource(
 function checkRelease(folder: string, manifest: EngineManifest, options: OpenEngineOptions): void {
   if (options.allowReleaseMismatch ?? process.env.NEREID_ALLOW_RELEASE_MISMATCH === '1') return;
   const installed = installedGgmlRelease();
-  const { ggmlRelease } = manifest.target;
+  const { device, ggmlRelease } = manifest.target;
+  if (device !== 'ggml') return;
   if (installed === undefined || installed === ggmlRelease) return;
   const problem = `${folder} was built with ggml ${ggmlRelease}, but ${installed} is installed`;
   const fix = 'build it again with `nereid build --force`, or set NEREID_ALLOW_RELEASE_MISMATCH=1';
