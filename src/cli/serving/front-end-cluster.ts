@@ -5,7 +5,8 @@ import { entryPoint } from '../../base/entry.ts';
 import { definite } from '../../base/errors.ts';
 import type { RunningModel } from './engines.ts';
 import type { FrontEndConfiguration } from './front-end-messages.ts';
-import { type FrontEndPorts, FrontEndSlot } from './front-end-slot.ts';
+import { type FrontEndPorts, FrontEndSlot, type SlotObserver } from './front-end-slot.ts';
+import { SharedKeyUse } from './key-sharing.ts';
 import { logFormatOf } from './log.ts';
 import type { ServeOptions } from './options.ts';
 import { SharedResponses } from './shared-responses.ts';
@@ -17,12 +18,14 @@ import { SharedResponses } from './shared-responses.ts';
 export class FrontEndCluster {
   readonly port: number;
   readonly grpcPort: number | undefined;
+  readonly britonPort: number | undefined;
   readonly #slots: readonly FrontEndSlot[];
 
-  private constructor(slots: readonly FrontEndSlot[], { port, grpcPort }: FrontEndPorts) {
+  private constructor(slots: readonly FrontEndSlot[], { port, grpcPort, britonPort }: FrontEndPorts) {
     this.#slots = slots;
     this.port = port;
     this.grpcPort = grpcPort;
+    this.britonPort = britonPort;
   }
 
   /** @throws CliError when a front end cannot listen */
@@ -41,6 +44,7 @@ export class FrontEndCluster {
       host: options.host,
       httpPort: options.httpPort,
       grpcPort: options.grpcPort,
+      britonPort: options.britonPort,
       kserve: options.kserve,
       security: options.security,
       requestTimeoutSeconds: options.requestTimeoutSeconds,
@@ -50,14 +54,13 @@ export class FrontEndCluster {
       logFormat: logFormatOf(options.logFormat, process.stderr),
     };
     const responses = new SharedResponses(() => slots);
+    const observers: SlotObserver[] = [
+      { message: (message, slot) => void responses.hear(message, slot) },
+      new SharedKeyUse(() => slots),
+    ];
     const slots: FrontEndSlot[] = Array.from(
       { length: options.frontEnds },
-      () =>
-        new FrontEndSlot(
-          () => configuration,
-          logger,
-          (message, slot) => void responses.hear(message, slot),
-        ),
+      () => new FrontEndSlot(() => configuration, logger, observers),
     );
     // Where a free port was asked for (0), the cluster gives all of them the same one.
     const [first] = await Promise.all(slots.map((slot) => slot.start()));
@@ -65,6 +68,7 @@ export class FrontEndCluster {
     // When all of them die at once, the next ones must come back to the same.
     configuration.httpPort = ports.port;
     if (ports.grpcPort !== undefined) configuration.grpcPort = ports.grpcPort;
+    if (ports.britonPort !== undefined) configuration.britonPort = ports.britonPort;
     return new FrontEndCluster(slots, ports);
   }
 

@@ -6,6 +6,7 @@ import { RemoteEngine } from '../../runtime/transport/remote-client.ts';
 import { threadTracer } from '../../trace/process-tracer.ts';
 import { createFrontEnd, openModelText, reload } from './front-end.ts';
 import type { ControlMessage, FrontEndConfiguration, FrontEndMessage } from './front-end-messages.ts';
+import { shareKeyUse } from './key-sharing.ts';
 import { createLogger } from './log.ts';
 import { RemoteResponses } from './remote-responses.ts';
 import { readSecurity } from './security.ts';
@@ -45,8 +46,10 @@ async function start(configuration: FrontEndConfiguration): Promise<void> {
     repository: served.repository,
   });
   const { registry } = frontEnd.metrics;
+  if (frontEnd.keys) shareKeyUse(frontEnd.keys, (changes) => send({ kind: 'key-use', changes }));
   process.on('message', (message: ControlMessage) => {
     if (message.kind === 'response') responses.hear(message);
+    else if (message.kind === 'key-use') frontEnd.keys?.usedElsewhere(message.changes);
     else if (message.kind === 'drain' && !draining) {
       draining = true;
       void frontEnd.drain(message.timeoutMs).then(() => send({ kind: 'drained' }));
@@ -63,11 +66,13 @@ async function start(configuration: FrontEndConfiguration): Promise<void> {
       void registry.getMetricsAsJSON().then((metrics) => send({ kind: 'metrics', number, metrics }));
     }
   });
-  const { host, httpPort, grpcPort } = configuration;
+  const { host, httpPort, grpcPort, britonPort } = configuration;
   await frontEnd.http.listen({ host, port: httpPort, backlog: listenBacklog });
   const { port } = frontEnd.http.server.address() as AddressInfo;
   const grpc = grpcPort === undefined ? undefined : await frontEnd.listenGrpc({ host, port: grpcPort });
-  send({ kind: 'listening', port, grpcPort: grpc });
+  const briton =
+    britonPort === undefined ? undefined : await frontEnd.listenBriton({ host, port: britonPort });
+  send({ kind: 'listening', port, grpcPort: grpc, britonPort: briton });
 }
 
 // Ctrl-C reaches the whole foreground group; the primary decides what it means.

@@ -15,6 +15,17 @@ const metricsTimeoutMs = 8_000;
 export interface FrontEndPorts {
   port: number;
   grpcPort: number | undefined;
+  britonPort: number | undefined;
+}
+
+/** Who hears of one front end. */
+export interface SlotObserver {
+  /** Its process listens. */
+  started?(slot: FrontEndSlot): void;
+  /** Its process said something. */
+  message(message: FrontEndMessage, slot: FrontEndSlot): void;
+  /** Its process is gone. */
+  ended?(slot: FrontEndSlot): void;
 }
 
 /** One of several front ends: its process, and the next one when that ends. */
@@ -22,7 +33,7 @@ export class FrontEndSlot {
   readonly #configuration: () => FrontEndConfiguration;
   readonly #logger: Logger;
   readonly #budget = new RestartBudget();
-  readonly #onMessage: (message: FrontEndMessage, slot: FrontEndSlot) => void;
+  readonly #observers: readonly SlotObserver[];
   readonly #watch: NodeJS.Timeout;
   #worker: Worker | undefined;
   #liveness = new Liveness();
@@ -31,18 +42,15 @@ export class FrontEndSlot {
   #restartTimer: NodeJS.Timeout | undefined;
   #metricsNumber = 0;
 
-  /**
-   * @param configuration as it is when a process starts
-   * @param onMessage hears all that its process says
-   */
+  /** @param configuration as it is when a process starts */
   constructor(
     configuration: () => FrontEndConfiguration,
     logger: Logger,
-    onMessage: (message: FrontEndMessage, slot: FrontEndSlot) => void,
+    observers: readonly SlotObserver[],
   ) {
     this.#configuration = configuration;
     this.#logger = logger;
-    this.#onMessage = onMessage;
+    this.#observers = observers;
     this.#watch = setInterval(() => this.#checkLife(), pingIntervalMs).unref();
   }
 
@@ -62,8 +70,9 @@ export class FrontEndSlot {
     this.#budget.started();
     worker.on('message', (message: FrontEndMessage) => {
       if (message.kind === 'alive') this.#liveness.heard();
-      this.#onMessage(message, this);
+      for (const observer of this.#observers) observer.message(message, this);
     });
+    for (const observer of this.#observers) observer.started?.(this);
     worker.once('exit', (code, signal) => this.#ended(worker, signal ?? `exit ${code}`));
     return ports;
   }
@@ -133,6 +142,7 @@ export class FrontEndSlot {
 
   #ended(worker: Worker | undefined, reason: string): void {
     this.#listening = false;
+    for (const observer of this.#observers) observer.ended?.(this);
     if (this.#closing) return;
     const { delayMs, isSlow } = this.#budget.next();
     const pace = isSlow ? 'it ended too often; ' : '';
@@ -174,7 +184,8 @@ function listening(worker: Worker, configuration: FrontEndConfiguration): Promis
     worker.on('message', (message: FrontEndMessage) => {
       if (message.kind === 'online')
         worker.send({ kind: 'configure', configuration } satisfies ControlMessage);
-      else if (message.kind === 'listening') resolve({ port: message.port, grpcPort: message.grpcPort });
+      else if (message.kind === 'listening')
+        resolve({ port: message.port, grpcPort: message.grpcPort, britonPort: message.britonPort });
       else if (message.kind === 'failed') {
         const inUse = message.message.includes('EADDRINUSE');
         const fix = inUse ? portInUse(message.message, configuration) : message.message;
@@ -187,11 +198,11 @@ function listening(worker: Worker, configuration: FrontEndConfiguration): Promis
   });
 }
 
-function portInUse(message: string, { httpPort, grpcPort }: FrontEndConfiguration): string {
-  const isGrpc = grpcPort !== undefined && message.includes(`:${grpcPort}`);
-  return isGrpc
-    ? `port ${grpcPort} is in use; give another --grpc-port`
-    : `port ${httpPort} is in use; give another --http-port`;
+function portInUse(message: string, { httpPort, grpcPort, britonPort }: FrontEndConfiguration): string {
+  const others = { '--grpc-port': grpcPort, '--briton-port': britonPort };
+  const named = Object.entries(others).find(([, port]) => port !== undefined && message.includes(`:${port}`));
+  const [flag, port] = named ?? ['--http-port', httpPort];
+  return `port ${port} is in use; give another ${flag}`;
 }
 
 function failed(reason: string, cause?: unknown): CliError {
