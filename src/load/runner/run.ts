@@ -24,7 +24,7 @@ export interface LoadHooks {
 
 /**
  * Makes a load and gathers its records.
- * @throws LoadError LOAD_OPTION_INVALID for a plan over a limit, LOAD_TARGET_REFUSED when the warm-up fails, LOAD_WORKER_FAILED
+ * @throws LoadError LOAD_OPTION_INVALID for a plan over a limit, LOAD_TARGET_UNREACHABLE or LOAD_TARGET_REFUSED when the warm-up fails, LOAD_WORKER_FAILED
  */
 export async function runLoad(plan: LoadPlan, hooks: LoadHooks = {}): Promise<LoadResult> {
   checkLimits(plan);

@@ -20,7 +20,7 @@ export interface LoadShare {
   stop(): void;
   /**
    * Sends sessions that leave no record.
-   * @throws LoadError LOAD_TARGET_REFUSED with what the first failed one said
+   * @throws LoadError LOAD_TARGET_UNREACHABLE, LOAD_TARGET_REFUSED with what the first failed one said
    */
   warmUp(sessions: number): Promise<void>;
   /** CPU time of this process since {@link run} began. */
@@ -62,11 +62,7 @@ export async function openShare(plan: LoadPlan, worker: number): Promise<LoadSha
       const records: RequestRecord[] = [];
       await new LoadGenerator({ ...shared, ...limited }).run(monotonicMs(), (record) => records.push(record));
       const failed = records.find(({ outcome }) => outcome === 'failed');
-      if (failed)
-        throw new LoadError(
-          'LOAD_TARGET_REFUSED',
-          `${plan.target.url} failed a warm-up request: ${failed.error}`,
-        );
+      if (failed) throw warmUpError(plan.target.url, failed.error ?? 'no reason given');
     },
     cpu: () => {
       const { user, system } = process.cpuUsage(before);
@@ -74,6 +70,16 @@ export async function openShare(plan: LoadPlan, worker: number): Promise<LoadSha
     },
     close: () => target.close(),
   };
+}
+
+/** What a failed warm-up request says about the server. */
+function warmUpError(url: string, reason: string): LoadError {
+  return /ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH/.test(reason)
+    ? new LoadError(
+        'LOAD_TARGET_UNREACHABLE',
+        `${url} does not answer (${reason}); start the server, or give its address`,
+      )
+    : new LoadError('LOAD_TARGET_REFUSED', `${url} failed a warm-up request: ${reason}`);
 }
 
 /** A worker's part of the sessions in flight; the first workers get what does not divide evenly. */
