@@ -2,6 +2,7 @@ import { monotonicMs } from '../../base/monotonic.ts';
 import { arrivalOffsetsMs } from '../arrivals.ts';
 import { LoadError } from '../errors.ts';
 import type { RequestRecord } from '../record.ts';
+import { targetFailure } from '../target/failure.ts';
 import { targets } from '../target/registry.ts';
 import { openWorkload } from '../workload/open.ts';
 import { LoadGenerator } from './generator.ts';
@@ -19,10 +20,10 @@ export interface LoadShare {
   /** Ends everything. */
   stop(): void;
   /**
-   * Sends sessions that leave no record.
+   * Sends sessions that leave no record; `signal` ends them.
    * @throws LoadError LOAD_TARGET_UNREACHABLE, LOAD_TARGET_REFUSED with what the first failed one said
    */
-  warmUp(sessions: number): Promise<void>;
+  warmUp(sessions: number, signal?: AbortSignal): Promise<void>;
   /** CPU time of this process since {@link run} began. */
   cpu(): ClientCpu;
   close(): void;
@@ -51,7 +52,7 @@ export async function openShare(plan: LoadPlan, worker: number): Promise<LoadSha
     },
     finish: () => generator.finish(),
     stop: () => generator.stop(),
-    warmUp: async (count) => {
+    warmUp: async (count, signal) => {
       const first = warmupFirstSession;
       const limited = {
         first,
@@ -60,9 +61,14 @@ export async function openShare(plan: LoadPlan, worker: number): Promise<LoadSha
         concurrency: Math.min(concurrency, count),
       };
       const records: RequestRecord[] = [];
-      await new LoadGenerator({ ...shared, ...limited }).run(monotonicMs(), (record) => records.push(record));
+      const warming = new LoadGenerator({ ...shared, ...limited });
+      const onAbort = (): void => warming.stop();
+      signal?.addEventListener('abort', onAbort, { once: true });
+      await warming.run(monotonicMs(), (record) => records.push(record));
+      signal?.removeEventListener('abort', onAbort);
       const failed = records.find(({ outcome }) => outcome === 'failed');
-      if (failed) throw warmUpError(plan.target.url, failed.error ?? 'no reason given');
+      if (failed)
+        throw targetFailure(plan.target.url, 'a warm-up request', failed.error ?? 'no reason given');
     },
     cpu: () => {
       const { user, system } = process.cpuUsage(before);
@@ -70,16 +76,6 @@ export async function openShare(plan: LoadPlan, worker: number): Promise<LoadSha
     },
     close: () => target.close(),
   };
-}
-
-/** What a failed warm-up request says about the server. */
-function warmUpError(url: string, reason: string): LoadError {
-  return /ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH/.test(reason)
-    ? new LoadError(
-        'LOAD_TARGET_UNREACHABLE',
-        `${url} does not answer (${reason}); start the server, or give its address`,
-      )
-    : new LoadError('LOAD_TARGET_REFUSED', `${url} failed a warm-up request: ${reason}`);
 }
 
 /** A worker's part of the sessions in flight; the first workers get what does not divide evenly. */
