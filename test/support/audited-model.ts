@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import type { AdapterSlots } from '../../src/device/adapters.ts';
 import type { DeviceModel, KvPoolFacts } from '../../src/device/device.ts';
 import {
   type KvOperations,
@@ -69,6 +70,10 @@ export class AuditedModel implements DeviceModel {
 
   get inFlightStepsMax(): number {
     return this.#inner.inFlightStepsMax;
+  }
+
+  get adapters(): AdapterSlots | undefined {
+    return this.#inner.adapters;
   }
 
   get samplingFeatures(): number {

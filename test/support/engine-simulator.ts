@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { ManualClock } from '../../src/base/clock.ts';
 import { SeededRandom } from '../../src/base/random.ts';
+import type { AdapterRoom } from '../../src/device/adapters.ts';
 import { nullModelSource, openDevice } from '../../src/device/null/index.ts';
 import { EngineCore, type EngineCoreOptions } from '../../src/runtime/loop/engine-core.ts';
 import { capacityPolicyNames } from '../../src/runtime/plan/capacity.ts';
@@ -10,6 +11,7 @@ import type { EngineStatistics } from '../../src/runtime/requests/statistics.ts'
 import type { Drafter } from '../../src/runtime/speculation/drafter.ts';
 import type { SpeculationOptions } from '../../src/runtime/speculation/speculation.ts';
 import { type AuditedBatch, AuditedModel } from './audited-model.ts';
+import { addAdapters, randomAdapterRoom, simulatedAdapters, wholeAdapterRoom } from './simulated-adapters.ts';
 
 export const vocabularySize = 997;
 export const contextLength = 160;
@@ -24,6 +26,8 @@ export interface AuditedOptions extends Partial<EngineCoreOptions> {
   /** Makes it a cache of blocks. */
   blockPositions?: number;
   hostBlocks?: number;
+  /** Places for adapters on the device. Default: for all of `simulated-adapters.ts`. */
+  adapterRoom?: AdapterRoom;
 }
 
 /** An engine on the null device whose every batch is audited. */
@@ -31,7 +35,8 @@ export async function auditedEngine(
   overrides: AuditedOptions = {},
   onEvents: (events: SequenceEvent[]) => void = () => {},
 ): Promise<{ core: EngineCore; model: AuditedModel; clock: ManualClock }> {
-  const { deviceOptions = {}, slots = 4, blockPositions, hostBlocks = 0, ...rest } = overrides;
+  const { deviceOptions = {}, slots = 4, blockPositions, hostBlocks = 0, ...more } = overrides;
+  const { adapterRoom = wholeAdapterRoom, ...rest } = more;
   const batchTokensMax = rest.batchTokensMax ?? 64;
   const sequencesMax = rest.sequencesMax ?? slots;
   const clock = new ManualClock();
@@ -40,6 +45,7 @@ export async function auditedEngine(
     batchTokensMax,
     kvDtype: 'f16',
     threads: 1,
+    adapters: adapterRoom,
   });
   const inner = await weights.allocateKv({
     blocks: blockPositions ? Math.floor(kvBytesMax / (blockPositions * bytesPerPosition)) : slots,
@@ -55,6 +61,7 @@ export async function auditedEngine(
       vocabularySize,
       contextLength,
       clock,
+      adapters: await simulatedAdapters(model),
       ...rest,
       sequencesMax,
       batchTokensMax,
@@ -143,10 +150,16 @@ export async function simulate(seed: number): Promise<EngineStatistics> {
   const options = randomOptions(random);
   const arrivals = randomArrivals(random, options.kvBytesMax / bytesPerPosition, options.requests);
   addBeams(new SeededRandom(seed + 2e6), arrivals, options);
+  const adapting = new SeededRandom(seed + 3e6);
+  addAdapters(
+    adapting,
+    arrivals.map(({ request }) => request),
+  );
+  const adapterRoom = randomAdapterRoom(adapting);
   const truths = await truthsOf(arrivals);
   const speculation = randomSpeculation(new SeededRandom(seed + 1e6), arrivals, truths);
   const outcomes = new Outcomes();
-  const { core, model, clock } = await auditedEngine({ ...options, speculation }, (events) =>
+  const { core, model, clock } = await auditedEngine({ ...options, speculation, adapterRoom }, (events) =>
     outcomes.take(events),
   );
   model.isDeferred = random.integer(4) === 0;

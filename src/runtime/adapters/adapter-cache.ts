@@ -198,6 +198,7 @@ export class AdapterCache implements AdapterDirectory {
   }
 
   #hold(adapter: KnownAdapter, tensors: AdapterTensors): void {
+    this.#letGo(adapter);
     adapter.tensors = tensors;
     adapter.usedAt = ++this.#uses;
     this.#hostBytes += tensors.byteLength;
