@@ -10,6 +10,7 @@ import { capacityPolicyNames } from '../runtime/plan/capacity.ts';
 import { restartsInARowMax } from '../runtime/process/restart-budget.ts';
 import { routingDefault, routingNames } from '../runtime/routing/router.ts';
 import { CliError } from './errors.ts';
+import { adapterOptions, addAdapterOptions } from './serving/adapter-options.ts';
 import { logLevelFrom, logLevels } from './serving/log-level.ts';
 import type {
   AnswerOptions,
@@ -63,6 +64,7 @@ export function createCommand(): Command {
   addRepositoryOptions(command);
   addSecurityOptions(command);
   addEngineOptions(command);
+  addAdapterOptions(command);
   return addOperationOptions(command)
     .addHelpText('after', examples)
     .action(async (models: string[], flags: Record<string, unknown>, command: Command) => {
@@ -201,7 +203,11 @@ function addEngineOptions(command: Command): void {
   const contextLength = "positions a sequence, if less than the model's own";
   const deviceOption = 'a setting of that device; repeatable';
   command
-    .addOption(new Option('--device <name>', 'what runs the model').choices(devices.names).default('ggml'))
+    .addOption(
+      new Option('--device <name>', 'what runs the model (default: what it was built for, ggml)').choices(
+        devices.names,
+      ),
+    )
     .option('--device-option <name=value>', deviceOption, keyValueOption, {})
     .option('--engines <n>', 'engine processes per model', integerOption(1, 64), 1)
     .addOption(
@@ -332,6 +338,7 @@ function toOptions(models: string[], flags: Record<string, unknown>): ServeOptio
     ...aliased(flags),
     answers: { toolCallParser, reasoningParser, trustRequestChatTemplate },
     traffic: { routing, streamInterval },
+    adapters: adapterOptions(flags),
     deviceOptions: deviceOption as Record<string, string>,
     security: securityOf(flags),
     kvCacheBytes: kvCacheSize as number | undefined,
