@@ -10,7 +10,7 @@ import { announce } from './announce.ts';
 import { type PreparedModel, prepareModels, type RunningModel, startModels, stopModels } from './engines.ts';
 import type { createFrontEnd, FrontEnd, ModelText, reload } from './front-end.ts';
 import type { FrontEndPorts } from './front-end-slot.ts';
-import { createLogger } from './log.ts';
+import { createLogger, surviveLostOutput } from './log.ts';
 import type { MetricsPort } from './metrics-port.ts';
 import type { OpenRepository } from './model-repository.ts';
 import type { ServeOptions } from './options.ts';
@@ -38,6 +38,7 @@ interface HttpSide extends FrontEndPorts {
  * @throws CliError, or a NereidError of the layer that could not start
  */
 export async function serve(options: ServeOptions): Promise<void> {
+  surviveLostOutput();
   checkCombination(options);
   checkWorld(options);
   if (options.rank !== undefined && options.rank > 0) {
