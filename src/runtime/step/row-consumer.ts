@@ -15,3 +15,9 @@ export interface RowConsumer {
   /** Called once for each of its rows, when the step was collected, in order of rows. */
   take(output: StepOutput, place: RowPlace): void;
 }
+
+/** Takes the output rows of a sequence's last known token and of the drafts behind it, in order. */
+export interface DraftConsumer extends RowConsumer {
+  /** Whether it chooses from logits, whatever the device could choose by itself. */
+  readonly needsLogits: boolean;
+}

@@ -35,8 +35,14 @@ export class TokenConsumer implements RowConsumer {
     sequence.tokensInFlight--;
     // It ended, or was cancelled, while the step ran.
     if (sequence.state === 'finished') return;
+    this.choose(output, place);
+  }
+
+  /** Makes the row into the next token of a sequence that has not ended. */
+  choose(output: StepOutput, place: RowPlace): void {
+    const sequence = this.#sequence;
     try {
-      if (place.logits >= 0) this.#choose(output, place.logits);
+      if (place.logits >= 0) this.#sample(output, place.logits);
       else this.#takeChosen(output, place);
     } catch (thrown) {
       if (!(thrown instanceof RuntimeError)) throw thrown;
@@ -56,7 +62,7 @@ export class TokenConsumer implements RowConsumer {
     this.#sink.token(sequence, token, known);
   }
 
-  #choose(output: StepOutput, index: number): void {
+  #sample(output: StepOutput, index: number): void {
     const sequence = this.#sequence;
     const { sampling, seed } = sequence.owner;
     const logits = definite(output.logits, 'logits');
