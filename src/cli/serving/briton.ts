@@ -20,9 +20,9 @@ export async function listenBriton(
   if (!frontEnd || !model)
     throw new CliError('CLI_VALUE_INVALID', '--briton-port serves a model; name one on the command line');
   const { startBriton } = await import('../../protocol/briton/server.ts');
-  const { keys, metrics, readiness } = frontEnd;
+  const { keys, metrics, readiness, bounds } = frontEnd;
   const observer = metrics.observer(model.name);
-  const briton = await startBriton({ model, keys, observer, host, port, readiness, tls }).catch(
+  const briton = await startBriton({ model, keys, observer, host, port, readiness, tls, bounds }).catch(
     (thrown: unknown) => {
       throw portError(thrown, '--briton-port', port);
     },

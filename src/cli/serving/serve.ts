@@ -2,7 +2,7 @@ import type { AddressInfo } from 'node:net';
 import type { Logger } from 'pino';
 import { definite, messageOf } from '../../base/errors.ts';
 import { listenBacklog } from '../../protocol/limits.ts';
-import { readTls } from '../../protocol/tls.ts';
+import { readTls, type TlsMaterial } from '../../protocol/tls.ts';
 import { threadTracer } from '../../trace/process-tracer.ts';
 import { CliError } from '../errors.ts';
 import { createProgress } from '../progress.ts';
@@ -75,13 +75,13 @@ export async function serve(options: ServeOptions): Promise<void> {
     const http = await listenHttp(listening, await loading);
     closers.push(() => http.close());
     const metrics = await listenMetrics(listening, http, closers);
-    const reloading = (): void => {
-      http.reload();
-      if (metrics) void reloadTls(metrics, options, logger);
-    };
-    if (isReloadable(options.security)) process.on('SIGHUP', reloading);
     const briton = await listenBriton(options, security, http.frontEnd);
     if (briton) closers.push(() => briton.close());
+    const reloading = (): void => {
+      http.reload();
+      void reloadTls([metrics, briton], options, logger);
+    };
+    if (isReloadable(options.security)) process.on('SIGHUP', reloading);
     announce(options, models, { http: http.port, grpc: http.grpcPort, metrics: metrics?.port });
     await runSelfTest(options, http.port, logger);
     await stop.wait();
@@ -135,10 +135,10 @@ function checkCombination(options: ServeOptions): void {
       '--model-repository is served by one front end; leave out --front-ends, or serve its engines as models',
     );
   }
-  if (options.device === 'cuda' && options.kvDtype !== undefined) {
+  if (options.device === 'cuda' && options.kvDtype !== undefined && options.kvDtype !== 'fp8') {
     throw new CliError(
       'CLI_VALUE_INVALID',
-      '--kv-dtype has no effect on cuda, which keeps the KV cache in the type of its activations; leave it out',
+      '--kv-dtype on cuda is fp8, or left out: the KV cache is then of the type of its activations',
     );
   }
   if (options.maxBatchTokens < options.maxSequences) {
@@ -274,11 +274,17 @@ async function listenMetrics(
   return metrics;
 }
 
-async function reloadTls(metrics: MetricsPort, { security }: ServeOptions, logger: Logger): Promise<void> {
+/** The certificates of ports that are not the front end's. */
+async function reloadTls(
+  ports: readonly ({ setTls(tls: TlsMaterial): void } | undefined)[],
+  { security }: ServeOptions,
+  logger: Logger,
+): Promise<void> {
   if (!security.tls) return;
   try {
-    metrics.setTls(await readTls(security.tls));
+    const tls = await readTls(security.tls);
+    for (const port of ports) port?.setTls(tls);
   } catch (thrown) {
-    logger.error({ reason: messageOf(thrown) }, 'the certificate of the metrics port stays as it was');
+    logger.error({ reason: messageOf(thrown) }, 'the certificates of the other ports stay as they were');
   }
 }

@@ -71,7 +71,7 @@ function planMessage(
   prompt: { text: string; tokens: Int32Array },
 ): AnswerPlan {
   const reading = answerReading(model.formats, prompt.text, {
-    names: new Set(toolsOf(body).map((tool) => tool.name)),
+    tools: new Map(toolsOf(body).map((tool) => [tool.name, tool.input_schema])),
     isParallel: !body.tool_choice?.disable_parallel_tool_use,
   });
   const wanted = { temperature: body.temperature, topP: body.top_p, topK: body.top_k };
