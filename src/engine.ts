@@ -12,6 +12,7 @@ import { generationDefaults } from './protocol/generation-defaults.ts';
 import { type ServedModel, servedModel } from './protocol/served-model.ts';
 import type { EngineClient } from './runtime/client.ts';
 import { RuntimeError } from './runtime/errors.ts';
+import type { Retention } from './runtime/kv/retention.ts';
 import { LocalEngine } from './runtime/local-engine.ts';
 import { loadModel } from './runtime/process/load-model.ts';
 import { EngineSupervisor } from './runtime/process/supervisor.ts';
@@ -76,6 +77,8 @@ export interface GenerateOptions extends Partial<SamplingParameters> {
   skipSpecialTokens?: boolean;
   /** Requests with different salts share no prefix. */
   cacheSalt?: string;
+  /** How long its KV should be kept for others, and how dear it is. */
+  retention?: Retention;
   /** Higher first. */
   priority?: number;
   signal?: AbortSignal;
@@ -268,8 +271,8 @@ class QueuedGeneration implements GenerationStream {
 
   constructor(model: ServedModel, promptTokens: Int32Array, options: GenerateOptions) {
     const { signal, maxTokens, minTokens, stop, sequences, logprobs, ...rest } = options;
-    const { stopTokenIds, ignoreEos, includeStopString, skipSpecialTokens, cacheSalt, priority, ...given } =
-      rest;
+    const { stopTokenIds, ignoreEos, includeStopString, skipSpecialTokens, ...others } = rest;
+    const { cacheSalt, retention, priority, ...given } = others;
     const { maxTokens: advised, ...advice } = model.defaults;
     // At least 1, so that a prompt that fills the context is refused for that and not for its maxTokens.
     const room = Math.max(1, model.client.description.contextLength - promptTokens.length);
@@ -289,6 +292,7 @@ class QueuedGeneration implements GenerationStream {
         sequences: sequences ?? 1,
         logprobs,
         cacheSalt,
+        retention,
         priority: priority ?? 0,
       },
       {

@@ -1,6 +1,7 @@
 import { type Clock, systemClock } from '../base/clock.ts';
 import { definite, messageOf, NereidError } from '../base/errors.ts';
 import type { EngineClient, RequestHandle } from '../runtime/client.ts';
+import type { Retention } from '../runtime/kv/retention.ts';
 import type { RequestStart, SequenceEvent } from '../runtime/requests/events.ts';
 import type { SamplingParameters } from '../runtime/requests/request.ts';
 import type { Tokenizer } from '../tokenizer/types.ts';
@@ -38,6 +39,7 @@ export interface GenerationInput {
   logprobs?: number;
   promptLogprobs?: number;
   cacheSalt?: string;
+  retention?: Retention;
   priority: number;
   /** As in `GenerationRequest`. */
   prediction?: Int32Array;
@@ -157,6 +159,7 @@ export class Generation {
         logprobs: input.logprobs,
         promptLogprobs: input.promptLogprobs,
         cacheSalt: input.cacheSalt,
+        retention: input.retention,
         priority: input.priority,
         prediction: input.prediction,
       },

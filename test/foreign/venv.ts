@@ -7,7 +7,8 @@ import { installOnce, installTimeoutMs, type NotInstalled } from './install.ts';
 /** Git, the type checker and the linter look past it there. */
 const venvFolder = join(packageRoot, '.venv', 'foreign');
 const requirementsFile = join(import.meta.dirname, 'requirements.txt');
-const python = join(venvFolder, process.platform === 'win32' ? 'Scripts/python.exe' : 'bin/python');
+const pythonOf = (folder: string): string =>
+  join(folder, process.platform === 'win32' ? 'Scripts/python.exe' : 'bin/python');
 
 /** What installs the others: pip's own resolver takes minutes for so many. */
 const installer = 'uv==0.13.9';
@@ -23,14 +24,20 @@ export type ForeignPython = { python: string } | NotInstalled;
  */
 export async function foreignPython(): Promise<ForeignPython> {
   const needs = 'python3 with venv, pip and its index';
-  return (await installOnce(venvFolder, requirementsFile, needs, install)) ?? { python };
+  return (
+    (await installOnce(venvFolder, requirementsFile, needs, install)) ?? { python: pythonOf(venvFolder) }
+  );
 }
 
-async function install(): Promise<void> {
-  await run('python3', ['-m', 'venv', venvFolder], { timeout: installTimeoutMs });
+const install = (): Promise<void> => installVenv(venvFolder, requirementsFile);
+
+/** Makes a virtual environment with what a list says. @throws Error where there is no Python, no venv module or no package index */
+export async function installVenv(folder: string, listFile: string): Promise<void> {
+  const python = pythonOf(folder);
+  await run('python3', ['-m', 'venv', folder], { timeout: installTimeoutMs });
   const pip = ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', installer];
   await run(python, pip, { timeout: installTimeoutMs });
-  const uv = ['-m', 'uv', 'pip', 'install', '--quiet', '--python', python, '-r', requirementsFile];
+  const uv = ['-m', 'uv', 'pip', 'install', '--quiet', '--python', python, '-r', listFile];
   const { PIP_INDEX_URL, ...env } = process.env;
   // An index that pip was told of in the environment counts for uv too.
   if (PIP_INDEX_URL && !env.UV_DEFAULT_INDEX) env.UV_DEFAULT_INDEX = PIP_INDEX_URL;

@@ -67,7 +67,9 @@ test('gRPC on several front ends: each connection is served whole, by whichever 
   const port = /Started GRPCInferenceService at \S+:(\d+)/.exec(server.log())?.[1];
   assert.ok(port, server.log());
   const clients = Array.from({ length: 6 }, () => connect(port));
-  context.after(() => clients.forEach((client) => client.close()));
+  context.after(() => {
+    for (const client of clients) client.close();
+  });
   const answers = await Promise.all(
     clients.map((client, index) => stream(client, [request(`a${index}`, 20), request(`b${index}`, 20)])),
   );

@@ -14,13 +14,13 @@ import type {
  */
 export function isCommandMessage(value: unknown): value is CommandMessage {
   if (!isRecord(value)) return false;
-  const { submits, cancels, watchPrefixes } = value as Partial<CommandMessage>;
+  const { submits, cancels, watchPrefixes, releaseRetained } = value as Partial<CommandMessage>;
   return (
     Array.isArray(submits) &&
     submits.every(isRequest) &&
     Array.isArray(cancels) &&
     cancels.every(isCancel) &&
-    (watchPrefixes === undefined || typeof watchPrefixes === 'boolean')
+    [watchPrefixes, releaseRetained].every((flag) => flag === undefined || typeof flag === 'boolean')
   );
 }
 
@@ -46,6 +46,7 @@ function isRequest(value: unknown): boolean {
     sequences <= sequencesPerRequestMax &&
     isNumbers(request.stopTokenIds) &&
     (request.cacheSalt === undefined || typeof request.cacheSalt === 'string') &&
+    isRetention(request.retention) &&
     isBias((sampling as { logitBias?: unknown }).logitBias) &&
     (request.prediction === undefined || request.prediction instanceof Int32Array) &&
     (request.draft === undefined || isDraft(request.draft)) &&
@@ -60,6 +61,13 @@ function isBans({ embeddingBias, allowedTokens, badWords, topPDecay }: Record<st
     (badWords === undefined || (Array.isArray(badWords) && badWords.every(isNumbers))) &&
     (topPDecay === undefined || isRecord(topPDecay))
   );
+}
+
+function isRetention(value: unknown): boolean {
+  if (value === undefined) return true;
+  if (!isRecord(value)) return false;
+  const { ranges, decode } = value as { ranges?: unknown; decode?: unknown };
+  return Array.isArray(ranges) && ranges.every(isRecord) && (decode === undefined || isRecord(decode));
 }
 
 function isDraft(value: unknown): boolean {

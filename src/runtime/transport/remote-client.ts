@@ -112,6 +112,11 @@ export class RemoteEngine implements EngineClient {
     return this.#prefixes;
   }
 
+  /** One that is starting has nothing to give back. */
+  releaseRetained(): void {
+    if (this.#socket) writeFrame(this.#socket, { submits: [], cancels: [], releaseRetained: true });
+  }
+
   /** The engine listens now: it is not left waiting for the next attempt. */
   reconnect(): void {
     if (this.#closed || this.#retryTimer === undefined) return;
