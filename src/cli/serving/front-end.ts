@@ -8,6 +8,7 @@ import type { AnswerFormats } from '../../protocol/answer-parser.ts';
 import { errorResponse as messagesErrorResponse } from '../../protocol/anthropic/errors.ts';
 import { addMessages, messagesPath } from '../../protocol/anthropic/server.ts';
 import { ApiKeys } from '../../protocol/authentication.ts';
+import type { RunningBriton } from '../../protocol/briton/server.ts';
 import { type ClientBounds, clientBounds } from '../../protocol/client-bounds.ts';
 import { generationDefaults } from '../../protocol/generation-defaults.ts';
 import type { GrpcServerOptions, RunningGrpcServer } from '../../protocol/grpc-server.ts';
@@ -106,6 +107,8 @@ export interface FrontEnd {
   readiness(): Readonly<Record<string, boolean>>;
   /** Opens the gRPC port; resolves with its number. */
   listenGrpc(address: { host: string; port: number }): Promise<number>;
+  /** Opens Briton's gRPC port over the first model; resolves with its number. */
+  listenBriton(address: { host: string; port: number }): Promise<number>;
   /** Takes other keys and certificates from now on. */
   reload(security: Security): void;
   /** Refuses new requests and waits for the running ones, so long at most; the port stays open. */
@@ -157,6 +160,7 @@ export function createFrontEnd(options: FrontEndOptions): FrontEnd {
   const { repository } = options;
   const kserve = addKserve({ http, repository, metrics, gate, logger, keys, notReadyReason }, options.kserve);
   let grpc: RunningGrpcServer | undefined;
+  let briton: RunningBriton | undefined;
   const readiness = () => readinessOf(models, repository, notReadyReason() === undefined);
   return {
     http,
@@ -165,17 +169,23 @@ export function createFrontEnd(options: FrontEndOptions): FrontEnd {
       grpc = await listenGrpc(kserve, { ...address, readiness, bounds }, security.tls);
       return grpc.port;
     },
+    listenBriton: async (address) => {
+      const { openBriton } = await import('./briton.ts');
+      briton = await openBriton({ models, keys, metrics, readiness, bounds }, address, security.tls);
+      return briton.port;
+    },
     reload: (changed) => {
       keys?.replace(changed.keys);
       if (!changed.tls) return;
       if (http.server instanceof TlsServer) http.server.setSecureContext(changed.tls);
       grpc?.setTls(changed.tls);
+      briton?.setTls(changed.tls);
     },
     drain: async (timeoutMs) => {
-      await Promise.all([gate.close(timeoutMs), grpc?.close(timeoutMs)]);
+      await Promise.all([gate.close(timeoutMs), grpc?.close(timeoutMs), briton?.drain(timeoutMs)]);
     },
     close: async () => {
-      await Promise.all([http.close(), grpc?.close()]);
+      await Promise.all([http.close(), grpc?.close(), briton?.close()]);
       await Promise.all([spans?.close(), endExport?.()]);
       kserve.close();
       await Promise.all(pools.map((pool) => pool.close()));
