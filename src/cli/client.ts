@@ -1,9 +1,10 @@
-import { Command } from 'commander';
+import { Command, Option } from 'commander';
 import type { EndToEndFlags } from './client/end-to-end.ts';
 import type { InflightFlags } from './client/inflight.ts';
 import { integerOption, numberOption } from './values.ts';
 
 const int32Max = 2 ** 31 - 1;
+const compressionNames = ['none', 'deflate', 'gzip'];
 
 /** `nereid client` */
 export function createCommand(): Command {
@@ -19,6 +20,14 @@ function inflightCommand(): Command {
   return new Command('inflight')
     .description('inflight_batcher_llm_client.py: token ids to the model tensorrt_llm')
     .option('-u, --url <host:port>', 'KServe gRPC', 'localhost:8001')
+    .option('-s, --ssl', 'TLS')
+    .option('-r, --root-certificates <file>', 'PEM; default: those of Node')
+    .option('-p, --private-key <file>', 'PEM, for mutual TLS')
+    .option('-x, --certificate-chain <file>', 'PEM, for mutual TLS')
+    .addOption(
+      new Option('-C, --grpc-compression-algorithm <name>', 'of what is sent').choices(compressionNames),
+    )
+    .option('-t, --stream-timeout <seconds>', 'default: none', numberOption(0, 1_000_000))
     .option('--model-name <name>', '', 'tensorrt_llm')
     .option('--text <text>', 'the prompt', 'Born in north-east France, Soyer trained as a')
     .option('--input-tokens-csv <file>', 'ids instead of a text, comma separated')
@@ -40,6 +49,8 @@ function inflightCommand(): Command {
     .option('--stop-after-ms <n>', 'stop the request after so long', integerOption(0, int32Max), 0)
     .option('--stop-via-request-cancel', 'stop it by cancelling the call, not by a stop request')
     .option('--exclude-input-in-output', 'leave the prompt out of the answer')
+    .option('--lora-path <folder>', 'of hf_lora_convert.py: its weights go with the request')
+    .option('--lora-task-id <id>', '0 is none', integerOption(0, Number.MAX_SAFE_INTEGER), 0)
     .option('--return-log-probs', '')
     .option('--return-perf-metrics', '')
     .option('-c, --check-output', 'compare with --output-tokens-csv')

@@ -15,10 +15,13 @@ export class GrpcCertificates implements experimental.CertificateProvider {
   }
 
   credentials(): ServerCredentials {
-    // It takes null, too; its types forget to say so.
-    const authorities = (this.#material.ca ? this : null) as experimental.CertificateProvider;
-    const { requestCert } = this.#material;
-    return experimental.createCertificateProviderServerCredentials(authorities, this, requestCert);
+    // Its parameters are named the wrong way round: the first is the identity, the second the authorities, or null.
+    const authorities = this.#material.ca ? this : null;
+    return experimental.createCertificateProviderServerCredentials(
+      this,
+      authorities,
+      this.#material.requestCert,
+    );
   }
 
   /** Others from now on. Whether clients must show a certificate stays as it was at the start. */
