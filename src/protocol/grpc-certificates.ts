@@ -15,13 +15,9 @@ export class GrpcCertificates implements experimental.CertificateProvider {
   }
 
   credentials(): ServerCredentials {
-    // Its parameters are named the wrong way round: the first is the identity, the second the authorities, or null.
-    const authorities = this.#material.ca ? this : null;
-    return experimental.createCertificateProviderServerCredentials(
-      this,
-      authorities,
-      this.#material.requestCert,
-    );
+    const { ca, requestCert } = this.#material;
+    // Its first parameter is called the authorities' and is the server's own: only the second may be null.
+    return experimental.createCertificateProviderServerCredentials(this, ca ? this : null, requestCert);
   }
 
   /** Others from now on. Whether clients must show a certificate stays as it was at the start. */
