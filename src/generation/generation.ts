@@ -4,6 +4,7 @@ import type { EngineClient, RequestHandle } from '../runtime/client.ts';
 import type { Retention } from '../runtime/kv/retention.ts';
 import type { RequestStart, SequenceEvent } from '../runtime/requests/events.ts';
 import type { SamplingParameters } from '../runtime/requests/request.ts';
+import type { BeamParameters } from '../runtime/sequences/beam-search.ts';
 import type { Tokenizer } from '../tokenizer/types.ts';
 import { phases } from '../trace/phases.ts';
 import { threadTracer } from '../trace/process-tracer.ts';
@@ -43,6 +44,7 @@ export interface GenerationInput {
   priority: number;
   /** As in `GenerationRequest`. */
   prediction?: Int32Array;
+  beams?: BeamParameters;
 }
 
 /** Token counts of a finished (or cancelled) generation. */
@@ -162,6 +164,7 @@ export class Generation {
         retention: input.retention,
         priority: input.priority,
         prediction: input.prediction,
+        beams: input.beams,
       },
       (event) => this.#guarded(event),
     );
