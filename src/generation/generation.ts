@@ -3,7 +3,7 @@ import { definite, messageOf, NereidError } from '../base/errors.ts';
 import type { EngineClient, RequestHandle } from '../runtime/client.ts';
 import type { Retention } from '../runtime/kv/retention.ts';
 import type { RequestStart, SequenceEvent } from '../runtime/requests/events.ts';
-import type { SamplingParameters } from '../runtime/requests/request.ts';
+import type { AdapterReference, SamplingParameters } from '../runtime/requests/request.ts';
 import type { BeamParameters } from '../runtime/sequences/beam-search.ts';
 import type { Tokenizer } from '../tokenizer/types.ts';
 import { phases } from '../trace/phases.ts';
@@ -18,6 +18,8 @@ export type { GenerationDelta } from './sequence-text.ts';
 export interface TextModel {
   readonly client: EngineClient;
   readonly tokenizer: Tokenizer;
+  /** A LoRA adapter of the engine's, to generate with. */
+  readonly adapter?: AdapterReference;
   /** Steps of a sequence that are joined to one delta, but for the first and the last. Default 1: every step is a delta. */
   readonly streamInterval?: number;
 }
@@ -161,6 +163,7 @@ export class Generation {
         logprobs: input.logprobs,
         promptLogprobs: input.promptLogprobs,
         cacheSalt: input.cacheSalt,
+        adapter: model.adapter,
         retention: input.retention,
         priority: input.priority,
         prediction: input.prediction,

@@ -7,12 +7,9 @@ import { test } from 'node:test';
 import { promisify } from 'node:util';
 import { packageRoot } from '../../src/base/entry.ts';
 import { startServe } from '../support/serve.ts';
-import { installOnce } from './install.ts';
 import { perfAnalyzer } from './perf-analyzer.ts';
-import { installVenv } from './venv.ts';
+import { foreignPython } from './venv.ts';
 
-const venv = join(packageRoot, '.venv', 'genai-perf');
-const requirementsFile = join(import.meta.dirname, 'genai-perf-requirements.txt');
 const timeoutMs = 300_000;
 const requests = 5;
 
@@ -21,12 +18,12 @@ async function genaiPerf(): Promise<{ skip: string } | { path: string; env: Node
   if (process.env.NEREID_GENAI_PERF !== '1') return { skip: 'takes 1 GB; NEREID_GENAI_PERF=1 runs it' };
   const analyzer = await perfAnalyzer();
   if ('skip' in analyzer) return analyzer;
-  const needs = 'python3 with venv, pip and its index';
-  const missing = await installOnce(venv, requirementsFile, needs, () => installVenv(venv, requirementsFile));
-  if (missing) return missing;
-  const paths = [join(venv, 'bin'), dirname(analyzer.path), process.env.PATH];
+  const found = await foreignPython('genai-perf', 'genai-perf-requirements.txt');
+  if ('skip' in found) return found;
+  const folder = dirname(found.python);
+  const paths = [folder, dirname(analyzer.path), process.env.PATH];
   return {
-    path: join(venv, 'bin/genai-perf'),
+    path: join(folder, 'genai-perf'),
     env: { ...analyzer.env, PATH: paths.join(delimiter), HF_HUB_OFFLINE: '1' },
   };
 }
