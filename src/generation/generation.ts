@@ -3,7 +3,8 @@ import { definite, messageOf, NereidError } from '../base/errors.ts';
 import type { EngineClient, RequestHandle } from '../runtime/client.ts';
 import type { Retention } from '../runtime/kv/retention.ts';
 import type { RequestStart, SequenceEvent } from '../runtime/requests/events.ts';
-import type { SamplingParameters } from '../runtime/requests/request.ts';
+import type { AdapterReference, SamplingParameters } from '../runtime/requests/request.ts';
+import type { BeamParameters } from '../runtime/sequences/beam-search.ts';
 import type { Tokenizer } from '../tokenizer/types.ts';
 import { phases } from '../trace/phases.ts';
 import { threadTracer } from '../trace/process-tracer.ts';
@@ -17,6 +18,8 @@ export type { GenerationDelta } from './sequence-text.ts';
 export interface TextModel {
   readonly client: EngineClient;
   readonly tokenizer: Tokenizer;
+  /** A LoRA adapter of the engine's, to generate with. */
+  readonly adapter?: AdapterReference;
   /** Steps of a sequence that are joined to one delta, but for the first and the last. Default 1: every step is a delta. */
   readonly streamInterval?: number;
 }
@@ -43,6 +46,7 @@ export interface GenerationInput {
   priority: number;
   /** As in `GenerationRequest`. */
   prediction?: Int32Array;
+  beams?: BeamParameters;
 }
 
 /** Token counts of a finished (or cancelled) generation. */
@@ -159,9 +163,11 @@ export class Generation {
         logprobs: input.logprobs,
         promptLogprobs: input.promptLogprobs,
         cacheSalt: input.cacheSalt,
+        adapter: model.adapter,
         retention: input.retention,
         priority: input.priority,
         prediction: input.prediction,
+        beams: input.beams,
       },
       (event) => this.#guarded(event),
     );

@@ -9,6 +9,7 @@ import { ProtocolError } from '../errors.ts';
 import type { ServedModel, TextOptions } from '../served-model.ts';
 import { parseRequest } from '../validation.ts';
 import { bansOf } from './bans.ts';
+import { beamsOf } from './beams.ts';
 import type { OpenAiContext } from './context.ts';
 import {
   checkResponseFormat,
@@ -62,6 +63,7 @@ async function planChat(
   const input = generationInput(body, model, promptTokens, limits, await bansOf(body, model, signal));
   input.logprobs = logprobs;
   input.promptLogprobs = promptLogprobs;
+  input.beams = beamsOf(body, body.n ?? 1);
   input.prediction = await predictionOf(body, model, signal);
   const reading = answerReading(model.formats, prompt.text, {
     tools: new Map((toolsOf(body) ?? []).map((tool) => [tool.function.name, tool.function.parameters])),

@@ -21,7 +21,6 @@ const refused: Readonly<Record<string, Harmless>> = {
   guided_json: nothing,
   guided_regex: nothing,
   kv_transfer_params: [{}],
-  length_penalty: [1],
   logits_processors: [[]],
   mm_processor_kwargs: [{}],
   modalities: [['text']],
@@ -30,7 +29,6 @@ const refused: Readonly<Record<string, Harmless>> = {
   spaces_between_special_tokens: [true],
   structural_tag: nothing,
   structured_outputs: nothing,
-  use_beam_search: [false],
   vllm_xargs: [{}],
   web_search_options: nothing,
 };

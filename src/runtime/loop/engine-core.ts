@@ -1,13 +1,14 @@
 import { assert, definite, messageOf, NereidError } from '../../base/errors.ts';
 import type { DeviceModel } from '../../device/device.ts';
 import { type PhaseRecorder, phases } from '../../trace/phases.ts';
-import { RuntimeError } from '../errors.ts';
+import type { AdapterLease } from '../adapters/adapter-lease.ts';
+import { adaptersUnsupported, RuntimeError } from '../errors.ts';
 import { createKvCache } from '../kv/create.ts';
 import type { KvCache, KvChanges, KvUsage } from '../kv/kv-cache.ts';
 import { type Prerequisite, whenReady } from '../plan/prerequisites.ts';
 import { emptyPlan, type PlannedRows, planBatch } from '../plan/scheduler.ts';
 import type { SequenceEvent } from '../requests/events.ts';
-import type { GenerationRequest } from '../requests/request.ts';
+import type { AdapterReference, GenerationRequest } from '../requests/request.ts';
 import type { EngineDescription, EngineStatistics } from '../requests/statistics.ts';
 import { validateRequest } from '../requests/validate.ts';
 import { ActiveRequest, type Sequence } from '../sequences/sequence.ts';
@@ -151,26 +152,35 @@ export class EngineCore {
         `${queuedRequests} requests are waiting, which is the limit (queuedRequestsMax); try again later`,
       );
     }
+    const lease = request.adapter && this.#lease(request.adapter);
     const active = new ActiveRequest(request, {
       seed: request.sampling.seed ?? this.#options.randomSeed(),
       arrival: this.#arrivals++,
       arrivalNs: this.#options.clock.nowNs(),
       contextLength: this.#options.contextLength,
-      prerequisites,
+      prerequisites: lease ? [...prerequisites, lease] : prerequisites,
     });
-    for (const sequence of active.sequences) sequence.consumer = this.#completion.tokenConsumer(sequence);
-    this.#checkSize(definite(active.sequences[0], 'sequence'));
+    this.#completion.attach(active);
+    try {
+      this.#checkSize(definite(active.sequences[0], 'sequence'));
+    } catch (thrown) {
+      lease?.release();
+      throw thrown;
+    }
     this.#table.add(active);
     this.#speculation.add(active.sequences);
     this.#trace.begin(phases.queue, request.id);
-    whenReady(prerequisites, (error) => this.#onPrerequisites(active, error));
+    whenReady(active.prerequisites, (error) => {
+      if (lease && error === undefined) active.adapterSlot = lease.slot;
+      this.#onPrerequisites(active, error);
+    });
   }
 
   /** Ends a request or one sequence of it; unknown ones are ignored. No batch planned after the call holds it. */
   cancel(requestId: number, sequence?: number): void {
     const request = this.#table.requests.get(requestId);
     if (!request) return;
-    if (sequence === undefined) {
+    if (sequence === undefined || request.request.beams) {
       for (const one of request.sequences) this.#table.finish(one, 'cancelled');
       return;
     }
@@ -185,6 +195,8 @@ export class EngineCore {
       ...this.#counters,
       atNs: this.#options.clock.nowNs(),
       runningSequences: this.#table.running.items.length,
+      contextSequences: this.#table.running.items.filter(({ isGenerating }) => !isGenerating).length,
+      pausedSequences: this.#table.waitingOfBegun,
       waitingRequests: this.#table.queuedRequests,
       kvBytesReserved: bytesReserved,
       kvBytesMax: bytesMax,
@@ -269,13 +281,39 @@ export class EngineCore {
     this.#options.onRunnable?.();
   }
 
+  #lease(adapter: AdapterReference): AdapterLease {
+    const { adapters } = this.#options;
+    if (adapters) return adapters.lease(adapter);
+    throw adaptersUnsupported(this.description.device);
+  }
+
   #checkSize(sequence: Sequence): void {
+    const { beams } = sequence.owner.request;
+    if (beams) this.#checkBeams(sequence, beams.width);
     if (sequence.positionsWorst <= this.#cache.positionsMax) return;
     throw new RuntimeError(
       'REQUEST_TOO_LARGE',
       `prompt and maxTokens need ${sequence.positionsWorst} KV positions, but the cache has ${this.#cache.positionsMax}; ` +
         "lower maxTokens, or raise the engine's KV bytes",
     );
+  }
+
+  #checkBeams({ positionsWorst }: Sequence, width: number): void {
+    const { capacityPolicy, sequencesMax } = this.#options;
+    if (capacityPolicy.isPerStep) {
+      const problem = `beam search does not go with the capacity policy ${capacityPolicy.name}, which pauses sequences`;
+      throw new RuntimeError('REQUEST_INVALID', `${problem}; start the engine with guaranteed_no_evict`);
+    }
+    if (width > sequencesMax) {
+      const message = `beams.width is ${width}, but the engine runs ${sequencesMax} sequences; send less, or raise its --max-sequences`;
+      throw new RuntimeError('REQUEST_INVALID', message);
+    }
+    const { chunkPositions } = this.#cache;
+    // Blocks are whole.
+    const positions = Math.ceil(positionsWorst / chunkPositions) * chunkPositions * width;
+    if (positions <= this.#cache.positionsMax) return;
+    const problem = `${width} beams need ${positions} KV positions, but the cache has ${this.#cache.positionsMax}`;
+    throw new RuntimeError('REQUEST_TOO_LARGE', `${problem}; send a smaller width or maxTokens`);
   }
 
   /** Fills the pipeline as far as there is work that does not wait for what is in it. */

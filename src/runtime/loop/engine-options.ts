@@ -3,6 +3,7 @@ import { type Clock, systemClock } from '../../base/clock.ts';
 import { queuedRequestsMax } from '../../base/limits.ts';
 import type { PhaseRecorder } from '../../trace/phases.ts';
 import { threadTracer } from '../../trace/process-tracer.ts';
+import type { AdapterCache } from '../adapters/adapter-cache.ts';
 import { RuntimeError } from '../errors.ts';
 import { type CapacityPolicy, capacityPolicy } from '../plan/capacity.ts';
 import { sharedPrefixPositionsMin } from '../plan/shared-prefixes.ts';
@@ -48,6 +49,8 @@ export interface EngineCoreOptions {
   phases?: PhaseRecorder;
   /** A seed for a request that brings none: a safe integer ≥ 0. */
   randomSeed?: () => number;
+  /** The engine's LoRA adapters; absent where it serves none. */
+  adapters?: AdapterCache;
   /** Something became runnable outside of {@link EngineCore.step}: a prerequisite is there. */
   onRunnable?: () => void;
   /** The device is lost and every request failed; without it `step()` throws what happened. */
@@ -56,8 +59,9 @@ export interface EngineCoreOptions {
 
 /** Options with every default filled in. */
 export type ResolvedOptions = Required<
-  Omit<EngineCoreOptions, 'capacityPolicy' | 'onFatal' | 'onRunnable'>
+  Omit<EngineCoreOptions, 'adapters' | 'capacityPolicy' | 'onFatal' | 'onRunnable'>
 > & {
+  adapters: AdapterCache | undefined;
   capacityPolicy: CapacityPolicy;
   onRunnable: (() => void) | undefined;
   onFatal: ((error: unknown) => void) | undefined;
@@ -68,6 +72,7 @@ export function resolveOptions(options: EngineCoreOptions): ResolvedOptions {
   const resolved: ResolvedOptions = {
     ...options,
     inFlightStepsMax: options.inFlightStepsMax ?? inFlightStepsDefault,
+    adapters: options.adapters,
     onRunnable: options.onRunnable,
     queuedRequestsMax: options.queuedRequestsMax ?? queuedRequestsMax,
     capacityPolicy: capacityPolicy(options.capacityPolicy ?? 'guaranteed_no_evict'),

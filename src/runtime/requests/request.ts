@@ -1,6 +1,7 @@
 /** What a front end asks of an engine: plain data, structured-clone safe. */
 
 import type { Retention } from '../kv/retention.ts';
+import type { BeamParameters } from '../sequences/beam-search.ts';
 
 /** How the next token is chosen. Names and meanings follow vLLM's `SamplingParams`. */
 export interface SamplingParameters {
@@ -53,6 +54,13 @@ export const greedySampling: SamplingParameters = {
   frequencyPenalty: 0,
 };
 
+/** A LoRA adapter that an engine was given (`runtime/adapters`): what computes the same has the same digest. */
+export interface AdapterReference {
+  /** As it was loaded under, for people. */
+  name: string;
+  digest: string;
+}
+
 /** One generation request as an engine takes it. Text never crosses: tokens in, tokens out. */
 export interface GenerationRequest {
   /** Unique over all front ends of an engine (`transport/request-ids.ts`): a safe integer. */
@@ -73,10 +81,14 @@ export interface GenerationRequest {
   promptLogprobs?: number;
   /** Requests with different salts share no prefix. */
   cacheSalt?: string;
+  /** Absent: the model as it is. */
+  adapter?: AdapterReference;
   /** How long its KV should be kept when it has ended, and how dear it is. */
   retention?: Retention;
   /** Higher first; equal ones in order of arrival. */
   priority: number;
+  /** Beam search instead of one draw or argmax after the other: the best `sequences` of its texts are the answer. */
+  beams?: BeamParameters;
   /** What the answer may be like, as tokens: where the answer repeats it, it is verified instead of made one by one (OpenAI's `prediction`). */
   prediction?: Int32Array;
   /** What comes next, as somebody else guesses: verified in the step that computes the prompt's end. */

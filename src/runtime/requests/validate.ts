@@ -1,6 +1,7 @@
 import { logprobsMax, sequencesPerRequestMax } from '../../base/limits.ts';
 import { RuntimeError } from '../errors.ts';
 import { type Retention, type RetentionLevel, retentionPriorityMax } from '../kv/retention.ts';
+import type { BeamParameters } from '../sequences/beam-search.ts';
 import type { GenerationRequest, SamplingParameters } from './request.ts';
 import type { EngineDescription } from './statistics.ts';
 
@@ -10,6 +11,8 @@ export const stopTokenIdsMax = 1024;
 export const cacheSaltLengthMax = 1024;
 /** Ranges of a prompt that a request may say how dear they are of. */
 export const retentionRangesMax = 64;
+/** Beams of one request. */
+export const beamWidthMax = 64;
 /** Tokens of a prediction: what is looked up takes memory for each. */
 export const predictionTokensMax = 65_536;
 /** Draft tokens that one request brings. */
@@ -21,6 +24,11 @@ export const badWordTokensMax = 16_384;
 export const noRepeatNgramSizeMax = 64;
 /** Tokens the engine is asked for at most; more than any context holds. */
 const tokensMax = 2 ** 31 - 1;
+
+/** Names of adapters: they stand in `model`, in metrics and in paths. */
+export const adapterName = /^[\w][\w.:/@+-]{0,254}$/;
+export const adapterNameRule =
+  'a name has letters, digits and ._:/@+- (255 at most), and begins with a letter, digit or _';
 
 interface Range {
   low: number;
@@ -71,7 +79,14 @@ export function validateRequest(
   if (request.promptLogprobs !== undefined) checkNumber('promptLogprobs', request.promptLogprobs, logprobs);
   checkCount('stopTokenIds', request.stopTokenIds.length, stopTokenIdsMax);
   for (const token of request.stopTokenIds) checkToken('stopTokenIds', token, engine.vocabularySize);
+  const { adapter } = request;
+  if (adapter && !(adapterName.test(adapter.name) && /^[0-9a-f]{64}$/.test(adapter.digest))) {
+    throw invalid(
+      `adapter '${String(adapter.name).slice(0, 200)}' is no adapter's name and digest; ${adapterNameRule}`,
+    );
+  }
   checkDraft(request, engine.vocabularySize);
+  if (request.beams) checkBeams(request, request.beams);
   if ((request.cacheSalt?.length ?? 0) > cacheSaltLengthMax) {
     throw invalid(`cacheSalt has over ${cacheSaltLengthMax} characters; shorten or hash it`);
   }
@@ -88,6 +103,20 @@ function checkPrompt(prompt: Int32Array, engine: { vocabularySize: number; conte
     );
   }
   for (const token of prompt) checkToken('promptTokens', token, engine.vocabularySize);
+}
+
+function checkBeams(request: GenerationRequest, beams: BeamParameters): void {
+  checkNumber('beams.width', beams.width, { low: 1, high: beamWidthMax, integer: true });
+  checkNumber('beams.lengthPenalty', beams.lengthPenalty, { low: -100, high: 100 });
+  checkNumber('beams.diversityRate', beams.diversityRate, { low: -100, high: 100 });
+  if (request.sequences > beams.width) {
+    throw invalid(
+      `sequences is ${request.sequences}, but beams.width is ${beams.width}; ask for no more texts than beams`,
+    );
+  }
+  if (request.draft || request.prediction) {
+    throw invalid('beam search takes no draft and no prediction; leave them out');
+  }
 }
 
 function checkDraft({ draft, prediction }: GenerationRequest, vocabularySize: number): void {

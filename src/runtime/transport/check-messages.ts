@@ -1,6 +1,8 @@
 import { sequencesPerRequestMax } from '../../base/limits.ts';
 import type { DraftTokens, GenerationRequest } from '../requests/request.ts';
 import type {
+  AdapterCommand,
+  AdaptersMessage,
   CommandMessage,
   EngineMessage,
   HelloMessage,
@@ -14,13 +16,14 @@ import type {
  */
 export function isCommandMessage(value: unknown): value is CommandMessage {
   if (!isRecord(value)) return false;
-  const { submits, cancels, watchPrefixes, releaseRetained } = value as Partial<CommandMessage>;
+  const { submits, cancels, watchPrefixes, releaseRetained, adapters } = value as Partial<CommandMessage>;
   return (
     Array.isArray(submits) &&
     submits.every(isRequest) &&
     Array.isArray(cancels) &&
     cancels.every(isCancel) &&
-    [watchPrefixes, releaseRetained].every((flag) => flag === undefined || typeof flag === 'boolean')
+    [watchPrefixes, releaseRetained].every((flag) => flag === undefined || typeof flag === 'boolean') &&
+    (adapters === undefined || (Array.isArray(adapters) && adapters.every(isAdapterCommand)))
   );
 }
 
@@ -30,6 +33,7 @@ export function isEngineMessage(value: unknown): value is EngineMessage {
   const message = value as Partial<EngineMessage>;
   if (message.kind === 'step') return isStep(message);
   if (message.kind === 'prefixes') return isPrefixes(message);
+  if (message.kind === 'adapters') return isAdapters(message);
   return message.kind === 'hello' && isHello(message);
 }
 
@@ -46,9 +50,11 @@ function isRequest(value: unknown): boolean {
     sequences <= sequencesPerRequestMax &&
     isNumbers(request.stopTokenIds) &&
     (request.cacheSalt === undefined || typeof request.cacheSalt === 'string') &&
+    (request.adapter === undefined || isAdapter(request.adapter)) &&
     isRetention(request.retention) &&
     isBias((sampling as { logitBias?: unknown }).logitBias) &&
     (request.prediction === undefined || request.prediction instanceof Int32Array) &&
+    (request.beams === undefined || isRecord(request.beams)) &&
     (request.draft === undefined || isDraft(request.draft)) &&
     isBans(sampling)
   );
@@ -61,6 +67,11 @@ function isBans({ embeddingBias, allowedTokens, badWords, topPDecay }: Record<st
     (badWords === undefined || (Array.isArray(badWords) && badWords.every(isNumbers))) &&
     (topPDecay === undefined || isRecord(topPDecay))
   );
+}
+
+function isAdapter(value: unknown): boolean {
+  if (!isRecord(value)) return false;
+  return typeof value.name === 'string' && typeof value.digest === 'string';
 }
 
 function isRetention(value: unknown): boolean {
@@ -86,7 +97,26 @@ function isCancel(value: unknown): boolean {
 }
 
 function isHello(message: Partial<HelloMessage>): boolean {
-  return isIndex(message.firstRequestId) && isRecord(message.description) && isFigures(message.statistics);
+  const { adapters } = message;
+  const areRight = adapters === undefined || (Array.isArray(adapters) && adapters.every(isAdapter));
+  return (
+    areRight &&
+    isIndex(message.firstRequestId) &&
+    isRecord(message.description) &&
+    isFigures(message.statistics)
+  );
+}
+
+function isAdapterCommand(value: unknown): boolean {
+  if (!isRecord(value)) return false;
+  const { number, load, unload } = value as Partial<AdapterCommand>;
+  if (load === undefined) return isIndex(number) && typeof unload === 'string';
+  return isIndex(number) && isRecord(load) && typeof load.name === 'string' && typeof load.path === 'string';
+}
+
+function isAdapters({ list, reply }: Partial<AdaptersMessage>): boolean {
+  const isReply = reply === undefined || (isRecord(reply) && isIndex(reply.number));
+  return isReply && Array.isArray(list) && list.every(isAdapter);
 }
 
 function isStep({
