@@ -204,6 +204,7 @@ async function startProcess(folder: string, name: string, options: SettledOption
   const supervisor = await EngineSupervisor.start({
     name,
     engineFolder: folder,
+    tokenizerFolder,
     nullModel: { vocabularySize: source.vocabularySize, contextLength: source.contextLength },
     kvDtype: options.kvDtype ?? manifest?.kvDtype ?? defaultRecipe.kvDtype,
     ...sizes(options),
@@ -226,7 +227,8 @@ async function startLocal(folder: string, name: string, options: SettledOptions)
   };
   let local: LocalEngine;
   try {
-    local = new LocalEngine(model, core);
+    const vocabulary = tokenizerFolder === undefined ? undefined : { folder: tokenizerFolder };
+    local = new LocalEngine(model, { ...core, vocabulary });
   } catch (thrown) {
     unload();
     throw thrown;

@@ -101,6 +101,8 @@ export const samplingFeature = {
   /** Penalties, logit bias and banned tokens: {@link SamplingStateLoad}. */
   state: 2,
   logprobs: 4,
+  /** Guided rows: which tokens may come next. No device does it yet; the host chooses. */
+  mask: 8,
 } as const;
 
 /** Kinds of {@link KvOperations}. */

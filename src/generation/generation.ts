@@ -1,6 +1,7 @@
 import { type Clock, systemClock } from '../base/clock.ts';
 import { definite, messageOf, NereidError } from '../base/errors.ts';
 import type { EngineClient, RequestHandle } from '../runtime/client.ts';
+import type { Guide } from '../runtime/guidance/guide.ts';
 import type { RequestStart, SequenceEvent } from '../runtime/requests/events.ts';
 import type { SamplingParameters } from '../runtime/requests/request.ts';
 import type { Tokenizer } from '../tokenizer/types.ts';
@@ -38,6 +39,8 @@ export interface GenerationInput {
   logprobs?: number;
   promptLogprobs?: number;
   cacheSalt?: string;
+  /** What the texts must look like. */
+  guide?: Guide;
   priority: number;
 }
 
@@ -149,6 +152,7 @@ export class Generation {
         sequences: input.sequences,
         logprobs: input.logprobs,
         promptLogprobs: input.promptLogprobs,
+        guide: input.guide,
         cacheSalt: input.cacheSalt,
         priority: input.priority,
       },

@@ -180,10 +180,11 @@ function checkContext(
 
 /** What an engine's process is told: to run it, to start its ranks on this host, or to be one of them. */
 export function engineConfiguration(
-  { name, engineFolder, kvDtype, parallelism, vocabularySize, contextLength }: PreparedModel,
+  prepared: PreparedModel,
   options: ServeOptions,
   { threads, memoryShare }: EngineGrant,
 ): Omit<EngineProcessConfiguration, 'socketPath'> {
+  const { name, engineFolder, kvDtype, parallelism, vocabularySize, contextLength } = prepared;
   const seat = seatOf(options, parallelism);
   const isGroup = seat === undefined && parallelism.tensor * parallelism.pipeline > 1;
   return {
@@ -192,6 +193,7 @@ export function engineConfiguration(
     deviceOptions: options.deviceOptions,
     // The null device takes the model's vocabulary and context, and none of its weights.
     engineFolder: options.device === 'null' ? undefined : engineFolder,
+    tokenizerFolder: prepared.tokenizerFolder,
     nullModel: { vocabularySize, contextLength },
     threads,
     slots: options.maxSequences,

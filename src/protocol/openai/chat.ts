@@ -8,14 +8,7 @@ import { ProtocolError } from '../errors.ts';
 import type { ServedModel, TextOptions } from '../served-model.ts';
 import { parseRequest } from '../validation.ts';
 import type { OpenAiContext } from './context.ts';
-import {
-  checkResponseFormat,
-  encodableTokens,
-  generationInput,
-  promptLogprobsOf,
-  truncated,
-  usageReports,
-} from './parameters.ts';
+import { encodableTokens, generationInput, promptLogprobsOf, truncated, usageReports } from './parameters.ts';
 import { answerPlan } from './plan.ts';
 import { refuseUnsupported, unsupported } from './refused-fields.ts';
 import { type ChatCompletionRequest, chatCompletionRequest } from './requests.ts';
@@ -43,7 +36,6 @@ async function planChat(
   warn: (warning: string) => void,
   signal: AbortSignal,
 ): Promise<AnswerPlan> {
-  checkResponseFormat(body.response_format);
   const usageWanted = usageReports(body);
   const logprobs = logprobsOf(body);
   const promptLogprobs = promptLogprobsOf(body);

@@ -8,7 +8,6 @@ import type { ServedModel } from '../served-model.ts';
 import { parseRequest } from '../validation.ts';
 import type { OpenAiContext } from './context.ts';
 import {
-  checkResponseFormat,
   checkTokenId,
   encodableTokens,
   generationInput,
@@ -47,7 +46,6 @@ async function planCompletion(
   model: ServedModel,
   signal: AbortSignal,
 ): Promise<AnswerPlan> {
-  checkResponseFormat(body.response_format);
   const usageWanted = usageReports(body);
   const { choices, sequences } = choiceCounts(body);
   const promptLogprobs = promptLogprobsOf(body);

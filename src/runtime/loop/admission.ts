@@ -71,6 +71,9 @@ export class Admission {
     sequence.launched = place.cached;
     sequence.committed = place.cached;
     table.start(sequence);
+    if (owner.grammar) {
+      sequence.guide = owner.grammar.open(() => sequence.outputTokens());
+    }
     const { features } = owner.sampling;
     const isDeviceChoosing = (features & ~samplingFeatures) === 0;
     if (isDeviceChoosing && features & samplingFeature.state) table.giveSamplingState(sequence);

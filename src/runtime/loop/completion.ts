@@ -1,4 +1,5 @@
 import type { Clock } from '../../base/clock.ts';
+import { definite } from '../../base/errors.ts';
 import { type StepOutput, want } from '../../device/step.ts';
 import { type PhaseRecorder, phases } from '../../trace/phases.ts';
 import type { RuntimeError } from '../errors.ts';
@@ -23,17 +24,43 @@ export interface CompletionOptions {
   clock: Clock;
   trace: PhaseRecorder;
   vocabularySize: number;
+  /** A deferred row may go on. */
+  onAnswers(): void;
 }
 
 /** Makes collected steps into tokens, events and committed KV. */
 export class Completion implements TokenSink {
   readonly #options: CompletionOptions;
   readonly #sampler: Sampler;
+  readonly #deferred = new Set<Sequence>();
   readonly #place: RowPlace = { row: 0, logits: -1, logprobs: -1 };
 
   constructor(options: CompletionOptions) {
     this.#options = options;
     this.#sampler = new Sampler(options.vocabularySize);
+  }
+
+  /** Sequences whose logits wait for what their guides say. */
+  get deferredCount(): number {
+    return this.#deferred.size;
+  }
+
+  /** Whether {@link resume} would choose a token. */
+  get canResume(): boolean {
+    if (this.#deferred.size === 0) return false;
+    for (const { guide, deferred } of this.#deferred) if (!deferred || guide?.isAnswered) return true;
+    return false;
+  }
+
+  /** Chooses the tokens of rows that waited for their guides, as far as those have answered. */
+  resume(): void {
+    if (this.#deferred.size === 0) return;
+    for (const sequence of [...this.#deferred]) {
+      if (sequence.deferred && !sequence.guide?.isAnswered) continue;
+      this.#deferred.delete(sequence);
+      // Without its logits it was ended or paused meanwhile.
+      if (sequence.deferred) definite(sequence.consumer, 'a consumer').resume?.();
+    }
   }
 
   /** What makes tokens of a sequence's output rows. */
@@ -89,12 +116,27 @@ export class Completion implements TokenSink {
     events.token(sequence, token, logprobs);
     counters.generatedTokens++;
     sequence.push(token);
+    // Asked for now, the answer is there when the device has the next logits.
+    sequence.guide?.accept(token);
     if (owner.stopTokens.has(token) && sequence.generated >= owner.request.minTokens) {
       table.finish(sequence, 'stop');
     } else if (sequence.length >= sequence.positionsWorst) table.finish(sequence, 'length');
     if (owner.isPromptComputed) return;
     owner.isPromptComputed = true;
     table.enqueueReady(owner);
+  }
+
+  complete(sequence: Sequence): void {
+    if (!sequence.owner.isStarted) this.#start(sequence);
+    this.#options.table.finish(sequence, 'stop');
+    this.#options.table.enqueueReady(sequence.owner);
+  }
+
+  deferred(sequence: Sequence): void {
+    this.#deferred.add(sequence);
+    sequence.guide?.await();
+    // It may have answered between the look and the wish to be told.
+    if (sequence.guide?.isAnswered) this.#options.onAnswers();
   }
 
   failed(sequence: Sequence, error: RuntimeError): void {

@@ -2,6 +2,7 @@ import { assert, definite, messageOf, NereidError } from '../../base/errors.ts';
 import type { DeviceModel } from '../../device/device.ts';
 import { type PhaseRecorder, phases } from '../../trace/phases.ts';
 import { RuntimeError } from '../errors.ts';
+import { Guidance } from '../guidance/guidance.ts';
 import { createKvCache } from '../kv/create.ts';
 import type { KvCache, KvChanges, KvUsage } from '../kv/kv-cache.ts';
 import { type Prerequisite, whenReady } from '../plan/prerequisites.ts';
@@ -45,6 +46,7 @@ export class EngineCore {
   /** Steps that a pipelined device computes at a time. */
   readonly #stages: number;
   readonly #counters: EngineCounters = newCounters();
+  #guidance: Guidance | undefined;
   readonly #planned = emptyPlan<Sequence>();
   #arrivals = 0;
   #failedSteps = 0;
@@ -76,7 +78,10 @@ export class EngineCore {
     this.#admission = new Admission({
       ...{ policy, cache, table, sequencesMax, prefixReuse, samplingFeatures, counters, clock, trace },
     });
-    const completion = new Completion({ cache, table, events, counters, clock, trace, vocabularySize });
+    const completion = new Completion({
+      ...{ cache, table, events, counters, clock, trace, vocabularySize },
+      onAnswers: () => this.#options.onRunnable?.(),
+    });
     this.#completion = completion;
     const assembler = new BatchAssembler(
       {
@@ -114,15 +119,19 @@ export class EngineCore {
     const { running, waiting } = this.#table;
     if (!this.#events.isEmpty || this.#pipeline.inFlight > 0) return true;
     if (this.#fatal !== undefined) return false;
-    return running.items.length > 0 || waiting.items.length > 0 || this.#cache.hasOperations;
+    if (this.#cache.hasOperations || this.#completion.canResume) return true;
+    // Sequences that wait for their guides are running, but nothing of them can run.
+    const { deferredCount } = this.#completion;
+    if (running.items.length > deferredCount) return true;
+    return waiting.items.length > 0 && (deferredCount === 0 || this.#table.isChanged);
   }
 
   /**
    * Queues a request.
-   * @param prerequisites what must be there before anything of it may run; released when it ends
-   * @throws RuntimeError `REQUEST_INVALID`, `PROMPT_TOO_LONG`, `REQUEST_TOO_LARGE`, `QUEUE_FULL`, `ENGINE_FAILED`
+   * @param given what must be there before anything of it may run; released when it ends
+   * @throws RuntimeError `REQUEST_INVALID`, `PROMPT_TOO_LONG`, `REQUEST_TOO_LARGE`, `QUEUE_FULL`, `ENGINE_FAILED`, `GUIDANCE_UNAVAILABLE`
    */
-  submit(request: GenerationRequest, prerequisites: readonly Prerequisite[] = []): void {
+  submit(request: GenerationRequest, given: readonly Prerequisite[] = []): void {
     if (this.#fatal !== undefined) throw engineFailed(this.#fatal);
     validateRequest(request, this.description);
     const { requests, queuedRequests } = this.#table;
@@ -135,7 +144,10 @@ export class EngineCore {
         `${queuedRequests} requests are waiting, which is the limit (queuedRequestsMax); try again later`,
       );
     }
+    const grammar = request.guide && this.#guidanceFor().lease(request.guide, request.stopTokenIds);
+    const prerequisites = grammar ? [...given, grammar] : given;
     const active = new ActiveRequest(request, {
+      grammar,
       seed: request.sampling.seed ?? this.#options.randomSeed(),
       arrival: this.#arrivals++,
       arrivalNs: this.#options.clock.nowNs(),
@@ -143,7 +155,12 @@ export class EngineCore {
       prerequisites,
     });
     for (const sequence of active.sequences) sequence.consumer = this.#completion.tokenConsumer(sequence);
-    this.#checkSize(definite(active.sequences[0], 'sequence'));
+    try {
+      this.#checkSize(definite(active.sequences[0], 'sequence'));
+    } catch (tooLarge) {
+      grammar?.release();
+      throw tooLarge;
+    }
     this.#table.add(active);
     this.#trace.begin(phases.queue, request.id);
     whenReady(prerequisites, (error) => this.#onPrerequisites(active, error));
@@ -194,6 +211,11 @@ export class EngineCore {
     this.#cache.releaseRetained();
   }
 
+  /** Ends the threads beside the loop. */
+  async close(): Promise<void> {
+    await this.#guidance?.close();
+  }
+
   /** One step: launches as many as may be in flight, then collects the oldest. Returns a promise when the device is asynchronous. */
   step(): void | Promise<void> {
     assert(!this.#isStepping, 'one step at a time');
@@ -201,6 +223,7 @@ export class EngineCore {
     this.#trace.step(this.#counters.steps + 1);
     this.#trace.begin(phases.step);
     try {
+      this.#completion.resume();
       this.#launch();
       if (this.#pipeline.inFlight === 0) {
         this.#events.flush();
@@ -226,6 +249,20 @@ export class EngineCore {
       this.#isStepping = false;
       this.#fail(thrown);
     }
+  }
+
+  #guidanceFor(): Guidance {
+    const { vocabulary, vocabularySize, sequencesMax } = this.#options;
+    if (!vocabulary) {
+      const message =
+        'this engine knows no vocabulary, so it cannot guide texts; serve it with its tokenizer';
+      throw new RuntimeError('GUIDANCE_UNAVAILABLE', message);
+    }
+    this.#guidance ??= new Guidance({
+      ...{ vocabulary, vocabularySize, sequencesMax },
+      onAnswers: () => this.#options.onRunnable?.(),
+    });
+    return this.#guidance;
   }
 
   #endStep(): void {
@@ -258,6 +295,7 @@ export class EngineCore {
       const planned = this.#pipeline.nextPart() ?? this.#plan();
       const hasRows = planned.sequences.length > 0;
       if (!hasRows && (!this.#cache.hasOperations || this.#pipeline.inFlight > 0)) return;
+      this.#guidance?.flush();
       // A device that computes in the launch itself does so here; others at the collection.
       this.#trace.begin(phases.compute);
       const refused = this.#pipeline.launch(planned);
@@ -301,6 +339,7 @@ export class EngineCore {
     this.#trace.end(phases.compute);
     this.#trace.begin(phases.sample);
     this.#completion.take(step, result.output);
+    this.#guidance?.flush();
     this.#trace.end(phases.sample);
     if (step.sequences.length > 0) {
       this.#failedSteps = 0;

@@ -4,6 +4,7 @@ import { queuedRequestsMax } from '../../base/limits.ts';
 import type { PhaseRecorder } from '../../trace/phases.ts';
 import { threadTracer } from '../../trace/process-tracer.ts';
 import { RuntimeError } from '../errors.ts';
+import type { VocabularySource } from '../guidance/vocabulary.ts';
 import { type CapacityPolicy, capacityPolicy } from '../plan/capacity.ts';
 
 /** Seeds that the engine picks are below it; node:crypto draws no more bits at once. */
@@ -37,6 +38,8 @@ export interface EngineCoreOptions {
   prefixReuse?: boolean;
   /** KV bytes that finished prompts may keep for reuse while nobody else needs them. Default `kvBytesMax`. */
   prefixCacheBytesMax?: number;
+  /** The model's vocabulary, for guided requests; absent: they are refused. */
+  vocabulary?: VocabularySource;
   clock?: Clock;
   /** Hears which phase a step or a request is in. Default: this thread's tracer. */
   phases?: PhaseRecorder;
@@ -50,11 +53,12 @@ export interface EngineCoreOptions {
 
 /** Options with every default filled in. */
 export type ResolvedOptions = Required<
-  Omit<EngineCoreOptions, 'capacityPolicy' | 'onFatal' | 'onRunnable'>
+  Omit<EngineCoreOptions, 'capacityPolicy' | 'onFatal' | 'onRunnable' | 'vocabulary'>
 > & {
   capacityPolicy: CapacityPolicy;
   onRunnable: (() => void) | undefined;
   onFatal: ((error: unknown) => void) | undefined;
+  vocabulary: VocabularySource | undefined;
 };
 
 /** @throws RuntimeError `OPTIONS_INVALID`; UnknownNameError for a capacity policy */
@@ -63,6 +67,7 @@ export function resolveOptions(options: EngineCoreOptions): ResolvedOptions {
     ...options,
     inFlightStepsMax: options.inFlightStepsMax ?? inFlightStepsDefault,
     onRunnable: options.onRunnable,
+    vocabulary: options.vocabulary,
     queuedRequestsMax: options.queuedRequestsMax ?? queuedRequestsMax,
     capacityPolicy: capacityPolicy(options.capacityPolicy ?? 'guaranteed_no_evict'),
     prefixReuse: options.prefixReuse ?? true,

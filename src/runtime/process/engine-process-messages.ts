@@ -16,6 +16,8 @@ export interface EngineProcessConfiguration extends EngineSizes {
   socketPath: string;
   /** The engine to load; absent on the null device, which needs only `nullModel`. */
   engineFolder?: string;
+  /** The model's tokenizer, for guided requests. */
+  tokenizerFolder?: string;
   nullModel: { vocabularySize: number; contextLength: number };
   /** The engine is divided among ranks on this host: the process only starts and watches theirs. */
   group?: Parallelism | undefined;

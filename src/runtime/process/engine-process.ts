@@ -55,8 +55,10 @@ async function start(configuration: EngineProcessConfiguration): Promise<void> {
   }
   const lead = taken && (await leading(taken));
   const { model, options } = await loadModel(configuration.name, source, configuration, lead);
+  const { tokenizerFolder } = configuration;
+  const vocabulary = tokenizerFolder === undefined ? undefined : { folder: tokenizerFolder };
   const server = new EngineServer(
-    (emit, onRunnable) => new EngineCore(model, { ...options, onRunnable }, emit),
+    (emit, onRunnable) => new EngineCore(model, { ...options, vocabulary, onRunnable }, emit),
     fail,
     (busy) => {
       isBusy = busy;

@@ -1,3 +1,5 @@
+import type { Guide } from '../guidance/guide.ts';
+
 /** What a front end asks of an engine: plain data, structured-clone safe. */
 
 /** How the next token is chosen. Names and meanings follow vLLM's `SamplingParams`. */
@@ -50,6 +52,8 @@ export interface GenerationRequest {
   logprobs?: number;
   /** Log-probabilities of the prompt's tokens too (OpenAI completions' `echo` + `logprobs`). */
   promptLogprobs?: number;
+  /** What its texts must look like. */
+  guide?: Guide;
   /** Requests with different salts share no prefix. */
   cacheSalt?: string;
   /** Higher first; equal ones in order of arrival. */

@@ -1,5 +1,6 @@
 import { logprobsMax, sequencesPerRequestMax } from '../../base/limits.ts';
 import { RuntimeError } from '../errors.ts';
+import { type Guide, guideLengthMax, guideSpecialTokensMax } from '../guidance/guide.ts';
 import type { GenerationRequest, SamplingParameters } from './request.ts';
 import type { EngineDescription } from './statistics.ts';
 
@@ -55,9 +56,17 @@ export function validateRequest(
   if (request.promptLogprobs !== undefined) checkNumber('promptLogprobs', request.promptLogprobs, logprobs);
   checkCount('stopTokenIds', request.stopTokenIds.length, stopTokenIdsMax);
   for (const token of request.stopTokenIds) checkToken('stopTokenIds', token, engine.vocabularySize);
+  if (request.guide) checkGuide(request.guide);
   if ((request.cacheSalt?.length ?? 0) > cacheSaltLengthMax) {
     throw invalid(`cacheSalt has over ${cacheSaltLengthMax} characters; shorten or hash it`);
   }
+}
+
+function checkGuide({ source, specialTokens = [] }: Guide): void {
+  if (source.length > guideLengthMax) {
+    throw invalid(`the guide's grammar has ${source.length} characters; at most ${guideLengthMax} are taken`);
+  }
+  checkCount('guide.specialTokens', specialTokens.length, guideSpecialTokensMax);
 }
 
 function checkPrompt(prompt: Int32Array, engine: { vocabularySize: number; contextLength: number }): void {

@@ -11,6 +11,8 @@ export interface RowSampling {
   parameters: SamplingParameters;
   isGreedy: boolean;
   hasPenalties: boolean;
+  /** Which tokens may come next is said for each row: {@link RowContext.mask}. */
+  isGuided: boolean;
   biasTokens: Int32Array;
   biasValues: Float32Array;
   stopTokens: Int32Array;
@@ -36,7 +38,9 @@ export function compileSampling(request: GenerationRequest): RowSampling {
     parameters,
     isGreedy,
     hasPenalties,
+    isGuided: request.guide !== undefined,
     features:
+      (request.guide === undefined ? 0 : samplingFeature.mask) |
       (isGreedy ? 0 : samplingFeature.draw) |
       (hasPenalties || bias.length > 0 || bans ? samplingFeature.state : 0) |
       (request.logprobs === undefined ? 0 : samplingFeature.logprobs),
@@ -52,6 +56,7 @@ export function compileSampling(request: GenerationRequest): RowSampling {
 export function isPlainGreedy(sampling: RowSampling, generated: number): boolean {
   return (
     sampling.isGreedy &&
+    !sampling.isGuided &&
     !sampling.hasPenalties &&
     sampling.biasTokens.length === 0 &&
     sampling.logprobs < 0 &&
@@ -69,6 +74,7 @@ export const probabilityTemperatureMin = 0.1;
 export function isPlainDraw(sampling: RowSampling, generated: number): boolean {
   return (
     sampling.parameters.temperature >= probabilityTemperatureMin &&
+    !sampling.isGuided &&
     !sampling.hasPenalties &&
     sampling.biasTokens.length === 0 &&
     !bansStops(sampling, generated)

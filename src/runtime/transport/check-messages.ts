@@ -1,4 +1,5 @@
 import { sequencesPerRequestMax } from '../../base/limits.ts';
+import { isGuide } from '../guidance/guide.ts';
 import type { GenerationRequest } from '../requests/request.ts';
 import type {
   CommandMessage,
@@ -45,6 +46,7 @@ function isRequest(value: unknown): boolean {
     sequences >= 1 &&
     sequences <= sequencesPerRequestMax &&
     isNumbers(request.stopTokenIds) &&
+    (request.guide === undefined || isGuide(request.guide)) &&
     (request.cacheSalt === undefined || typeof request.cacheSalt === 'string') &&
     isBias((sampling as { logitBias?: unknown }).logitBias)
   );
