@@ -6,9 +6,13 @@ import { openEngine } from '../src/builder/open-engine.ts';
 import type { DeviceModel } from '../src/device/device.ts';
 import { devices } from '../src/device/registry.ts';
 import { EngineCore, type EngineCoreOptions } from '../src/runtime/loop/engine-core.ts';
-import { type GenerationRequest, greedySampling } from '../src/runtime/requests/request.ts';
+import {
+  type GenerationRequest,
+  greedySampling,
+  type SamplingParameters,
+} from '../src/runtime/requests/request.ts';
 import { loadModel } from './device/steps.ts';
-import { Outcomes, requestOf } from './support/engine-simulator.ts';
+import { assertBansKept, Outcomes, requestOf } from './support/engine-simulator.ts';
 import { sharedPath, skipWithout } from './support/shared.ts';
 
 const skip = skipWithout('models/stories260K');
@@ -143,3 +147,38 @@ for (const deviceName of ['reference', 'ggml']) {
     }
   });
 }
+
+test('bans are kept on a real model, the same on ggml as on reference', { skip }, async () => {
+  const golden = JSON.parse(readFileSync(sharedPath('models/stories260K/golden.json'), 'utf8')) as Golden;
+  const requests = golden.prompts.map(({ prompt_ids, greedy_ids }, id) => {
+    const bans: Partial<SamplingParameters>[] = [
+      { badWords: [greedy_ids.slice(2, 4), greedy_ids.slice(0, 1)] },
+      { noRepeatNgramSize: 2 },
+      { allowedTokens: Int32Array.from({ length: 200 }, (_, index) => 3 + index * 2) },
+      {
+        embeddingBias: Float32Array.from({ length: 512 }, (_, token) =>
+          greedy_ids.slice(0, 3).includes(token) ? Number.NEGATIVE_INFINITY : 0,
+        ),
+      },
+    ];
+    return requestOf({
+      id,
+      promptTokens: Int32Array.from(prompt_ids),
+      maxTokens: Math.min(16, contextLength - prompt_ids.length),
+      sampling: { ...greedySampling, ...bans[id % bans.length] },
+    });
+  });
+  const options = { slots: requests.length };
+  const [onReference, onGgml] = [
+    await serve('reference', requests, options),
+    await serve('ggml', requests, options),
+  ];
+  for (const [id, request] of requests.entries()) {
+    const { tokens } = onReference.of(id, 0);
+    assert.deepEqual(onGgml.of(id, 0).tokens, tokens, `request ${id}`);
+    assertBansKept(request, tokens);
+    assert.ok(tokens.length > 5);
+    const plain = golden.prompts[id]?.greedy_ids.slice(0, tokens.length);
+    if (!request.sampling.noRepeatNgramSize) assert.notDeepEqual(tokens, plain);
+  }
+});

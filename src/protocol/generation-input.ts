@@ -27,6 +27,11 @@ export function samplingOf(
     frequencyPenalty: wanted.frequencyPenalty ?? 0,
     seed: wanted.seed ?? undefined,
     logitBias: wanted.logitBias ?? undefined,
+    embeddingBias: wanted.embeddingBias ?? undefined,
+    allowedTokens: wanted.allowedTokens ?? undefined,
+    badWords: wanted.badWords ?? undefined,
+    noRepeatNgramSize: wanted.noRepeatNgramSize ?? undefined,
+    topPDecay: wanted.topPDecay ?? undefined,
   };
 }
 

@@ -76,6 +76,9 @@ export const truncatedTokensMax = 2_097_152;
 /** Token ids in one answer of `/tokenize`. */
 export const listedTokensMax = 262_144;
 
+/** Characters of one bad word. */
+export const badWordLengthMax = 256;
+
 /** Characters of short texts (`reasoning_effort`). */
 export const shortTextLengthMax = 1024;
 

@@ -5,6 +5,7 @@ import { messageOf } from '../base/errors.ts';
 import { parameterText } from './config/complete.ts';
 import type { EngineHost } from './engine-host.ts';
 import { wireEnsemble } from './ensemble/wiring.ts';
+import { LoadError } from './entry.ts';
 import { RepositoryError } from './errors.ts';
 import { modelNames } from './folder.ts';
 import { type LoaderParts, type PlannedModel, planModel } from './loader.ts';
@@ -45,7 +46,7 @@ export async function checkRepository(folder: string): Promise<ModelReport[]> {
       planned.set(name, model);
       report.problems.push(...problemsOfParameters(model));
     } catch (thrown) {
-      report.problems.push(messageOf(thrown));
+      report.problems.push(thrown instanceof LoadError ? thrown.reason : messageOf(thrown));
     }
   }
   for (const report of reports) {

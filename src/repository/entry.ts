@@ -1,5 +1,5 @@
 import { messageOf } from '../base/errors.ts';
-import { RepositoryError } from './errors.ts';
+import { RepositoryError, type RepositoryStatus, toRepositoryError } from './errors.ts';
 import type { ModelIndexEntry, ModelState } from './model.ts';
 import type { ServedVersion } from './served-version.ts';
 
@@ -61,21 +61,66 @@ export function reasonOf(entry: ModelEntry): string {
   return entry.failure ?? version?.reason ?? 'it is loading';
 }
 
-/** What a load request is answered. */
-export function failedToLoad(name: string, thrown: unknown): RepositoryError {
-  const message = messageOf(thrown);
-  if (message.startsWith('failed to load') || message.startsWith('load failed'))
-    return thrown as RepositoryError;
-  const status = thrown instanceof RepositoryError ? thrown.status : 'INTERNAL';
-  return new RepositoryError(status, `load failed for model '${name}': ${message}`, { cause: thrown });
+const statusTexts: Readonly<Record<RepositoryStatus, string>> = {
+  INVALID_ARGUMENT: 'Invalid argument',
+  NOT_FOUND: 'Not found',
+  UNAVAILABLE: 'Unavailable',
+  UNSUPPORTED: 'Unsupported',
+  INTERNAL: 'Internal',
+  ALREADY_EXISTS: 'Already exists',
+  CANCELLED: 'Cancelled',
+  UNKNOWN: 'Unknown',
+};
+
+/** A load that failed, in tritonserver's words for whoever asked for it; the index shows only the reason. */
+export class LoadError extends RepositoryError {
+  readonly reason: string;
+
+  constructor(message: string, reason: string, cause: unknown) {
+    super('INVALID_ARGUMENT', message, { cause });
+    this.reason = reason;
+  }
 }
 
-/** A client's version; undefined for the latest. @throws RepositoryError INVALID_ARGUMENT */
+/** Of a version whose backend did not take it. */
+export function versionFailed(name: string, version: string, cause: unknown): LoadError {
+  const error = toRepositoryError(cause);
+  const reason = `${statusTexts[error.status]}: ${error.message}`;
+  return new LoadError(
+    `load failed for model '${name}': version ${version} is at UNAVAILABLE state: ${reason};\n`,
+    reason,
+    cause,
+  );
+}
+
+/** Of a model that cannot be, whatever its versions: its wiring, its version policy. */
+export function modelFailed(name: string, cause: unknown): LoadError {
+  const reason = messageOf(cause);
+  return new LoadError(`load failed for model '${name}': ${reason}\n`, reason, cause);
+}
+
+/** What a load request is answered: without more knowledge, that the model could not be read. */
+export function failedToLoad(name: string, thrown: unknown): RepositoryError {
+  if (thrown instanceof LoadError) return thrown;
+  const message = messageOf(thrown);
+  if (thrown instanceof RepositoryError && message.startsWith("failed to load '")) return thrown;
+  const text = `failed to load '${name.slice(0, 200)}', failed to poll from model repository: ${message}`;
+  return new RepositoryError('INTERNAL', text, { cause: thrown });
+}
+
+const int64Max = 2n ** 63n - 1n;
+
+/**
+ * A client's version; undefined for the latest. As C++'s `stol` reads it: white space before and anything behind the digits is no matter.
+ * @throws RepositoryError INVALID_ARGUMENT
+ */
 export function parseVersion(version: string): string | undefined {
   if (version === '' || version === '-1') return undefined;
-  if (/^[1-9]\d{0,18}$/.test(version)) return version;
+  const digits = /^\s*\+?(\d{1,40})/.exec(version)?.[1];
+  const number = digits === undefined ? undefined : BigInt(digits);
+  if (number !== undefined && number <= int64Max) return String(number);
   throw new RepositoryError(
     'INVALID_ARGUMENT',
-    `failed to get model version from specified version string '${version.slice(0, 40)}' (details: stoll), version should be an integral value > 0`,
+    `failed to get model version from specified version string '${version.slice(0, 40)}' (details: stol), version should be an integral value > 0`,
   );
 }

@@ -1,12 +1,13 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Clock } from '../base/clock.ts';
-import { messageOf } from '../base/errors.ts';
+import { definite, messageOf } from '../base/errors.ts';
 import type { Backend, BackendModule, RepositoryLogger } from './backend.ts';
 import { backends } from './backend-registry.ts';
 import type { ModelConfig } from './config/types.ts';
-import { validateConfig } from './config/validate.ts';
+import { validateConfig, validateIdentity } from './config/validate.ts';
 import type { EngineHost } from './engine-host.ts';
+import { modelFailed, versionFailed } from './entry.ts';
 import { RepositoryError, toRepositoryError } from './errors.ts';
 import { hasConfig, readConfig, servedVersions, versionsIn } from './folder.ts';
 import type { Model } from './model.ts';
@@ -46,20 +47,27 @@ export async function planModel(
 ): Promise<PlannedModel> {
   const all = await versionsIn(folder);
   const config = override ?? (await readConfig(folder, name, parts.configName));
+  validateIdentity(config, name);
   const backend = backendOf(config);
-  if (!backends.has(backend))
-    throw unknownBackend(name, backend, override !== undefined || (await hasConfig(folder)));
+  if (!backends.has(backend)) {
+    const isConfigured = override !== undefined || (await hasConfig(folder));
+    const thrown = unknownBackend(name, backend, isConfigured);
+    throw backend === '' ? thrown : versionFailed(name, all.at(-1) ?? '1', thrown);
+  }
   const module = await backends.load(backend);
   if (parts.autoComplete) await module.autoComplete?.(config, { folder, versions: all });
-  validateConfig(config, name);
   // An ensemble's version folder holds nothing, and git keeps no empty folders.
   const versions =
     all.length === 0 && backend === 'ensemble' ? ['1'] : servedVersions(config.version_policy, all);
   if (versions.length === 0) {
-    throw new RepositoryError(
-      'INVALID_ARGUMENT',
-      `'${name}' has no available versions: ${folder} needs a folder named 1 (or the versions that version_policy names)`,
-    );
+    const wanted = `${folder} needs a folder named 1 (or the versions that version_policy names)`;
+    const text = `at least one version must be available under the version policy of model '${name}'; ${wanted}`;
+    throw modelFailed(name, new RepositoryError('INVALID_ARGUMENT', text));
+  }
+  try {
+    validateConfig(config);
+  } catch (thrown) {
+    throw versionFailed(name, definite(versions.at(-1), 'a version'), thrown);
   }
   return { name, folder, config, versions, backend };
 }
@@ -80,7 +88,7 @@ function unknownBackend(name: string, backend: string, isConfigured: boolean): R
   }
   return new RepositoryError(
     'INVALID_ARGUMENT',
-    `unable to find backend library for backend '${backend}' of model '${name}'; known: ${known}`,
+    `unable to find backend library for backend '${backend}', try specifying runtime on the model configuration. Known: ${known}`,
   );
 }
 

@@ -1,20 +1,22 @@
 import { type Clock, systemClock } from '../base/clock.ts';
-import { definite, messageOf } from '../base/errors.ts';
+import { messageOf } from '../base/errors.ts';
 import type { RepositoryLogger } from './backend.ts';
 import type { EngineHost } from './engine-host.ts';
 import {
   emptyEntry,
   failedToLoad,
-  indexEntries,
   isEntryReady,
+  LoadError,
   type ModelEntry,
-  parseVersion,
+  modelFailed,
   reasonOf,
   type VersionEntry,
+  versionFailed,
 } from './entry.ts';
 import { RepositoryError } from './errors.ts';
 import { fingerprint, modelNames, notInRepository, prepareFolder, readConfig } from './folder.ts';
 import { type LoaderParts, loadVersion, planModel } from './loader.ts';
+import { NamedLocks } from './locks.ts';
 import type {
   LoadParameters,
   Model,
@@ -24,6 +26,7 @@ import type {
   ModelStatistics,
   RepositoryEngine,
 } from './model.ts';
+import { ModelTable } from './model-table.ts';
 import type { ServedVersion } from './served-version.ts';
 
 /** How a repository is opened. */
@@ -66,8 +69,9 @@ export class Repository implements ModelRepository {
   readonly controlMode: ModelControlMode;
   readonly #options: RepositoryOptions;
   readonly #parts: LoaderParts;
-  readonly #entries = new Map<string, ModelEntry>();
-  readonly #locks = new Map<string, Promise<unknown>>();
+  readonly #models = new ModelTable();
+  /** One load or unload of a model at a time. */
+  readonly #locks = new NamedLocks();
   readonly #closing = new Set<Promise<void>>();
   readonly #listeners = new Set<() => void>();
   /** Folder by model name. */
@@ -99,7 +103,8 @@ export class Repository implements ModelRepository {
 
   /** The models that should be ready and are not, with the reason. */
   failures(): { name: string; reason: string }[] {
-    return [...this.#entries.values()]
+    return this.#models
+      .all()
       .filter((entry) => entry.isWanted && !isEntryReady(entry))
       .map((entry) => ({ name: entry.name, reason: reasonOf(entry) }));
   }
@@ -107,7 +112,7 @@ export class Repository implements ModelRepository {
   get isReady(): boolean {
     if (this.#isClosed) return false;
     if (this.#options.strictReadiness === false) return true;
-    return [...this.#entries.values()].every((entry) => !entry.isWanted || isEntryReady(entry));
+    return this.#models.areWantedReady;
   }
 
   /** Calls back after each change of what is ready. @returns stops it */
@@ -117,14 +122,7 @@ export class Repository implements ModelRepository {
   }
 
   index(readyOnly: boolean, repositoryName = ''): ModelIndexEntry[] {
-    const names = new Set([...this.#found.keys(), ...this.#entries.keys()]);
-    const inFolder = (name: string): boolean =>
-      repositoryName === '' || (this.#found.get(name)?.startsWith(`${repositoryName}/`) ?? false);
-    return [...names]
-      .filter(inFolder)
-      .sort()
-      .flatMap((name) => indexEntries(name, this.#entries.get(name)))
-      .filter((entry) => !readyOnly || entry.state === 'READY');
+    return this.#models.index(this.#found, readyOnly, repositoryName);
   }
 
   async load(name: string, parameters: LoadParameters = {}): Promise<void> {
@@ -134,7 +132,7 @@ export class Repository implements ModelRepository {
       await this.#load(name, parameters);
     } catch (thrown) {
       // A wish that could not be granted takes nothing from the server: it is as ready as before.
-      const entry = this.#entries.get(name);
+      const entry = this.#models.get(name);
       if (entry && !isEntryReady(entry)) entry.isWanted = false;
       throw thrown;
     }
@@ -143,87 +141,37 @@ export class Repository implements ModelRepository {
   async unload(name: string, options: { unloadDependents?: boolean } = {}): Promise<void> {
     this.#checkExplicit();
     await this.#unload(name, options.unloadDependents ?? false);
+    await this.#unloadUsers(name);
   }
 
   model(name: string, version = ''): Model {
-    const number = parseVersion(version);
-    const problem = (text: string, status: 'NOT_FOUND' | 'UNAVAILABLE' = 'NOT_FOUND'): RepositoryError =>
-      new RepositoryError(status, `Request for unknown model: '${name.slice(0, 200)}' ${text}`);
-    const entry = this.#entries.get(name);
-    if (!entry) throw problem('is not found');
-    if (number === undefined) {
-      const latest = [...entry.versions.values()].findLast(({ state }) => state === 'READY');
-      if (!latest?.served) throw problem('has no available versions');
-      return latest.served;
-    }
-    const found = entry.versions.get(number);
-    if (!found) throw problem(`version ${number} is not found`);
-    if (found.state !== 'READY' || !found.served)
-      throw problem(`version ${number} is not at ready state`, 'UNAVAILABLE');
-    return found.served;
+    return this.#models.model(name, version);
   }
 
   isModelReady(name: string, version = ''): boolean {
-    try {
-      const model = this.model(name, version);
-      const entry = this.#entries.get(model.name);
-      return entry?.uses.every((inner) => this.isModelReady(inner)) ?? false;
-    } catch (thrown) {
-      if (thrown instanceof RepositoryError && thrown.status !== 'INVALID_ARGUMENT') return false;
-      throw thrown;
-    }
+    return this.#models.isModelReady(name, version);
   }
 
   statistics(name = '', version = ''): ModelStatistics[] {
-    if (name !== '') {
-      const model = this.#modelForStatistics(name, version);
-      if (version !== '') return [this.#served(model).statistics()];
-    }
-    return this.#ready()
-      .filter((served) => name === '' || served.name === name)
-      .map((served) => served.statistics());
+    return this.#models.statistics(name, version);
   }
 
   engines(): RepositoryEngine[] {
-    return this.#ready().flatMap((served) => served.engine ?? []);
+    return this.#models.ready().flatMap((served) => served.engine ?? []);
   }
 
   /** Unloads everything: running requests may finish for `drainMs`. */
   async close(drainMs = this.#drainMs): Promise<void> {
     this.#isClosed = true;
     clearTimeout(this.#pollTimer);
-    await Promise.allSettled(this.#locks.values());
-    const entries = [...this.#entries.values()];
-    await Promise.all(entries.map((entry) => this.#closeVersions(entry, drainMs)));
+    await this.#locks.idle();
+    await Promise.all(this.#models.all().map((entry) => this.#closeVersions(entry, drainMs)));
     await Promise.all(this.#closing);
-    this.#entries.clear();
+    this.#models.clear();
   }
 
   get #drainMs(): number {
     return this.#options.drainMs ?? defaults.drainMs;
-  }
-
-  #served(model: Model): ServedVersion {
-    const entry = this.#entries.get(model.name)?.versions.get(model.version);
-    return definite(entry?.served, `the version ${model.version} of ${model.name}`);
-  }
-
-  #modelForStatistics(name: string, version: string): Model {
-    try {
-      return this.model(name, version);
-    } catch (cause) {
-      const asked = version === '' ? '' : ` version ${version}`;
-      const message = `requested model '${name.slice(0, 200)}'${asked} is not available`;
-      throw new RepositoryError('INVALID_ARGUMENT', message, { cause });
-    }
-  }
-
-  #ready(): ServedVersion[] {
-    return [...this.#entries.values()].flatMap((entry) =>
-      [...entry.versions.values()].flatMap(({ state, served }) =>
-        state === 'READY' && served ? [served] : [],
-      ),
-    );
   }
 
   #checkExplicit(): void {
@@ -263,31 +211,16 @@ export class Repository implements ModelRepository {
     await Promise.all(Array.from({ length: threads }, worker));
   }
 
-  /** One load or unload of a model at a time. */
-  #locked<T>(name: string, work: () => Promise<T>): Promise<T> {
-    const before = this.#locks.get(name) ?? Promise.resolve();
-    const mine = before.then(work, work);
-    const settled = mine.then(
-      () => {},
-      () => {},
-    );
-    this.#locks.set(name, settled);
-    void settled.then(() => {
-      if (this.#locks.get(name) === settled) this.#locks.delete(name);
-    });
-    return mine;
-  }
-
   #load(name: string, parameters: LoadParameters): Promise<void> {
-    return this.#locked(name, async () => {
+    return this.#locks.run(name, async () => {
       const own = this.#found.get(name);
       if (own === undefined && !parameters.files) {
-        if (this.#entries.has(name)) await this.#forget(name);
+        if (this.#models.get(name)) await this.#forget(name);
         throw notInRepository(name);
       }
       const isPlain = parameters.config === undefined && !parameters.files;
       const loadedFrom = isPlain && own !== undefined ? await fingerprint(own) : undefined;
-      const known = this.#entries.get(name);
+      const known = this.#models.get(name);
       if (isPlain && known && known.loadedFrom === loadedFrom && isEntryReady(known)) return;
       await this.#loadAnew(name, own, parameters, loadedFrom);
     });
@@ -299,8 +232,8 @@ export class Repository implements ModelRepository {
     parameters: LoadParameters,
     loadedFrom: string | undefined,
   ): Promise<void> {
-    const entry = this.#entries.get(name) ?? emptyEntry(name);
-    this.#entries.set(name, entry);
+    const entry = this.#models.get(name) ?? emptyEntry(name);
+    this.#models.add(entry);
     entry.isWanted = true;
     const folder = await prepareFolder(own, name, parameters).catch((thrown: unknown) => {
       this.#failed(entry, thrown);
@@ -311,7 +244,7 @@ export class Repository implements ModelRepository {
       const uses = [
         ...new Set((planned.config.ensemble_scheduling?.step ?? []).map((step) => step.model_name)),
       ];
-      for (const inner of uses) if (inner !== name) await this.#ensure(inner, [name]);
+      await this.#ensureParts(name, uses);
       await this.#replace(entry, planned);
       const { removeFolder } = entry;
       Object.assign(entry, { failure: undefined, loadedFrom, uses, removeFolder: folder.remove });
@@ -327,15 +260,28 @@ export class Repository implements ModelRepository {
     await this.#reloadUsers(name);
   }
 
+  async #ensureParts(name: string, uses: readonly string[]): Promise<void> {
+    for (const inner of uses) {
+      try {
+        if (inner !== name) await this.#ensure(inner, [name]);
+      } catch (cause) {
+        const problem = this.#found.has(inner)
+          ? `ensemble '${name}' depends on '${inner}' which has no loaded version. Model '${inner}' loading failed with error: ${messageOf(cause)}`
+          : `ensemble ${name} contains models that are not available or ambiguous: ${inner}`;
+        throw modelFailed(name, new RepositoryError('INVALID_ARGUMENT', problem, { cause }));
+      }
+    }
+  }
+
   /** Loads a model that another is made of, if it is not ready yet. */
   async #ensure(name: string, path: readonly string[]): Promise<void> {
     if (path.includes(name) || path.length > ensembleDepthMax) {
       throw new RepositoryError(
         'INVALID_ARGUMENT',
-        `circular dependency between ensembles: ${path.join(' → ')} → ${name}`,
+        `circular dependency between ensembles: ${[...path, name].join(' -> ')}`,
       );
     }
-    const entry = this.#entries.get(name);
+    const entry = this.#models.get(name);
     if (entry && isEntryReady(entry)) return;
     const own = this.#found.get(name);
     if (own !== undefined) {
@@ -357,7 +303,11 @@ export class Repository implements ModelRepository {
     const loaded = new Map<string, VersionEntry>();
     try {
       for (const version of planned.versions) {
-        const served = await loadVersion(planned, version, this.#parts);
+        const served = await loadVersion(planned, version, this.#parts).catch((thrown: unknown) => {
+          throw planned.backend === 'ensemble'
+            ? modelFailed(planned.name, thrown)
+            : versionFailed(planned.name, version, thrown);
+        });
         loaded.set(version, { state: 'READY', reason: '', served });
       }
     } catch (thrown) {
@@ -372,13 +322,10 @@ export class Repository implements ModelRepository {
 
   /** Ensembles are wired to the models that they found: they look again when one of them changed. */
   async #reloadUsers(name: string): Promise<void> {
-    const users = [...this.#entries.values()].filter(
-      (entry) => entry.uses.includes(name) && entry.name !== name,
-    );
-    for (const user of users) {
+    for (const user of this.#models.usersOf(name)) {
       const own = this.#found.get(user.name);
       // One that is being loaded now looks by itself, and waits for this.
-      if (own === undefined || this.#locks.has(user.name)) continue;
+      if (own === undefined || this.#locks.isHeld(user.name)) continue;
       user.loadedFrom = undefined;
       await this.#load(user.name, {}).catch((thrown: unknown) => {
         this.#parts.logger.error({ model: user.name, reason: messageOf(thrown) }, 'failed to load');
@@ -390,25 +337,41 @@ export class Repository implements ModelRepository {
     const isServing = [...entry.versions.values()].some(({ served }) => served);
     // A reload that failed leaves what was there.
     if (isServing) return;
-    entry.failure = messageOf(thrown);
+    entry.failure = thrown instanceof LoadError ? thrown.reason : messageOf(thrown);
     for (const version of entry.versions.values()) {
       version.state = 'UNAVAILABLE';
       version.reason = entry.failure;
     }
   }
 
+  /** Ensembles end with the models that they are made of, and come back with them. */
+  async #unloadUsers(name: string): Promise<void> {
+    for (const user of this.#models.usersOf(name)) {
+      // One that is being loaded looks by itself.
+      const isServing = [...user.versions.values()].some(({ served }) => served);
+      if (!isServing || this.#locks.isHeld(user.name)) continue;
+      await this.#locks.run(user.name, async () => {
+        const { uses } = user;
+        user.isWanted = false;
+        await this.#empty(user);
+        user.uses = uses;
+      });
+      await this.#unloadUsers(user.name);
+    }
+  }
+
   #unload(name: string, unloadDependents: boolean): Promise<void> {
-    return this.#locked(name, async () => {
-      const entry = this.#entries.get(name);
+    return this.#locks.run(name, async () => {
+      const entry = this.#models.get(name);
       if (!entry) return;
       entry.isWanted = false;
       const { uses } = entry;
       await this.#empty(entry);
       if (!unloadDependents) return;
       for (const inner of uses) {
-        const others = [...this.#entries.values()].some(
-          (other) => other.isWanted && other.name !== name && other.uses.includes(inner),
-        );
+        const others = this.#models
+          .all()
+          .some((other) => other.isWanted && other.name !== name && other.uses.includes(inner));
         if (!others) await this.#unload(inner, true);
       }
     });
@@ -436,10 +399,10 @@ export class Repository implements ModelRepository {
   }
 
   async #forget(name: string): Promise<void> {
-    const entry = this.#entries.get(name);
+    const entry = this.#models.get(name);
     if (!entry) return;
     await this.#empty(entry);
-    this.#entries.delete(name);
+    this.#models.delete(name);
     this.#changed();
   }
 
@@ -477,8 +440,8 @@ export class Repository implements ModelRepository {
   async poll(): Promise<void> {
     if (this.#isClosed) return;
     await this.#scan();
-    for (const name of [...this.#entries.keys()]) {
-      if (!this.#found.has(name)) await this.#locked(name, () => this.#forget(name));
+    for (const name of this.#models.all().map((entry) => entry.name)) {
+      if (!this.#found.has(name)) await this.#locks.run(name, () => this.#forget(name));
     }
     await this.#loadAll([...this.#found.keys()]);
   }

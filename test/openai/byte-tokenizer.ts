@@ -21,8 +21,11 @@ const special = (id: number, content: string) => ({
   normalized: false,
 });
 
-/** A tokenizer whose tokens are single bytes, with ChatML turns: what a scripted null device says can be read off its ids. */
-export function byteTokenizer({ withTemplate = true } = {}): JsonTokenizer {
+/**
+ * A tokenizer whose tokens are single bytes, with ChatML turns: what a scripted null device says can be read off its ids.
+ * @param moreTokens further special tokens; their ids go up from {@link byteVocabularySize}
+ */
+export function byteTokenizer({ withTemplate = true, moreTokens = [] as string[] } = {}): JsonTokenizer {
   const vocab = Object.fromEntries(byteCharacters.map((character, byte) => [character, byte]));
   return new JsonTokenizer({
     'tokenizer.json': JSON.stringify({
@@ -31,6 +34,7 @@ export function byteTokenizer({ withTemplate = true } = {}): JsonTokenizer {
         special(endOfTextId, '<|endoftext|>'),
         special(turnStartId, '<|im_start|>'),
         special(turnEndId, '<|im_end|>'),
+        ...moreTokens.map((token, index) => special(byteVocabularySize + index, token)),
       ],
       pre_tokenizer: { type: 'ByteLevel', add_prefix_space: false, use_regex: false },
       decoder: { type: 'ByteLevel' },

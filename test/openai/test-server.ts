@@ -7,10 +7,11 @@ import { errorResponse } from '../../src/protocol/openai/errors.ts';
 import { createOpenAiServer, type OpenAiServerOptions } from '../../src/protocol/openai/server.ts';
 import { addResponses } from '../../src/protocol/responses/server.ts';
 import { type ServedModel, type ServedModelOptions, servedModel } from '../../src/protocol/served-model.ts';
+import { vocabularyOf } from '../../src/runtime/guidance/vocabulary.ts';
 import { LocalEngine } from '../../src/runtime/local-engine.ts';
 import { loadModel } from '../../src/runtime/process/load-model.ts';
 import type { Tokenizer } from '../../src/tokenizer/types.ts';
-import { bytesOf, byteTokenizer, byteVocabularySize, endOfTextId } from './byte-tokenizer.ts';
+import { bytesOf, byteTokenizer, endOfTextId } from './byte-tokenizer.ts';
 
 export interface TestEngineOptions {
   /** What the engine says, over and over; absent: hashed tokens. */
@@ -41,13 +42,17 @@ export async function testEngine(options: TestEngineOptions = {}): Promise<TestE
     deviceOptions.mode = 'script';
     deviceOptions.script = [...bytesOf(says), ...(thenStops ? [endOfTextId] : [])].join(',');
   }
-  const size = { vocabularySize: byteVocabularySize, contextLength };
+  const tokenizer = options.tokenizer ?? byteTokenizer();
+  const size = { vocabularySize: tokenizer.vocabularySize, contextLength };
   const { model: deviceModel, options: core } = await loadModel('null', nullModelSource(size), {
     ...{ device: 'null', deviceOptions, slots, batchTokensMax: 4096, kvDtype: 'f16', threads: 1 },
     prefixReuse: true,
   });
-  const engine = new LocalEngine(deviceModel, { ...core, queuedRequestsMax: options.queuedRequestsMax });
-  const tokenizer = options.tokenizer ?? byteTokenizer();
+  const engine = new LocalEngine(deviceModel, {
+    ...core,
+    vocabulary: vocabularyOf(tokenizer),
+    queuedRequestsMax: options.queuedRequestsMax,
+  });
   const model = servedModel({
     name: 'test',
     client: engine,

@@ -162,7 +162,7 @@ describe('a repository', () => {
     assert.equal(repository.isReady, false);
     const reasons = Object.fromEntries(repository.failures().map(({ name, reason }) => [name, reason]));
     assert.match(reasons.broken ?? '', /config.pbtxt: 1:17: Expected integer, got: x/);
-    assert.match(reasons.empty ?? '', /has no available versions/);
+    assert.match(reasons.empty ?? '', /at least one version must be available .* needs a folder named 1/);
     assert.match(reasons.strange ?? '', /unable to find backend library for backend 'tensorflow'/);
     assert.equal(repository.index(false).find(({ name }) => name === 'broken')?.state, 'UNAVAILABLE');
     await close();
@@ -183,7 +183,7 @@ describe('a repository', () => {
     assert.equal(repository.model('m').config.max_batch_size, 2);
     await assert.rejects(
       repository.load('m', { config: '{"max_batch_size": -1, "backend": "identity"}' }),
-      /load failed for model 'm': 'max_batch_size' must be non-negative/,
+      /load failed for model 'm': version 1 is at UNAVAILABLE state: Invalid argument: 'max_batch_size' must be non-negative/,
     );
     assert.equal(repository.model('m').config.max_batch_size, 2, 'a failed reload leaves what was there');
     folder.write('m/config.pbtxt', `${identityConfig} metric_tags { key: "a" value: "b" }`);
@@ -200,7 +200,10 @@ describe('a repository', () => {
     ]);
     await assert.rejects(repository.load('x'), /failed to load 'x', failed to poll from model repository/);
     folder.write('bad/config.pbtxt', 'oops');
-    await assert.rejects(repository.load('bad'), /load failed for model 'bad': .*1:5/);
+    await assert.rejects(
+      repository.load('bad'),
+      /failed to load 'bad', failed to poll from model repository: .*1:5/,
+    );
     assert.equal(repository.isReady, true, 'a failed wish takes nothing from the server');
     await close();
   });

@@ -185,12 +185,31 @@ export async function checkOutcomes(arrivals: Arrival[], outcomes: Outcomes): Pr
     const alone = await outcomesAlone(request);
     for (const [sequence, expected] of alone.entries()) {
       const actual = outcomes.of(request.id, sequence);
+      assertBansKept(request, actual.tokens);
       assert.ok(actual.finish, `request ${request.id} sequence ${sequence} has a finish`);
       if (actual.finish === 'cancelled') {
         assert.ok(cancel && (cancel.sequence < 0 || cancel.sequence === sequence), 'only the cancelled are');
         assert.deepEqual(actual.tokens, expected.tokens.slice(0, actual.tokens.length));
       } else assert.deepEqual(actual, expected, `request ${request.id} sequence ${sequence} is as if alone`);
     }
+  }
+}
+
+/** What may not be said was not, by a look at the whole text for each token. */
+export function assertBansKept({ promptTokens, sampling }: GenerationRequest, output: number[]): void {
+  const { allowedTokens, badWords = [], noRepeatNgramSize: size = 0, embeddingBias } = sampling;
+  const said = [...promptTokens, ...output].map((token) => ` ${token} `);
+  const spoken = output.map((token) => ` ${token} `).join('');
+  for (const token of output) {
+    assert.ok(!allowedTokens || allowedTokens.includes(token), `${token} is allowed`);
+    assert.notEqual(embeddingBias?.[token], Number.NEGATIVE_INFINITY, `${token} is not banned`);
+  }
+  for (const word of badWords) assert.ok(!spoken.includes(word.map((token) => ` ${token} `).join('')));
+  if (size === 0) return;
+  for (let end = promptTokens.length + 1; end <= said.length; end++) {
+    const ngram = said.slice(Math.max(0, end - size), end).join('');
+    const before = said.slice(0, end - 1).join('');
+    assert.ok(end < size || !before.includes(ngram), `${ngram} comes once`);
   }
 }
 
@@ -275,9 +294,33 @@ function randomTokens(random: SeededRandom, count: number): number[] {
   return Array.from({ length: count }, () => random.integer(900));
 }
 
+/**
+ * Bans by what was said, lists, decay: for one request in four. One kind of ban at a time: the null device has 16 neighbouring tokens to
+ * choose from, and some must be left.
+ */
+function randomBans(random: SeededRandom): Partial<GenerationRequest['sampling']> {
+  const some = (count: number): number[] =>
+    Array.from({ length: count }, () => random.integer(vocabularySize));
+  const bans: (() => Partial<GenerationRequest['sampling']>)[] = [
+    () => ({ allowedTokens: Int32Array.from({ length: vocabularySize / 4 }, (_, index) => index * 4) }),
+    () => ({ badWords: Array.from({ length: 60 }, (_, index) => some(1 + (index % 2))) }),
+    // 1: no token comes twice, so that bans are met all the time.
+    () => ({ noRepeatNgramSize: 1 + random.integer(3) }),
+    () => ({
+      embeddingBias: Float32Array.from({ length: 500 }, (_, i) => (i % 3 ? i % 7 : Number.NEGATIVE_INFINITY)),
+    }),
+    () => ({
+      topPDecay: { factor: 0.5 + random.next() / 2, min: 0.1, resetToken: random.integer(2) ? 3 : undefined },
+    }),
+  ];
+  return random.integer(4) === 0 ? (bans[random.integer(bans.length)]?.() ?? {}) : {};
+}
+
 function randomSampling(random: SeededRandom, seed: number): GenerationRequest['sampling'] {
-  if (random.integer(2) === 0) return { ...greedySampling, seed };
+  const bans = randomBans(random);
+  if (random.integer(2) === 0) return { ...greedySampling, ...bans, seed };
   return {
+    ...bans,
     temperature: random.integer(4) === 0 ? 0 : 0.2 + random.next() * 2,
     topK: random.integer(2) === 0 ? 0 : 1 + random.integer(20),
     topP: random.integer(2) === 0 ? 1 : 0.05 + random.next() * 0.95,

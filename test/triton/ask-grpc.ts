@@ -1,6 +1,6 @@
 import { type Client, Metadata, type ServiceError } from '@grpc/grpc-js';
 import { messageCodec, type PlainMessage } from '../../src/protocol/proto-messages.ts';
-import type { GrpcCase } from './grpc-cases.ts';
+import type { GrpcCase } from './grpc-case.ts';
 
 /** What a server said, as the goldens keep it: bytes in base64, fields at their defaults left out. */
 export interface RecordedCall {

@@ -1,4 +1,5 @@
 import { request } from 'node:http';
+import { gunzipSync, inflateSync } from 'node:zlib';
 import type { HttpCase } from './http-case.ts';
 
 /** What a server said, as the goldens keep it. */
@@ -7,6 +8,8 @@ export interface Recorded {
   /** Without charset; '' for none. */
   type: string;
   headerLength?: string;
+  /** How the body was compressed; it is kept plain. */
+  encoding?: string;
   /** UTF-8 text, or `base64:…` for bodies with binary tensors. */
   body: string;
 }
@@ -28,7 +31,8 @@ export function ask(port: number, { method, path, headers, body }: HttpCase): Pr
       response.on('data', (chunk: Buffer) => chunks.push(chunk));
       response.on('error', reject);
       response.on('end', () => {
-        const bytes = Buffer.concat(chunks);
+        const encoding = response.headers['content-encoding'];
+        const bytes = plainBytes(Buffer.concat(chunks), encoding);
         const headerLength = response.headers['inference-header-content-length'] as string | undefined;
         const text =
           headerLength === undefined ? bytes.toString('utf8') : `base64:${bytes.toString('base64')}`;
@@ -37,6 +41,7 @@ export function ask(port: number, { method, path, headers, body }: HttpCase): Pr
           status: response.statusCode ?? 0,
           type,
           ...(headerLength && { headerLength }),
+          ...(encoding && { encoding }),
           body: text,
         });
       });
@@ -44,4 +49,9 @@ export function ask(port: number, { method, path, headers, body }: HttpCase): Pr
     sent.on('error', reject);
     sent.end(body);
   });
+}
+
+function plainBytes(bytes: Buffer, encoding: string | undefined): Buffer {
+  if (encoding === 'gzip') return gunzipSync(bytes);
+  return encoding === 'deflate' ? inflateSync(bytes) : bytes;
 }

@@ -17,7 +17,7 @@ const read = <T>(name: string): Record<string, T> =>
 /** The server's own names for what runs a model are not compared. */
 function withoutBackend(text: string): string {
   return text
-    .replaceAll(/"(platform|backend)":"(python|identity|repeat)"/g, '"$1":""')
+    .replaceAll(/"(platform|backend)":"(python|identity|repeat|node)"/g, '"$1":""')
     .replaceAll(/"default_model_filename":"[^"]*",?/g, '');
 }
 

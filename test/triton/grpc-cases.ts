@@ -1,55 +1,21 @@
-/** gRPC calls whose answers were recorded from a genuine tritonserver 2.51.0 (`grpc-recorded.json`, by `record.ts`). */
-export interface GrpcCase {
-  name: string;
-  method: string;
-  /** One request; of ModelStreamInfer several, sent at once and then half-closed. */
-  requests: object[];
-  metadata?: Record<string, string>;
-}
-
-const call = (
-  method: string,
-  request: object = {},
-  name = `${method} ${JSON.stringify(request)}`,
-): GrpcCase => ({
-  name,
-  method,
-  requests: [request],
-});
-const ints = (...values: number[]) => Buffer.from(Int32Array.from(values).buffer);
-const input = (name: string, shape: number[], more: object = {}, datatype = 'INT32') => ({
-  name,
-  datatype,
-  shape,
-  ...more,
-});
-const x = input('IN_INT32', [2]);
-const out = [{ name: 'OUT_INT32' }];
-const raw = [ints(1, 2)];
-const ident = (more: object) => ({
-  model_name: 'ident',
-  inputs: [x],
-  outputs: out,
-  raw_input_contents: raw,
-  ...more,
-});
-const infer = (name: string, request: object): GrpcCase => call('ModelInfer', request, `infer: ${name}`);
-const stream = (name: string, requests: object[], metadata?: Record<string, string>): GrpcCase => ({
-  name: `stream: ${name}`,
-  method: 'ModelStreamInfer',
-  requests,
-  metadata,
-});
-const parameter = (value: object) => ident({ parameters: { p: value } });
-const named = (name: string, value: object) => ident({ parameters: { [name]: value } });
-const shm = (parameters: object) => ident({ inputs: [{ ...x, parameters }], raw_input_contents: [] });
-const repeat = (values: number[], more: object = {}) => ({
-  model_name: 'repeat',
-  inputs: [input('IN', [values.length])],
-  raw_input_contents: [ints(...values)],
-  ...more,
-});
-const finals = { triton_enable_empty_final_response: { bool_param: true } };
+import { composedGrpcCases } from './composed-grpc-cases.ts';
+import {
+  call,
+  finals,
+  type GrpcCase,
+  ident,
+  infer,
+  input,
+  ints,
+  named,
+  out,
+  parameter,
+  raw,
+  repeat,
+  shm,
+  stream,
+  x,
+} from './grpc-case.ts';
 
 const metadata: GrpcCase[] = [
   call('ServerLive'),
@@ -399,4 +365,11 @@ const streams: GrpcCase[] = [
   stream('no request', []),
 ];
 
-export const grpcCases: readonly GrpcCase[] = [...metadata, ...inferences, ...parameters, ...streams];
+/** All gRPC cases, in the order in which they were recorded. */
+export const grpcCases: readonly GrpcCase[] = [
+  ...metadata,
+  ...inferences,
+  ...parameters,
+  ...streams,
+  ...composedGrpcCases,
+];

@@ -1,3 +1,4 @@
+import { composedCases } from './composed-cases.ts';
 import { generate, get, type HttpCase, infer, int32, post, x } from './http-case.ts';
 import { inferCases } from './infer-cases.ts';
 
@@ -244,4 +245,5 @@ export const httpCases: readonly HttpCase[] = [
   ...shared,
   ...generates,
   ...administration,
+  ...composedCases,
 ];

@@ -17,8 +17,9 @@ import {
 } from '../../../test/openai/test-server.ts';
 import { stopStringsMax } from '../../base/limits.ts';
 import { ApiKeys, plainKeys } from '../authentication.ts';
+import { badWordsMax } from '../bad-words.ts';
 import { messageCodec, type PlainMessage } from '../proto-messages.ts';
-import { badWordsMax, outputTokensDefault, streamsPerChannelMax, unreadPartsMax } from './limits.ts';
+import { outputTokensDefault, streamsPerChannelMax, unreadPartsMax } from './limits.ts';
 import { answerCodec, requestCodec } from './messages.ts';
 import { type BritonServerOptions, startBriton } from './server.ts';
 
@@ -185,6 +186,11 @@ describe('Infer', { concurrency: false }, () => {
     const banned = String.fromCharCode(Number(first));
     if (Number(first) > 32 && Number(first) < 127)
       assert.ok(!(await ask({ bad_words: [banned] })).split(',').includes(first));
+    // Of two tokens: the second does not follow the first.
+    const second = greedy.split(',').slice(0, 2);
+    const pair = second.map((id) => String.fromCharCode(Number(id))).join('');
+    if (second.every((id) => Number(id) > 32 && Number(id) < 127))
+      assert.ok(!(await ask({ bad_words: [pair] })).includes(second.join()));
   });
 
   test('what cannot be is INVALID_ARGUMENT or UNIMPLEMENTED with the field', async () => {
@@ -206,7 +212,7 @@ describe('Infer', { concurrency: false }, () => {
       [{ ...text, stop_words: Array(stopStringsMax + 1).fill('x') }, status.INVALID_ARGUMENT, /stop_words/],
       [{ ...text, stop_words: [''] }, status.INVALID_ARGUMENT, /stop/],
       [{ ...text, bad_words: Array(badWordsMax + 1).fill('x') }, status.INVALID_ARGUMENT, /bad_words/],
-      [{ ...text, bad_words: ['two letters'] }, status.UNIMPLEMENTED, /bad_words/],
+      [{ ...text, bad_words: [''] }, status.INVALID_ARGUMENT, /bad_words\[0\] is empty/],
       [{ ...text, lora_task_id: 1 }, status.UNIMPLEMENTED, /lora_task_id/],
       [{ ...text, output_schema_hash: 'abc' }, status.UNIMPLEMENTED, /output_schema_hash/],
       [{ ...text, force_tools: true }, status.UNIMPLEMENTED, /force_tools/],

@@ -4,8 +4,7 @@ export const britonPortDefault = 50_051;
 /** Tokens to make where the request does not say (as Briton's Python layer has it). */
 export const outputTokensDefault = 50;
 
-/** Bad words of one request, and parts of an answer that its reader may leave unread before it is cut off. */
-export const badWordsMax = 256;
+/** Parts of an answer that its reader may leave unread before it is cut off. */
 export const unreadPartsMax = 4096;
 
 /**

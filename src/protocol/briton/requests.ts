@@ -1,13 +1,11 @@
 import { stopStringsMax } from '../../base/limits.ts';
 import type { GenerationInput } from '../../generation/generation.ts';
 import { greedySampling, type SamplingParameters } from '../../runtime/requests/request.ts';
+import { badWordTokens } from '../bad-words.ts';
 import { ProtocolError } from '../errors.ts';
 import type { ServedModel } from '../served-model.ts';
-import { badWordsMax, outputTokensDefault } from './limits.ts';
+import { outputTokensDefault } from './limits.ts';
 import type { InferenceRequest } from './messages.ts';
-
-/** A logit bias that rules a token out. */
-const banned = -100;
 
 /**
  * A request as the engine takes it. Fields mean what they mean to TensorRT-LLM: without top-k and top-p the likeliest token is taken, a
@@ -106,35 +104,13 @@ async function samplingOf(request: InferenceRequest, model: ServedModel): Promis
     repetitionPenalty,
     presencePenalty,
     seed: seedOf(request.random_seed),
-    logitBias: await banOf(request.bad_words, model),
+    badWords: request.bad_words.length > 0 ? await badWordTokens(request.bad_words, model) : undefined,
   };
 }
 
 /** Seeds of 64 bits are folded into the safe integers. */
 function seedOf(seed: number | bigint | undefined): number | undefined {
   return typeof seed === 'bigint' ? Number(seed % BigInt(Number.MAX_SAFE_INTEGER)) : seed;
-}
-
-/** Bad words as banned tokens: of one token each, alone or after a space. @throws ProtocolError for a longer one */
-async function banOf(words: readonly string[], model: ServedModel): Promise<SamplingParameters['logitBias']> {
-  if (words.length === 0) return undefined;
-  if (words.length > badWordsMax)
-    throw invalid('bad_words', `bad_words has ${words.length} entries; at most ${badWordsMax} are taken`);
-  const ids = new Set<number>();
-  for (const word of words) {
-    const forms = await Promise.all(
-      [word, ` ${word}`].map((form) => model.encode(form, { addSpecialTokens: false })),
-    );
-    const single = forms.filter((tokens) => tokens.length === 1);
-    if (word === '' || single.length === 0)
-      throw new ProtocolError(
-        'PARAMETER_UNSUPPORTED',
-        `bad_words: '${word.slice(0, 100)}' is not one token of this model; only such can be banned`,
-        { parameter: 'bad_words' },
-      );
-    for (const tokens of single) for (const id of tokens) ids.add(id);
-  }
-  return [...ids].map((id) => [id, banned] as const);
 }
 
 function checkEndId(id: number | undefined, model: ServedModel): void {

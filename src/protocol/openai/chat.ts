@@ -7,11 +7,12 @@ import { clientGone } from '../client-gone.ts';
 import { ProtocolError } from '../errors.ts';
 import type { ServedModel, TextOptions } from '../served-model.ts';
 import { parseRequest } from '../validation.ts';
+import { bansOf } from './bans.ts';
 import type { OpenAiContext } from './context.ts';
 import { encodableTokens, generationInput, promptLogprobsOf, truncated, usageReports } from './parameters.ts';
 import { answerPlan } from './plan.ts';
 import { refuseUnsupported, unsupported } from './refused-fields.ts';
-import { type ChatCompletionRequest, chatCompletionRequest } from './requests.ts';
+import { type ChatCompletionRequest, chatCompletionRequest, tokenFields } from './requests.ts';
 
 /** POST /v1/chat/completions */
 export async function handleChat(
@@ -19,7 +20,7 @@ export async function handleChat(
   request: FastifyRequest,
   reply: FastifyReply,
 ): Promise<unknown> {
-  const body = parseRequest(chatCompletionRequest, request.body);
+  const body = parseRequest(chatCompletionRequest, request.body, tokenFields);
   refuseUnsupported(body, 'chat');
   const model = context.models.resolve(body.model ?? undefined);
   const warn = (warning: string): void => {
@@ -49,7 +50,7 @@ async function planChat(
     parameter: body.max_completion_tokens ? 'max_completion_tokens' : 'max_tokens',
     promptParameter: 'messages',
   };
-  const input = generationInput(body, model, promptTokens, limits);
+  const input = generationInput(body, model, promptTokens, limits, await bansOf(body, model, signal));
   input.logprobs = logprobs;
   input.promptLogprobs = promptLogprobs;
   const reading = answerReading(model.formats, prompt.text, {

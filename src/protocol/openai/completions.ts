@@ -6,18 +6,14 @@ import { ProtocolError } from '../errors.ts';
 import { choicesPerRequestMax, promptsPerRequestMax } from '../limits.ts';
 import type { ServedModel } from '../served-model.ts';
 import { parseRequest } from '../validation.ts';
+import { bansOf } from './bans.ts';
 import type { OpenAiContext } from './context.ts';
-import {
-  checkTokenId,
-  encodableTokens,
-  generationInput,
-  promptLogprobsOf,
-  truncated,
-  usageReports,
-} from './parameters.ts';
+import { gapPrompt, gapTokensOf } from './fill-in-middle.ts';
+import { encodableTokens, generationInput, promptLogprobsOf, truncated, usageReports } from './parameters.ts';
 import { answerPlan } from './plan.ts';
 import { refuseUnsupported } from './refused-fields.ts';
 import { type CompletionRequest, completionRequest, tokenFields } from './requests.ts';
+import { checkTokenId } from './token-ids.ts';
 
 /** OpenAI's default for completions. */
 const defaultMaxTokens = 16;
@@ -49,6 +45,8 @@ async function planCompletion(
   const usageWanted = usageReports(body);
   const { choices, sequences } = choiceCounts(body);
   const promptLogprobs = promptLogprobsOf(body);
+  const gap = body.suffix ? gapTokensOf(model) : undefined;
+  if (gap && body.echo) throw invalid('echo', 'echo does not go with suffix: there is no one text to repeat');
   const prompts = (await encodePrompts(body, model, signal)).map((prompt) =>
     truncatedPrompt(prompt, body, model),
   );
@@ -60,6 +58,7 @@ async function planCompletion(
   if (promptOnly && !body.echo) throw invalid('max_tokens', 'max_tokens 0 makes sense only with echo: true');
   const logprobs = body.logprobs ?? undefined;
   const skipSpecialTokens = body.skip_special_tokens ?? true;
+  const bans = await bansOf(body, model, signal);
   const inputs = prompts.map(({ tokens }): GenerationInput => {
     const requested = promptOnly ? 1 : (body.max_tokens ?? undefined);
     const limits = {
@@ -68,8 +67,10 @@ async function planCompletion(
       promptParameter: 'prompt',
       fallback: defaultMaxTokens,
     };
+    const input = generationInput(body, model, tokens, limits, bans);
     return {
-      ...generationInput(body, model, tokens, limits),
+      ...input,
+      stopTokenIds: gap ? [...input.stopTokenIds, ...gap.ends] : input.stopTokenIds,
       sequences,
       // best_of ranks by the chosen tokens' log-probabilities.
       logprobs: logprobs ?? (sequences > choices ? 0 : undefined),
@@ -130,8 +131,12 @@ async function encodePrompts(
   const { prompt } = body;
   const addSpecialTokens = body.add_special_tokens ?? true;
   const tokensMax = encodableTokens(body.truncate_prompt_tokens);
+  const options = { addSpecialTokens, tokensMax, signal };
+  const { suffix } = body;
+  const gap = suffix ? gapTokensOf(model) : undefined;
   const ofText = async (text: string): Promise<Prompt> => {
-    const tokens = await model.encode(text, { addSpecialTokens, tokensMax, signal });
+    if (gap && suffix) return { tokens: await gapPrompt(text, suffix, gap, model, options) };
+    const tokens = await model.encode(text, options);
     if (tokens.length === 0)
       throw invalid(
         'prompt',
@@ -139,12 +144,13 @@ async function encodePrompts(
       );
     return { tokens, text };
   };
-  const ofTokens = (ids: readonly number[]): Prompt => {
+  const ofTokens = async (ids: readonly number[]): Promise<Prompt> => {
     for (const id of ids) checkTokenId(id, model, 'prompt');
-    return { tokens: Int32Array.from(ids) };
+    const tokens = Int32Array.from(ids);
+    return { tokens: gap && suffix ? await gapPrompt(tokens, suffix, gap, model, options) : tokens };
   };
   if (typeof prompt === 'string') return [await ofText(prompt)];
-  if (typeof prompt[0] === 'number') return [ofTokens(prompt as number[])];
+  if (typeof prompt[0] === 'number') return [await ofTokens(prompt as number[])];
   if (prompt.length > promptsPerRequestMax) {
     throw invalid(
       'prompt',
@@ -153,7 +159,7 @@ async function encodePrompts(
   }
   const prompts: Prompt[] = [];
   for (const each of prompt as (string | number[])[]) {
-    prompts.push(typeof each === 'string' ? await ofText(each) : ofTokens(each));
+    prompts.push(await (typeof each === 'string' ? ofText(each) : ofTokens(each)));
   }
   return prompts;
 }

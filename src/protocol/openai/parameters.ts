@@ -5,16 +5,19 @@ import { samplingOf, type WantedSampling } from '../generation-input.ts';
 import { truncatedTokensMax } from '../limits.ts';
 import type { ServedModel } from '../served-model.ts';
 import { maxTokensOf, type TokenLimits } from '../token-limit.ts';
+import type { Bans } from './bans.ts';
 import { guideOf } from './guided-fields.ts';
 import type { GenerationFields } from './requests.ts';
 import type { AnswerSettings } from './responses.ts';
+import { checkTokenId } from './token-ids.ts';
 
 /** OpenAI's default where neither the request nor the checkpoint's generation_config says. */
 const defaultTemperature = 1;
 
 /** @throws ProtocolError PARAMETER_INVALID */
-function wantedSampling(fields: GenerationFields, model: ServedModel): WantedSampling {
+function wantedSampling(fields: GenerationFields, model: ServedModel, bans: Bans): WantedSampling {
   return {
+    ...bans,
     temperature: fields.temperature,
     topK: fields.top_k,
     topP: fields.top_p,
@@ -43,14 +46,6 @@ function logitBiasOf(
   return pairs.length > 0 ? pairs : undefined;
 }
 
-/** @throws ProtocolError PARAMETER_INVALID for an id outside the model's vocabulary */
-export function checkTokenId(id: number, model: ServedModel, parameter: string): void {
-  const size = model.client.description.vocabularySize;
-  if (id < size) return;
-  const message = `token id ${id} is outside the vocabulary of '${model.name}' (0 to ${size - 1})`;
-  throw new ProtocolError('PARAMETER_INVALID', message, { parameter });
-}
-
 /**
  * The protocol-neutral generation of a checked request.
  * @throws ProtocolError PARAMETER_INVALID, CONTEXT_LENGTH_EXCEEDED
@@ -60,6 +55,7 @@ export function generationInput(
   model: ServedModel,
   promptTokens: Int32Array,
   limits: TokenLimits,
+  bans: Bans,
 ): GenerationInput {
   const maxTokens = maxTokensOf(limits, promptTokens.length, model);
   const minTokens = fields.min_tokens ?? 0;
@@ -72,7 +68,7 @@ export function generationInput(
   const stop = fields.stop ?? [];
   return {
     promptTokens,
-    sampling: samplingOf(wantedSampling(fields, model), model, defaultTemperature),
+    sampling: samplingOf(wantedSampling(fields, model, bans), model, defaultTemperature),
     maxTokens,
     minTokens,
     stopTokenIds,

@@ -10,9 +10,7 @@ const nothing: Harmless = [];
  * a harmless one they are refused: an answer that silently ignores them would be wrong.
  */
 const refused: Readonly<Record<string, Harmless>> = {
-  allowed_token_ids: nothing,
   audio: nothing,
-  bad_words: [[]],
   detokenize: [true],
   documents: [[]],
   function_call: ['none'],
@@ -27,7 +25,6 @@ const refused: Readonly<Record<string, Harmless>> = {
   prompt_embeds: nothing,
   return_tokens_as_token_ids: [false],
   spaces_between_special_tokens: [true],
-  suffix: [''],
   use_beam_search: [false],
   vllm_xargs: [{}],
   web_search_options: nothing,
@@ -43,7 +40,7 @@ function same(left: unknown, right: unknown): boolean {
 
 /** Fields that only the other endpoint has. */
 const refusedOf: Readonly<Record<'chat' | 'completion', Readonly<Record<string, Harmless>>>> = {
-  chat: { best_of: [1], prompt: nothing },
+  chat: { best_of: [1], prompt: nothing, suffix: [''] },
   completion: {
     chat_template: nothing,
     continue_final_message: [false],

@@ -5,9 +5,14 @@ import {
   stopStringBytesMax,
   stopStringsMax,
 } from '../../base/limits.ts';
-import { cacheSaltLengthMax, logitBiasMax, stopTokenIdsMax } from '../../runtime/requests/validate.ts';
+import {
+  cacheSaltLengthMax,
+  logitBiasMax,
+  noRepeatNgramSizeMax,
+  stopTokenIdsMax,
+} from '../../runtime/requests/validate.ts';
 import { chatTemplateLengthMax } from '../../tokenizer/chat-template.ts';
-import { chatMessagesMax, chatToolsMax, shortTextLengthMax } from '../limits.ts';
+import { badWordLengthMax, chatMessagesMax, chatToolsMax, shortTextLengthMax } from '../limits.ts';
 
 /**
  * Request bodies of the OpenAI API with vLLM's extensions. `null` means "not given", as it does there. Fields that neither API has are
@@ -18,6 +23,13 @@ const shortText = z.string().max(shortTextLengthMax);
 const tokenId = z.int().min(0);
 // The limit in bytes is the stop string matcher's own.
 const stopString = z.string().min(1, 'must not be empty').max(stopStringBytesMax);
+
+/** Checked in one go: a schema's error for each of a million ids would be the end of the process. */
+const tokenIds = z.custom<number[]>(isTokenIds, 'must be token ids: integers from 0');
+
+function isTokenIds(value: unknown): boolean {
+  return Array.isArray(value) && value.every((id) => Number.isInteger(id) && id >= 0);
+}
 
 /** Sampling and stopping, the same for chats and completions. */
 const generationFields = {
@@ -38,6 +50,12 @@ const generationFields = {
     .record(z.string().regex(/^\d{1,9}$/, 'keys are token ids'), z.number().min(-100).max(100))
     .refine((bias) => Object.keys(bias).length <= logitBiasMax, `at most ${logitBiasMax} entries`)
     .nullish(),
+  allowed_token_ids: tokenIds.refine((ids) => ids.length > 0, 'must not be empty').nullish(),
+  bad_words: z.array(z.string().max(badWordLengthMax)).nullish(),
+  no_repeat_ngram_size: z.int().min(0).max(noRepeatNgramSizeMax).nullish(),
+  top_p_decay: z.number().gt(0).max(1).nullish(),
+  top_p_min: z.number().gt(0).max(1).nullish(),
+  top_p_reset_ids: tokenId.nullish(),
   // 64-bit seeds are in use; JSON.parse rounds them, and the rounded value is as good a seed.
   seed: z.number().refine(Number.isInteger, 'must be an integer').nullish(),
   stream: z.boolean().nullish(),
@@ -126,13 +144,7 @@ export const chatCompletionRequest = z.looseObject({
 });
 export type ChatCompletionRequest = z.infer<typeof chatCompletionRequest>;
 
-/** Checked in one go: a schema's error for each of a million ids would be the end of the process. */
-const tokenIds = z.custom<number[]>(isTokenIds, 'must be token ids: integers from 0');
 const promptTokens = tokenIds.refine((ids) => ids.length > 0, 'must not be empty');
-
-function isTokenIds(value: unknown): boolean {
-  return Array.isArray(value) && value.every((id) => Number.isInteger(id) && id >= 0);
-}
 
 function isListOf(isElement: (value: unknown) => boolean, value: unknown): boolean {
   return Array.isArray(value) && value.length > 0 && value.every(isElement);
@@ -149,6 +161,7 @@ export const completionRequest = z.looseObject({
     z.custom<string[]>((value) => isListOf(isText, value)),
     z.custom<number[][]>((value) => isListOf(isPrompt, value)),
   ]),
+  suffix: z.string().nullish(),
   max_tokens: z.int().min(0).nullish(),
   logprobs: z.int().min(0).max(logprobsMax).nullish(),
   echo: z.boolean().nullish(),
@@ -184,4 +197,4 @@ export type GenerationFields = Pick<
 >;
 
 /** Fields that hold token ids. */
-export const tokenFields = ['prompt', 'tokens'];
+export const tokenFields = ['prompt', 'tokens', 'allowed_token_ids'];

@@ -4,8 +4,8 @@ import type { ServedModel, ServedModels } from '../served-model.ts';
 import { parseRequest } from '../validation.ts';
 import { encodeChat } from './chat.ts';
 import type { OpenAiContext } from './context.ts';
-import { checkTokenId } from './parameters.ts';
 import { detokenizeRequest, tokenFields, tokenizeRequest } from './requests.ts';
+import { checkTokenId } from './token-ids.ts';
 
 /** POST /tokenize, as vLLM has it: of a text (`prompt`) or of a chat (`messages`). A text may be longer than the context: one asks to know. */
 export async function handleTokenize(

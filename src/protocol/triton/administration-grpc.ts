@@ -6,6 +6,7 @@ import {
   isServerReady,
   refuseRepositoryName,
   registerCuda,
+  shownMetadata,
   wireStatistics,
 } from './administration.ts';
 import { type RestrictedApi, serverExtensions, type TritonContext } from './context.ts';
@@ -49,7 +50,10 @@ export const grpcAdministration: readonly GrpcAdministration[] = [
   {
     name: 'ModelMetadata',
     api: 'metadata',
-    answer: ({ repository }, request) => ({ ...repository.model(...named(request)).metadata }),
+    answer: ({ repository }, request) => {
+      const [name, version] = named(request);
+      return { ...shownMetadata(repository.model(name, version), version) };
+    },
   },
   {
     name: 'ModelConfig',

@@ -1,7 +1,7 @@
-import { RepositoryError } from '../../repository/errors.ts';
-import type { LoadParameters, ModelStatistics } from '../../repository/model.ts';
+import { RepositoryError, toRepositoryError } from '../../repository/errors.ts';
+import type { LoadParameters, Model, ModelMetadata, ModelStatistics } from '../../repository/model.ts';
 import { serverExtensions, type TritonContext } from './context.ts';
-import { errorBody } from './errors.ts';
+import { errorBody, httpStatus } from './errors.ts';
 import { type Json, parseJson } from './json-parser.ts';
 import { asBoolean, asString, asUnsigned, membersOf, objectOf } from './json-values.ts';
 import { type HttpAnswer, jsonAnswer, jsonType, textType } from './responses.ts';
@@ -28,7 +28,8 @@ export const tritonRoutes: readonly TritonRoute[] = [
     pattern: /^\/v2\/models\/([^/]+)(?:\/versions\/([0-9]+))?$/,
     methods: get,
     api: 'metadata',
-    answer: (context, [, name = '', version]) => jsonAnswer(context.repository.model(name, version).metadata),
+    answer: (context, [, name = '', version]) =>
+      jsonAnswer(shownMetadata(context.repository.model(name, version), version)),
   },
   {
     pattern: /^\/v2\/models\/([^/]+)(?:\/versions\/([0-9]+))?\/config$/,
@@ -43,7 +44,7 @@ export const tritonRoutes: readonly TritonRoute[] = [
     answer: statistics,
   },
   {
-    pattern: /^\/v2\/(?:models\/([^/]+)(?:\/versions\/[0-9]+)?\/)?trace\/setting$/,
+    pattern: /^\/v2\/(?:models\/([^/]+)\/)?trace\/setting$/,
     methods: both,
     api: 'trace',
     answer: answerTraceSettings,
@@ -86,8 +87,19 @@ function health(context: TritonContext, [, kind]: RouteGroups): HttpAnswer {
 }
 
 function modelReady({ repository }: TritonContext, [, name = '', version]: RouteGroups): HttpAnswer {
-  if (repository.isModelReady(name, version)) return { status: 200, contentType: textType, body: '' };
-  return { status: 400, contentType: textType, body: errorBody('Model version not ready') };
+  const answer = (status: number, body: string): HttpAnswer => ({ status, contentType: textType, body });
+  try {
+    if (repository.isModelReady(name, version)) return answer(200, '');
+    return answer(400, errorBody('Model version not ready'));
+  } catch (thrown) {
+    const error = toRepositoryError(thrown);
+    return answer(httpStatus(error), errorBody(error.message));
+  }
+}
+
+/** Asked for a version, a model shows only that one. */
+export function shownMetadata({ metadata, version }: Model, askedVersion: string | undefined): ModelMetadata {
+  return askedVersion ? { ...metadata, versions: [version] } : metadata;
 }
 
 /** A model's statistics as the protocol knows them: what is for metrics only is left out. */

@@ -18,7 +18,7 @@ export async function decompressed(
   encoding: string | undefined,
   bytesMax: number,
 ): Promise<Buffer> {
-  if (encoding === undefined || encoding === '' || encoding === 'identity') return body;
+  if (encoding === undefined || encoding === 'identity') return body;
   if (!Object.hasOwn(encoders, encoding))
     throw new RepositoryError('UNSUPPORTED', 'Unsupported compression type');
   if (body.length === 0) throw new RepositoryError('INVALID_ARGUMENT', 'nothing to be decompressed');
@@ -33,14 +33,19 @@ export async function decompressed(
   }
 }
 
-/** The first encoding of an Accept-Encoding header that we have; what is refused with q=0 does not count. */
+/** What an Accept-Encoding header prefers of what we have, the first of equals; what is refused with q=0 does not count. */
 export function acceptedEncoding(header: string | undefined): Encoding | undefined {
+  let best: Encoding | undefined;
+  let bestQuality = 0;
   for (const one of (header ?? '').split(',')) {
     const [name = '', ...weights] = one.split(';').map((part) => part.trim());
     if (!Object.hasOwn(encoders, name)) continue;
-    if (!weights.some((weight) => /^q=0(\.0*)?$/.test(weight))) return name as Encoding;
+    const quality = Number(weights.find((weight) => weight.startsWith('q='))?.slice(2) ?? 1);
+    if (!(quality > bestQuality)) continue;
+    best = name as Encoding;
+    bestQuality = quality;
   }
-  return undefined;
+  return best;
 }
 
 /** A response's body, packed. */

@@ -1,12 +1,10 @@
 import { RepositoryError } from '../../repository/errors.ts';
 
-/** @throws RepositoryError INVALID_ARGUMENT in tritonserver's words, which quote the C++ function at fault */
+/** @throws RepositoryError INVALID_ARGUMENT for a negative version, which inside the server is the latest; others the repository reads */
 export function checkVersion(version: string): void {
-  if (version === '' || /^[1-9]\d*$/.test(version)) return;
-  const isNumber = /^-?\d+$/.test(version);
+  if (!/^\s*-\d/.test(version)) return;
   throw new RepositoryError(
     'INVALID_ARGUMENT',
-    `failed to get model version from specified version string '${version}'${isNumber ? '' : ' (details: stol)'}, ` +
-      'version should be an integral value > 0',
+    `invalid model version specified '${version.slice(0, 40)}' , version should be an integral value > 0`,
   );
 }

@@ -21,6 +21,7 @@ export type Json = null | boolean | number | bigint | string | WrittenDouble | J
 /** Members in the order of the text; of equal names the first counts. */
 export type JsonObject = Map<string, Json>;
 
+const byteOrderMark = '\ufeff';
 const uint64Max = 2n ** 64n - 1n;
 const int64Min = -(2n ** 63n);
 // biome-ignore lint/suspicious/noControlCharactersInRegex: they end a string, as the format wants
@@ -59,11 +60,13 @@ class Parser {
   }
 
   document(): Json {
+    if (this.#text.startsWith(byteOrderMark)) this.#at = 1;
     this.#space();
     if (this.#at >= this.#text.length) throw this.#error('The document is empty.');
     const value = this.#value(0);
     this.#space();
-    if (this.#at < this.#text.length) {
+    // Its texts end where C's do.
+    if (this.#at < this.#text.length && this.#text[this.#at] !== '\0') {
       throw this.#error('The document root must not be followed by other values.');
     }
     return value;

@@ -33,7 +33,7 @@ export function httpParameters(json: Json | undefined): RequestParameters {
     const parse = <T>(read: (value: Json) => T): T =>
       prefixed(`Unable to parse '${name}'`, () => read(value));
     if (name === 'sequence_id') {
-      found.sequenceId = typeof value === 'number' ? parse(asUnsigned) : parse(asString);
+      found.sequenceId = isUnsigned(value) ? parse(asUnsigned) : parse(asString);
     } else if (name === 'sequence_start') found.sequenceStart = parse(asBoolean);
     else if (name === 'sequence_end') found.sequenceEnd = parse(asBoolean);
     else if (name === 'priority') found.priority = Number(parse(asUnsigned));
@@ -47,6 +47,10 @@ export function httpParameters(json: Json | undefined): RequestParameters {
     else found.custom[name] = customParameter(name, value);
   }
   return found;
+}
+
+function isUnsigned(value: Json): boolean {
+  return (typeof value === 'number' || typeof value === 'bigint') && value >= 0;
 }
 
 /** A parameter that goes to the model as it is. @throws RepositoryError for arrays, objects and null */

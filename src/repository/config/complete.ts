@@ -1,6 +1,14 @@
 import { modelConfigSchema } from './schema.ts';
 import type { InstanceGroup, ModelConfig } from './types.ts';
 
+const optimization = {
+  priority: 'PRIORITY_DEFAULT',
+  input_pinned_memory: { enable: true },
+  output_pinned_memory: { enable: true },
+  gather_kernel_buffer_threshold: 0,
+  eager_batching: false,
+};
+
 /**
  * Fills in what Triton normalizes in every configuration: the folder's name, the version policy, instances, batching defaults.
  * May change `config`.
@@ -10,15 +18,11 @@ export function completeConfig(config: ModelConfig, folderName: string): ModelCo
   if (!config.version_policy?.all && !config.version_policy?.specific && !config.version_policy?.latest) {
     config.version_policy = { latest: { num_versions: 1 } };
   }
-  config.optimization = {
-    priority: 'PRIORITY_DEFAULT',
-    input_pinned_memory: { enable: true },
-    output_pinned_memory: { enable: true },
-    gather_kernel_buffer_threshold: 0,
-    eager_batching: false,
-    ...config.optimization,
-  };
-  if (config.platform !== 'ensemble') config.instance_group = instanceGroups(config);
+  // Ensembles have no instances, and nothing to optimize.
+  if (config.platform !== 'ensemble') {
+    config.optimization = { ...optimization, ...config.optimization };
+    config.instance_group = instanceGroups(config);
+  }
   const batching = config.dynamic_batching;
   if (batching && batching.preferred_batch_size.length === 0 && config.max_batch_size > 0) {
     batching.preferred_batch_size = [config.max_batch_size];

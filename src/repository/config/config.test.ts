@@ -6,7 +6,7 @@ import { completeConfig, instanceCount, parameterText, parameterTruth } from './
 import { readConfigJson, readConfigText } from './read.ts';
 import { configDepthMax, parseTextFormat } from './text-format.ts';
 import { configCharactersMax } from './text-tokens.ts';
-import { validateConfig } from './validate.ts';
+import { validateConfig, validateIdentity } from './validate.ts';
 
 const whole = `
 # a comment
@@ -37,7 +37,8 @@ const thrown = (run: () => unknown): string => {
 describe('config.pbtxt', () => {
   test('everything that the text format allows', () => {
     const config = completeConfig(readConfigText(whole), 'm');
-    validateConfig(config, 'm');
+    validateIdentity(config, 'm');
+    validateConfig(config);
     assert.equal(config.backend, 'python');
     assert.equal(config.max_batch_size, 16);
     assert.equal(config.default_model_filename, 'a\nAé');
@@ -93,7 +94,11 @@ describe('config.pbtxt', () => {
 
   test('rules of a configuration', () => {
     const check = (text: string) =>
-      thrown(() => validateConfig(completeConfig(readConfigText(text), 'm'), 'm'));
+      thrown(() => {
+        const config = completeConfig(readConfigText(text), 'm');
+        validateIdentity(config, 'm');
+        validateConfig(config);
+      });
     assert.match(
       check('name: "n"'),
       /unexpected directory name 'm' for model 'n', directory name must equal model name/,

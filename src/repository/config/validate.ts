@@ -3,27 +3,45 @@ import { elementCount } from '../tensor.ts';
 import type { ModelConfig, ModelInput, ModelOutput } from './types.ts';
 
 /**
+ * What Triton checks when it looks at the repository: what is wrong here is no model at all.
+ * @throws RepositoryError INVALID_ARGUMENT
+ */
+export function validateIdentity(config: ModelConfig, folderName: string): void {
+  const { name, version_policy: policy } = config;
+  if (name !== folderName) {
+    throw invalid(
+      `unexpected directory name '${folderName}' for model '${name}', directory name must equal model name`,
+    );
+  }
+  if (policy.latest?.num_versions === 0) {
+    throw invalid(`version policy 'latest' of ${name} must keep at least one version`);
+  }
+  if (policy.specific?.versions.length === 0) {
+    throw invalid(`version policy 'specific' of ${name} must name at least one version`);
+  }
+  const isEnsemble = config.platform === 'ensemble';
+  if (isEnsemble && !config.ensemble_scheduling) {
+    throw invalid(`ensemble scheduling must be set for ensemble ${name} whose platform is ensemble`);
+  }
+  if (!isEnsemble && config.ensemble_scheduling) {
+    throw invalid(`ensemble scheduling cannot be set for model '${name}' whose platform is not ensemble`);
+  }
+  if (isEnsemble && config.instance_group.length > 0) {
+    throw invalid(`instance group should not be specified for ensemble '${name}'`);
+  }
+}
+
+/**
  * What Triton checks of a configuration before it loads the model (section by section, in its words where clients look for them).
  * Ensembles' wiring is checked when the composing models are known.
  * @throws RepositoryError INVALID_ARGUMENT
  */
-export function validateConfig(config: ModelConfig, folderName: string): void {
-  if (config.name !== folderName) {
-    throw invalid(
-      `unexpected directory name '${folderName}' for model '${config.name}', directory name must equal model name`,
-    );
-  }
+export function validateConfig(config: ModelConfig): void {
   if (config.max_batch_size < 0)
     throw invalid(`'max_batch_size' must be non-negative value for ${config.name}`);
   for (const input of config.input) validateTensor('input', input, config);
   for (const output of config.output) validateTensor('output', output, config);
   checkUnique(config);
-  if (config.version_policy.latest?.num_versions === 0) {
-    throw invalid(`version policy 'latest' of ${config.name} must keep at least one version`);
-  }
-  if (config.version_policy.specific?.versions.length === 0) {
-    throw invalid(`version policy 'specific' of ${config.name} must name at least one version`);
-  }
   validateScheduling(config);
   validateInstances(config);
 }
@@ -44,7 +62,7 @@ function validateTensor(
   }
   if (dims.some((dimension) => dimension < 1 && dimension !== -1)) {
     throw invalid(
-      `model ${what} '${tensor.name}' dimension must be integer >= 1, or -1 to indicate a variable-size dimension`,
+      `model ${what} '${tensor.name}' dimension must be integer >= 1, or -1 to indicate a variable-size dimension for ${model}`,
     );
   }
   if (reshape) validateReshape(what, tensor.name, dims, reshape.shape, config);
@@ -100,16 +118,6 @@ function validateScheduling(config: ModelConfig): void {
   const level = batching?.default_priority_level ?? 0;
   if (levels > 0 && (level === 0 || level > levels)) {
     throw invalid(`default priority level must be in range [1, ${levels}] for ${name}`);
-  }
-  const isEnsemble = config.platform === 'ensemble';
-  if (isEnsemble && !config.ensemble_scheduling) {
-    throw invalid(`ensemble scheduling must be set for ensemble ${name} whose platform is ensemble`);
-  }
-  if (!isEnsemble && config.ensemble_scheduling) {
-    throw invalid(`ensemble scheduling cannot be set for model '${name}' whose platform is not ensemble`);
-  }
-  if (isEnsemble && config.instance_group.length > 0) {
-    throw invalid(`instance group should not be specified for ensemble '${name}'`);
   }
   if (config.sequence_batching) {
     throw new RepositoryError(

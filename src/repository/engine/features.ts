@@ -50,7 +50,6 @@ const missing: readonly MissingFeature[] = [
   },
   { feature: 'guided decoding', inputs: ['guided_decoding_guide_type', 'guided_decoding_guide'] },
   { feature: 'disaggregated serving', inputs: ['context_phase_params'] },
-  { feature: 'n-gram repetition bans', truths: ['no_repeat_ngram_size'] },
   { feature: 'context logits', truths: ['return_context_logits'] },
   { feature: 'generation logits', truths: ['return_generation_logits'] },
 ];
@@ -73,8 +72,6 @@ export function refuseMissingFeatures(request: InferRequest, inputs: Inputs, row
 
 function refuseValues(inputs: Inputs, row: number): void {
   if ((inputs.number('beam_width', row) ?? 1) > 1) throw unsupported('beam search', 'beam_width');
-  const decay = inputs.number('runtime_top_p_decay', row);
-  if (decay !== undefined && decay !== 1) throw unsupported('top-p decay', 'runtime_top_p_decay');
 }
 
 function unsupported(feature: string, tensor: string): RepositoryError {

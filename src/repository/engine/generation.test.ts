@@ -40,14 +40,22 @@ test('end ids: the model’s own unless another is named', () => {
   assert.deepEqual(plan(int('end_id', -1)).request.stopTokenIds, []);
 });
 
-test('words and weights become biases', () => {
-  const bias = plan(float('embedding_bias', 0, 2.5, 0), encodeWordLists('bad_words_list', [[[7], [9]]]))
-    .request.sampling;
-  assert.deepEqual(bias.logitBias, [
-    [1, 2.5],
-    [7, -100],
-    [9, -100],
-  ]);
+test('words, weights, n-grams and a decaying top-p become bans and biases', () => {
+  const { sampling } = plan(
+    float('embedding_bias', 0, 2.5, 0),
+    encodeWordLists('bad_words_list', [[[7], [9, 8]]]),
+    int('no_repeat_ngram_size', 3),
+    float('runtime_top_p', 0.5),
+    float('runtime_top_p_decay', 0.75),
+    float('runtime_top_p_min', 0.125),
+    int('runtime_top_p_reset_ids', 4),
+  ).request;
+  assert.deepEqual([...(sampling.embeddingBias ?? [])], [0, 2.5, 0]);
+  assert.deepEqual(sampling.badWords, [[7], [9, 8]]);
+  assert.equal(sampling.noRepeatNgramSize, 3);
+  assert.deepEqual(sampling.topPDecay, { factor: 0.75, min: 0.125, resetToken: 4 });
+  const none = plan(float('embedding_bias', 0, 0), float('runtime_top_p_decay', 1)).request.sampling;
+  assert.equal(none.embeddingBias ?? none.topPDecay ?? none.badWords, undefined);
 });
 
 test('ids of any size are computed, and echoed as they came', () => {

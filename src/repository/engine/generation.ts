@@ -95,7 +95,6 @@ function samplingOfRow(inputs: Inputs, row: number): SamplingParameters {
   const topK = Math.max(0, inputs.number('runtime_top_k', row) ?? 0);
   const topP = Math.max(0, inputs.number('runtime_top_p', row) ?? 0);
   const isGreedy = topK === 1 || (topK === 0 && topP <= 0);
-  const bias = biasOfRow(inputs, row);
   return {
     temperature: isGreedy ? 0 : (inputs.number('temperature', row) ?? 1),
     topK: isGreedy ? 0 : topK,
@@ -106,27 +105,28 @@ function samplingOfRow(inputs: Inputs, row: number): SamplingParameters {
     frequencyPenalty: inputs.number('frequency_penalty', row) ?? 0,
     // Seeds are UINT64; the engine takes what a number holds exactly.
     seed: (inputs.number('seed', row) ?? 0) % Number.MAX_SAFE_INTEGER,
-    ...(bias.length > 0 ? { logitBias: bias } : {}),
+    ...bansOfRow(inputs, row),
   };
 }
 
-/** A logit bias that bans a token. */
-const ban = -100;
+/** TensorRT-LLM's default of `runtime_top_p_min`. */
+const topPMinDefault = 1e-6;
 
-function biasOfRow(inputs: Inputs, row: number): [number, number][] {
-  const bias: [number, number][] = [];
-  inputs.row('embedding_bias', 'FP32', row)?.forEach((value, id) => {
-    if (value !== 0) bias.push([id, Math.min(100, Math.max(-100, value))]);
-  });
+function bansOfRow(inputs: Inputs, row: number): Partial<SamplingParameters> {
+  const bans: Partial<SamplingParameters> = {};
+  const bias = inputs.row('embedding_bias', 'FP32', row);
+  if (bias?.some((value) => value !== 0)) bans.embeddingBias = Float32Array.from(bias);
   const badList = inputs.get('bad_words_list');
-  for (const word of badList ? wordsOfRow(badList, row) : []) {
-    if (word.length > 1) {
-      throw new RepositoryError(
-        'UNSUPPORTED',
-        `bad words of more than one token are not supported; 'bad_words_list' has one of ${word.length}`,
-      );
-    }
-    bias.push([word[0] as number, ban]);
+  const badWords = badList ? wordsOfRow(badList, row) : [];
+  if (badWords.length > 0) bans.badWords = badWords;
+  const ngramSize = inputs.number('no_repeat_ngram_size', row) ?? 0;
+  if (ngramSize > 0) bans.noRepeatNgramSize = ngramSize;
+  const factor = inputs.number('runtime_top_p_decay', row) ?? 1;
+  const min = inputs.number('runtime_top_p_min', row) || topPMinDefault;
+  const resetToken = inputs.number('runtime_top_p_reset_ids', row) ?? -1;
+  // 0 is unset, as it is there.
+  if (factor > 0 && factor < 1) {
+    bans.topPDecay = { factor, min, resetToken: resetToken >= 0 ? resetToken : undefined };
   }
-  return bias;
+  return bans;
 }

@@ -1,5 +1,6 @@
 import type { Clock } from '../../base/clock.ts';
 import { engineError } from '../../generation/errors.ts';
+import { LateStopStrings } from '../../generation/late-stop-strings.ts';
 import type { RequestHandle } from '../../runtime/client.ts';
 import type { RequestStart, SequenceEvent } from '../../runtime/requests/events.ts';
 import { StopStringMatcher } from '../../tokenizer/stop-strings.ts';
@@ -15,7 +16,7 @@ import { StopSequences } from './word-lists.ts';
 interface OpenSequence {
   output: SequenceOutput;
   stops: StopSequences;
-  texts: { decoder: IncrementalDecoder; matcher: StopStringMatcher } | undefined;
+  texts: { decoder: IncrementalDecoder; matcher: StopStringMatcher | LateStopStrings } | undefined;
   isDone: boolean;
 }
 
@@ -27,6 +28,8 @@ export class RowRun {
   readonly #sequences: OpenSequence[];
   readonly #handOver: (outputs: Tensor[], isLast: boolean) => void;
   readonly #ended: (tokens: number) => void;
+  /** Stop words that end within so many tokens are words like any other. */
+  readonly #minTokens: number;
   #handle: RequestHandle | undefined;
   #start: RequestStart | undefined;
   #open: number;
@@ -49,6 +52,7 @@ export class RowRun {
     this.#clock = parts.clock;
     this.#handOver = parts.respond;
     this.#ended = parts.ended;
+    this.#minTokens = plan.request.minTokens;
     this.#open = plan.request.sequences;
     this.#sequences = Array.from({ length: plan.request.sequences }, (_, index) => ({
       output: parts.output(index),
@@ -57,7 +61,7 @@ export class RowRun {
         tokenizer && plan.stopTexts.length > 0
           ? {
               decoder: tokenizer.incrementalDecoder({ continuation: true }),
-              matcher: new StopStringMatcher(plan.stopTexts),
+              matcher: new (this.#minTokens > 0 ? LateStopStrings : StopStringMatcher)(plan.stopTexts),
             }
           : undefined,
       isDone: false,
@@ -113,8 +117,9 @@ export class RowRun {
     const { output, stops, texts } = sequence;
     for (const [index, id] of event.tokens.entries()) {
       output.push(id, event.logprobs?.[index]?.logprob);
-      if (stops.push(id)) return true;
-      if (texts && texts.matcher.push(texts.decoder.push(id)).stopped !== undefined) return true;
+      const mayStop = output.count > this.#minTokens;
+      if (stops.push(id) && mayStop) return true;
+      if (texts?.matcher.push(texts.decoder.push(id), mayStop).stopped !== undefined) return true;
     }
     return false;
   }

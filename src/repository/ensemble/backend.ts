@@ -13,7 +13,7 @@ export async function load(context: BackendContext): Promise<Backend> {
     config,
     (step) => context.model(step.model_name, versionOf(step.model_version)).config,
   );
-  if (steps.some((step) => step.isDecoupled)) config.model_transaction_policy = { decoupled: true };
+  config.model_transaction_policy = { decoupled: steps.some((step) => step.isDecoupled) };
   const outputs = [...new Set(config.output.map((output) => output.name))];
   const parts = { steps, outputs, model: context.model, errorPrefix: `in ensemble '${name}', ` };
   return {

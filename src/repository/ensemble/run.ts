@@ -1,7 +1,7 @@
 import { assert } from '../../base/errors.ts';
 import { RepositoryError } from '../errors.ts';
 import type { Execution } from '../execution.ts';
-import type { Inference, InferResponse, Model } from '../model.ts';
+import type { Inference, InferResponse, Model, Parameters } from '../model.ts';
 import { phasesOf } from '../statistics.ts';
 import { renamed, type Tensor } from '../tensor.ts';
 import type { WiredStep } from './wiring.ts';
@@ -154,12 +154,19 @@ export class EnsembleRun {
       const found = this.#parts.outputs.flatMap((name) => tensorIn(first, name) ?? []);
       const outputs = this.#parts.finish?.(found) ?? found;
       if (isFinal) this.#isOver = true;
-      this.#execution.respond({ outputs, parameters: sequenceParameters }, isFinal);
+      this.#execution.respond({ outputs, parameters: this.#parametersOf(outputs) }, isFinal);
       if (isFinal) return;
     }
     if (this.#open > 0 || this.#isOver) return;
     this.#isOver = true;
     this.#execution.respond(undefined, true);
+  }
+
+  /** Triton's ensembles answer with the sequence that they were asked in, unless they answer nothing. */
+  #parametersOf(outputs: readonly Tensor[]): Parameters | undefined {
+    if (!outputs.some(({ data }) => data.length > 0)) return undefined;
+    const { sequenceId = 0, sequenceStart = false, sequenceEnd = false } = this.#execution.request;
+    return { sequence_id: sequenceId, sequence_start: sequenceStart, sequence_end: sequenceEnd };
   }
 
   /** The inner outputs of a step that somebody reads, for this request. */
@@ -203,9 +210,6 @@ export class EnsembleRun {
     this.#flows.length = 0;
   }
 }
-
-/** Triton's ensembles answer with these. */
-const sequenceParameters = { sequence_id: 0, sequence_start: false, sequence_end: false } as const;
 
 function tensorIn(flow: Flow, name: string): Tensor | undefined {
   for (let from: Flow | undefined = flow; from; from = from.origin) {

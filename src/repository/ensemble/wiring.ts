@@ -40,7 +40,7 @@ export function wireEnsemble(
   });
   const declarations = new Map<string, Declaration>();
   for (const { name, data_type, dims } of config.input) {
-    declarations.set(name, { dataType: data_type, shape: fullShape(config, dims), owner: 'the ensemble' });
+    declarations.set(name, { dataType: data_type, shape: fullShape(config, dims), owner: config.name });
   }
   const producers = producersOf(config, steps);
   steps.forEach((step, index) => {
@@ -53,7 +53,7 @@ export function wireEnsemble(
     agree(config, declarations, name, {
       dataType: data_type,
       shape: fullShape(config, dims),
-      owner: 'the ensemble',
+      owner: config.name,
     });
   }
   checkSources(config, steps, producers);
@@ -91,7 +91,10 @@ function checkStep(
   const where = `in step of model '${step.model_name}'`;
   for (const [inner, tensor] of Object.entries(step.input_map)) {
     const input = model.input.find(({ name }) => name === inner);
-    if (!input) throw invalid(config, `invalid mapping ${where}: '${inner}' is not an input of the model`);
+    if (!input) {
+      const problem = `is mapping to non-existing input ${inner} in model ${step.model_name}`;
+      throw invalid(config, `ensemble tensor ${tensor} ${problem}`);
+    }
     const shape = fullShape(model, input.dims);
     agree(config, declarations, tensor, { dataType: input.data_type, shape, owner: step.model_name });
   }
@@ -102,7 +105,10 @@ function checkStep(
   }
   for (const [inner, tensor] of Object.entries(step.output_map)) {
     const output = model.output.find(({ name }) => name === inner);
-    if (!output) throw invalid(config, `invalid mapping ${where}: '${inner}' is not an output of the model`);
+    if (!output) {
+      const problem = `is mapped from non-existing output ${inner} in model ${step.model_name}`;
+      throw invalid(config, `ensemble tensor ${tensor} ${problem}`);
+    }
     const shape = fullShape(model, output.dims);
     agree(config, declarations, tensor, { dataType: output.data_type, shape, owner: step.model_name });
   }
@@ -121,19 +127,30 @@ function agree(
     return;
   }
   if (known.dataType !== found.dataType) {
-    throw invalid(
+    throw inconsistent(
       config,
-      `ensemble tensor '${tensor}': inconsistent data type: ${found.dataType} is inferred from model '${found.owner}' ` +
-        `while ${known.dataType} is inferred from model '${known.owner}'`,
+      tensor,
+      'data type',
+      [known.dataType, known.owner],
+      [found.dataType, found.owner],
     );
   }
   if (!shapesMeet(known.shape, found.shape)) {
-    throw invalid(
-      config,
-      `ensemble tensor '${tensor}': inconsistent shape: [${found.shape}] is inferred from model '${found.owner}' ` +
-        `while [${known.shape}] is inferred from model '${known.owner}'`,
-    );
+    const shapes = [`[${known.shape}]`, `[${found.shape}]`] as const;
+    throw inconsistent(config, tensor, 'shape', [shapes[0], known.owner], [shapes[1], found.owner]);
   }
+}
+
+function inconsistent(
+  config: ModelConfig,
+  tensor: string,
+  what: string,
+  known: readonly [string, string],
+  found: readonly [string, string],
+): RepositoryError {
+  const origin = ([value, owner]: readonly [string, string]) => `${value} is inferred from model ${owner}`;
+  const problem = `inconsistent ${what}: ${origin(known)} while ${origin(found)}`;
+  return invalid(config, `ensemble tensor ${tensor}: ${problem}`);
 }
 
 /** −1 meets anything; the numbers of dimensions must be equal. */
@@ -196,5 +213,5 @@ function checkOrder(config: ModelConfig, steps: readonly WiredStep[]): void {
 }
 
 function invalid(config: ModelConfig, problem: string): RepositoryError {
-  return new RepositoryError('INVALID_ARGUMENT', `in ensemble '${config.name}', ${problem}`);
+  return new RepositoryError('INVALID_ARGUMENT', `in ensemble ${config.name}, ${problem}`);
 }

@@ -11,7 +11,7 @@ import {
 } from '../../../test/support/engine-simulator.ts';
 import { DeviceError } from '../../device/errors.ts';
 import type { SequenceEvent } from '../requests/events.ts';
-import { type GenerationRequest, greedySampling } from '../requests/request.ts';
+import { type GenerationRequest, greedySampling, type SamplingParameters } from '../requests/request.ts';
 import type { EngineCore } from './engine-core.ts';
 
 async function open(options: AuditedOptions = {}) {
@@ -34,6 +34,10 @@ async function finishAll(core: EngineCore): Promise<void> {
 function prompt(length: number, first = 0): Int32Array {
   return Int32Array.from({ length }, (_, i) => (first + i * 7) % 900);
 }
+
+const withSampling = (sampling: Partial<SamplingParameters>): Partial<GenerationRequest> => ({
+  sampling: { ...greedySampling, ...sampling },
+});
 
 test('every parameter out of range is refused by name, with its range', async () => {
   const { core } = await open();
@@ -68,6 +72,19 @@ test('every parameter out of range is refused by name, with its range', async ()
     [{ sampling: { ...greedySampling, frequencyPenalty: Number.NaN } }, /frequencyPenalty is NaN/],
     [{ sampling: { ...greedySampling, seed: 0.5 } }, /seed is 0.5/],
     [{ sampling: { ...greedySampling, logitBias: [[0, 101]] } }, /logitBias is 101/],
+    [withSampling({ embeddingBias: new Float32Array(998) }), /embeddingBias has 998 entries; at most 997/],
+    [withSampling({ embeddingBias: Float32Array.of(0, Number.NaN) }), /embeddingBias has NaN for token 1/],
+    [withSampling({ allowedTokens: Int32Array.of() }), /allowedTokens has no entries/],
+    [withSampling({ allowedTokens: new Int32Array(998) }), /allowedTokens has 998 entries; at most 997/],
+    [withSampling({ allowedTokens: Int32Array.of(997) }), /allowedTokens has token 997/],
+    [withSampling({ badWords: [[1], []] }), /badWords has an empty word/],
+    [withSampling({ badWords: [[1, 997]] }), /badWords has token 997/],
+    [withSampling({ badWords: new Array(1025).fill([1]) }), /badWords has 1025 entries; at most 1024/],
+    [withSampling({ badWords: new Array(1024).fill([...new Array(17).keys()]) }), /17408 tokens together/],
+    [withSampling({ noRepeatNgramSize: 65 }), /noRepeatNgramSize is 65; it must be an integer from 0 to 64/],
+    [withSampling({ topPDecay: { factor: 0, min: 0.1 } }), /topPDecay.factor is 0/],
+    [withSampling({ topPDecay: { factor: 1, min: 2 } }), /topPDecay.min is 2/],
+    [withSampling({ topPDecay: { factor: 1, min: 1, resetToken: -1 } }), /topPDecay.resetToken has token -1/],
     [{ sampling: { ...greedySampling, logitBias: [[-1, 1]] } }, /logitBias has token -1/],
   ];
   for (const [overrides, message] of refused) {

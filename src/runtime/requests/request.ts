@@ -22,6 +22,25 @@ export interface SamplingParameters {
   seed?: number;
   /** Added to logits before anything else; −100 and 100 ban and force in practice (OpenAI). */
   logitBias?: readonly (readonly [token: number, bias: number])[];
+  /** Added to the logits of tokens 0, 1, … (TensorRT-LLM's `embedding_bias`); −Infinity bans. */
+  embeddingBias?: Float32Array;
+  /** Only these may be chosen. */
+  allowedTokens?: Int32Array;
+  /** Words as tokens: the last token of one is banned where the output ends in the others. */
+  badWords?: readonly (readonly number[])[];
+  /** No run of so many tokens comes twice in prompt and output; 0 or absent: any may. */
+  noRepeatNgramSize?: number;
+  topPDecay?: TopPDecay;
+}
+
+/** Top-p that gets narrower with every token, as TensorRT-LLM has it. */
+export interface TopPDecay {
+  /** (0, 1]: what top-p is multiplied by after each token. */
+  factor: number;
+  /** (0, 1]: it does not fall below. */
+  min: number;
+  /** The token after which it is what it was at first. */
+  resetToken?: number;
 }
 
 export const greedySampling: SamplingParameters = {

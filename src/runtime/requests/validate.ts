@@ -8,6 +8,11 @@ import type { EngineDescription } from './statistics.ts';
 export const logitBiasMax = 1024;
 export const stopTokenIdsMax = 1024;
 export const cacheSaltLengthMax = 1024;
+/** Bad words of one request, and tokens of all of them together. */
+export const badWordsMax = 1024;
+export const badWordTokensMax = 16_384;
+/** Each token costs a look at so many before it. */
+export const noRepeatNgramSizeMax = 64;
 /** Tokens the engine is asked for at most; more than any context holds. */
 const tokensMax = 2 ** 31 - 1;
 
@@ -19,7 +24,10 @@ interface Range {
   integer?: boolean;
 }
 
-const samplingRanges: Record<Exclude<keyof SamplingParameters, 'logitBias' | 'seed'>, Range> = {
+/** Those that every request has. */
+type RangedParameter = keyof typeof samplingRanges;
+
+const samplingRanges = {
   temperature: { low: 0, high: 100 },
   topK: { low: 0, high: tokensMax, integer: true },
   topP: { low: 0, high: 1, lowIsOpen: true },
@@ -27,7 +35,7 @@ const samplingRanges: Record<Exclude<keyof SamplingParameters, 'logitBias' | 'se
   repetitionPenalty: { low: 0, high: 100, lowIsOpen: true },
   presencePenalty: { low: -2, high: 2 },
   frequencyPenalty: { low: -2, high: 2 },
-};
+} satisfies Partial<Record<keyof SamplingParameters, Range>>;
 
 /**
  * Checks everything a request says, so that nothing odd reaches the scheduler, the sampler or a device (ggml aborts on a bad id).
@@ -41,12 +49,13 @@ export function validateRequest(
   checkNumber('id', request.id, { low: 0, high: Number.MAX_SAFE_INTEGER, integer: true });
   checkPrompt(request.promptTokens, engine);
   for (const [name, range] of Object.entries(samplingRanges)) {
-    checkNumber(name, request.sampling[name as keyof typeof samplingRanges], range);
+    checkNumber(name, request.sampling[name as RangedParameter], range);
   }
   const { seed, logitBias } = request.sampling;
   const safe = { low: Number.MIN_SAFE_INTEGER, high: Number.MAX_SAFE_INTEGER, integer: true };
   if (seed !== undefined) checkNumber('seed', seed, safe);
   if (logitBias) checkBias(logitBias, engine.vocabularySize);
+  checkBans(request.sampling, engine.vocabularySize);
   checkNumber('maxTokens', request.maxTokens, { low: 1, high: tokensMax, integer: true });
   checkNumber('minTokens', request.minTokens, { low: 0, high: request.maxTokens, integer: true });
   checkNumber('sequences', request.sequences, { low: 1, high: sequencesPerRequestMax, integer: true });
@@ -86,6 +95,49 @@ function checkBias(bias: readonly (readonly [number, number])[], vocabularySize:
   for (const [token, value] of bias) {
     checkToken('logitBias', token, vocabularySize);
     checkNumber('logitBias', value, { low: -100, high: 100 });
+  }
+}
+
+function checkBans(sampling: SamplingParameters, vocabularySize: number): void {
+  const { embeddingBias, allowedTokens, badWords, noRepeatNgramSize, topPDecay } = sampling;
+  if (embeddingBias) checkEmbeddingBias(embeddingBias, vocabularySize);
+  if (allowedTokens) {
+    if (allowedTokens.length === 0) throw invalid('allowedTokens has no entries; name one token at least');
+    checkCount('allowedTokens', allowedTokens.length, vocabularySize);
+    for (const token of allowedTokens) checkToken('allowedTokens', token, vocabularySize);
+  }
+  if (badWords) checkBadWords(badWords, vocabularySize);
+  const sizes = { low: 0, high: noRepeatNgramSizeMax, integer: true };
+  if (noRepeatNgramSize !== undefined) checkNumber('noRepeatNgramSize', noRepeatNgramSize, sizes);
+  if (!topPDecay) return;
+  const share = { low: 0, high: 1, lowIsOpen: true };
+  checkNumber('topPDecay.factor', topPDecay.factor, share);
+  checkNumber('topPDecay.min', topPDecay.min, share);
+  const { resetToken } = topPDecay;
+  if (resetToken !== undefined) checkToken('topPDecay.resetToken', resetToken, vocabularySize);
+}
+
+function checkEmbeddingBias(bias: Float32Array, vocabularySize: number): void {
+  checkCount('embeddingBias', bias.length, vocabularySize);
+  for (let token = 0; token < bias.length; token++) {
+    const value = bias[token] as number;
+    if (value < Number.POSITIVE_INFINITY) continue;
+    throw invalid(
+      `embeddingBias has ${value} for token ${token}; it must be a number, or -Infinity to ban it`,
+    );
+  }
+}
+
+function checkBadWords(words: readonly (readonly number[])[], vocabularySize: number): void {
+  checkCount('badWords', words.length, badWordsMax);
+  let count = 0;
+  for (const word of words) {
+    if (word.length === 0) throw invalid('badWords has an empty word; leave it out');
+    count += word.length;
+    for (const token of word) checkToken('badWords', token, vocabularySize);
+  }
+  if (count > badWordTokensMax) {
+    throw invalid(`badWords have ${count} tokens together; at most ${badWordTokensMax} are taken`);
   }
 }
 

@@ -1,5 +1,6 @@
 import { samplingFeature } from '../../device/step.ts';
 import type { GenerationRequest, SamplingParameters } from '../requests/request.ts';
+import { BadWords } from './bad-words.ts';
 
 /** Below it a temperature counts as 0 (vLLM's threshold): dividing by it would overflow. */
 export const temperatureMin = 1e-5;
@@ -11,8 +12,11 @@ export interface RowSampling {
   parameters: SamplingParameters;
   isGreedy: boolean;
   hasPenalties: boolean;
-  /** Which tokens may come next is said for each row: {@link RowContext.mask}. */
-  isGuided: boolean;
+  /** Logits are changed at every token: by penalties, a bias, bans or a guide. */
+  changesLogits: boolean;
+  /** Choices depend on a `SamplingHistory`. */
+  needsHistory: boolean;
+  badWords: BadWords | undefined;
   biasTokens: Int32Array;
   biasValues: Float32Array;
   stopTokens: Int32Array;
@@ -33,16 +37,23 @@ export function compileSampling(request: GenerationRequest): RowSampling {
     parameters.presencePenalty !== 0 ||
     parameters.frequencyPenalty !== 0;
   const bans = request.minTokens > 0 && request.stopTokenIds.length > 0;
+  const { badWords = [], noRepeatNgramSize = 0, allowedTokens, embeddingBias, topPDecay } = parameters;
+  const bansBySaid = badWords.length > 0 || noRepeatNgramSize > 0;
+  const isDense = allowedTokens !== undefined || embeddingBias !== undefined;
+  const needsHistory = bansBySaid || (topPDecay !== undefined && !isGreedy);
   return {
     requestId: request.id,
     parameters,
     isGreedy,
     hasPenalties,
-    isGuided: request.guide !== undefined,
+    changesLogits: request.guide !== undefined || hasPenalties || bias.length > 0 || bansBySaid || isDense,
+    needsHistory,
+    badWords: badWords.length > 0 ? new BadWords(badWords) : undefined,
     features:
       (request.guide === undefined ? 0 : samplingFeature.mask) |
       (isGreedy ? 0 : samplingFeature.draw) |
       (hasPenalties || bias.length > 0 || bans ? samplingFeature.state : 0) |
+      (needsHistory || isDense ? samplingFeature.history : 0) |
       (request.logprobs === undefined ? 0 : samplingFeature.logprobs),
     biasTokens: Int32Array.from(bias, ([token]) => token),
     biasValues: Float32Array.from(bias, ([, value]) => value),
@@ -55,12 +66,7 @@ export function compileSampling(request: GenerationRequest): RowSampling {
 /** Whether the argmax of the raw logits is the answer, so that the device may pick it itself. */
 export function isPlainGreedy(sampling: RowSampling, generated: number): boolean {
   return (
-    sampling.isGreedy &&
-    !sampling.isGuided &&
-    !sampling.hasPenalties &&
-    sampling.biasTokens.length === 0 &&
-    sampling.logprobs < 0 &&
-    !bansStops(sampling, generated)
+    sampling.isGreedy && !sampling.changesLogits && sampling.logprobs < 0 && !bansStops(sampling, generated)
   );
 }
 
@@ -74,9 +80,7 @@ export const probabilityTemperatureMin = 0.1;
 export function isPlainDraw(sampling: RowSampling, generated: number): boolean {
   return (
     sampling.parameters.temperature >= probabilityTemperatureMin &&
-    !sampling.isGuided &&
-    !sampling.hasPenalties &&
-    sampling.biasTokens.length === 0 &&
+    !sampling.changesLogits &&
     !bansStops(sampling, generated)
   );
 }

@@ -8,6 +8,7 @@ import type { LogitRow } from './logit-row.ts';
 import { tokenLogprobs } from './logprobs.ts';
 import { compileSampling } from './row-sampling.ts';
 import { Sampler } from './sampler.ts';
+import { SamplingHistory } from './sampling-history.ts';
 
 function dense(logits: number[]): LogitRow {
   return { logits: Float32Array.from(logits), start: 0, width: logits.length };
@@ -39,14 +40,19 @@ function choose(
   prompt: number[] = [],
   output: number[] = [],
 ): number {
+  const sampling = compile(setting);
   const context = {
-    sampling: compile(setting),
+    sampling,
     generated: output.length,
     position: prompt.length + output.length,
     counts: new TokenCounts(Int32Array.from(prompt)),
+    history: new SamplingHistory(sampling, Int32Array.from(prompt)),
     uniform: draw,
   };
-  for (const token of output) context.counts.add(token);
+  for (const token of output) {
+    context.counts.add(token);
+    context.history.add(token);
+  }
   return new Sampler(16).sample(row, context);
 }
 
@@ -246,6 +252,29 @@ test('bias bans and forces; stop ids are banned until minTokens', () => {
   const stops = { minTokens: 2, stopTokenIds: [1] };
   assert.equal(choose(dense([1, 5, 2]), stops, 0, [0], [2]), 2);
   assert.equal(choose(dense([1, 5, 2]), stops, 0, [0], [2, 2]), 1);
+});
+
+test('only what is allowed is chosen; bad words, n-grams and a bias over the vocabulary ban', () => {
+  const row = dense([1, 5, 2, 7]);
+  assert.equal(choose(row, { allowedTokens: Int32Array.of(0, 2) }), 2);
+  assert.equal(choose(row, { badWords: [[3], [0, 1]] }, 0, [0], [2]), 1);
+  assert.equal(choose(row, { badWords: [[3], [0, 1]] }, 0, [2], [0]), 2);
+  assert.equal(choose(row, { noRepeatNgramSize: 2 }, 0, [0, 3, 2], [0]), 1);
+  assert.equal(choose(row, { embeddingBias: Float32Array.of(0, 0, 4, Number.NEGATIVE_INFINITY) }), 2);
+  // A bias does not bring back what is banned.
+  const all = { allowedTokens: Int32Array.of(0, 2), badWords: [[2]], logitBias: [[2, 100] as const] };
+  assert.equal(choose(row, all), 0);
+  assert.deepEqual([...row.logits], [1, 5, 2, 7]);
+  assert.throws(() => choose(row, { allowedTokens: Int32Array.of(1), badWords: [[1]] }), {
+    code: 'LOGITS_INVALID',
+  });
+});
+
+test('a top-p that has decayed cuts more', () => {
+  const row = dense([2, 1.9, 1.8, 1.7]);
+  const setting = { temperature: 1, topP: 0.9, topPDecay: { factor: 0.1, min: 0.05 } };
+  assert.equal(choose(row, setting, 0.99), 3);
+  assert.equal(choose(row, setting, 0.99, [], [1]), 0);
 });
 
 test('a row is as it was after sampling', () => {

@@ -1,23 +1,17 @@
 import { phases } from '../../trace/phases.ts';
 import { threadTracer } from '../../trace/process-tracer.ts';
 import { RuntimeError } from '../errors.ts';
-import type { TokenCounts } from '../sequences/token-counts.ts';
-import { Adjustments } from './adjustments.ts';
-import { Candidates } from './candidates.ts';
+import { type AdjustmentContext, Adjustments } from './adjustments.ts';
+import { Candidates, type Cuts } from './candidates.ts';
 import { type LogitRow, likeliest, tokenAt } from './logit-row.ts';
 import { MaskedRow } from './masked-row.ts';
 import type { ProbabilityRow } from './probability-row.ts';
-import { isPlainDraw, type RowSampling } from './row-sampling.ts';
+import { isPlainDraw } from './row-sampling.ts';
 
 /** What a row's choice depends on beside its logits. */
-export interface RowContext {
-  sampling: RowSampling;
-  /** Tokens made so far. */
-  generated: number;
+export interface RowContext extends AdjustmentContext {
   /** Position of the token to choose. */
   position: number;
-  /** What was said so far; looked at only where {@link RowSampling.hasPenalties}. */
-  counts: TokenCounts | undefined;
   /** The row's softmax at its own temperature, if the device made it. Used only where {@link isPlainDraw}. */
   probabilities?: ProbabilityRow | undefined;
   /** Of a guided row: the tokens that may come next, as `MaskedRow` reads it. */
@@ -32,6 +26,7 @@ export class Sampler {
   readonly #candidates: Candidates;
   readonly #vocabularySize: number;
   #masked: MaskedRow | undefined;
+  readonly #cuts: Cuts = { temperature: 1, topK: 0, topP: 1, minP: 0 };
 
   constructor(vocabularySize: number) {
     this.#vocabularySize = vocabularySize;
@@ -60,20 +55,32 @@ export class Sampler {
   }
 
   #sample(row: LogitRow, context: RowContext): number {
-    const { sampling, generated, position, counts, probabilities, uniform } = context;
+    const { sampling, generated, position, probabilities, uniform } = context;
+    const cuts = this.#cutsOf(context);
     if (probabilities && isPlainDraw(sampling, generated)) {
-      const token = this.#candidates.drawLikely(row, probabilities, sampling.parameters, uniform);
+      const token = this.#candidates.drawLikely(row, probabilities, cuts, uniform);
       if (token >= 0) return token;
     }
-    this.#adjustments.apply(row, sampling, generated, counts);
+    this.#adjustments.apply(row, context);
     try {
       const best = likeliest(row);
       if (best < 0) throw noToken(position);
       if (sampling.isGreedy) return tokenAt(row, best);
-      return this.#candidates.draw(row, best, sampling.parameters, uniform);
+      return this.#candidates.draw(row, best, cuts, uniform);
     } finally {
       this.#adjustments.restore(row);
     }
+  }
+
+  /** The request's own, or those with a top-p that has decayed. */
+  #cutsOf({ sampling: { parameters }, history }: RowContext): Cuts {
+    if (!parameters.topPDecay || !history) return parameters;
+    const cuts = this.#cuts;
+    cuts.temperature = parameters.temperature;
+    cuts.topK = parameters.topK;
+    cuts.topP = history.topP;
+    cuts.minP = parameters.minP;
+    return cuts;
   }
 }
 
@@ -89,7 +96,7 @@ export function nothingAllowed(position: number): RuntimeError {
 export function noToken(position: number): RuntimeError {
   return new RuntimeError(
     'LOGITS_INVALID',
-    `no token is possible at position ${position}: all are banned (logit bias, min tokens), or the model made NaN or infinity; ` +
+    `no token is possible at position ${position}: all are banned (logit bias, min tokens, allowed tokens, bad words, n-grams), or the model made NaN or infinity; ` +
       'loosen the bans, or try the engine with another type of weights or KV cache',
   );
 }

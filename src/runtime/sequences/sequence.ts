@@ -8,6 +8,7 @@ import type { FinishReason, SequenceEvent, TokenLogprobs } from '../requests/eve
 import type { GenerationRequest } from '../requests/request.ts';
 import type { LogitRow } from '../sampling/logit-row.ts';
 import { compileSampling, type RowSampling } from '../sampling/row-sampling.ts';
+import { SamplingHistory } from '../sampling/sampling-history.ts';
 import type { RowConsumer } from '../step/row-consumer.ts';
 import { TokenCounts } from './token-counts.ts';
 
@@ -130,6 +131,7 @@ export class Sequence implements TokenSource {
   event: SequenceEvent | undefined;
   #tokens: Int32Array;
   #counts: TokenCounts | undefined;
+  #history: SamplingHistory | undefined;
 
   constructor(owner: ActiveRequest, index: number, positionsWorst: number) {
     this.owner = owner;
@@ -205,6 +207,17 @@ export class Sequence implements TokenSource {
     return this.#counts;
   }
 
+  /** What bans and a decaying top-p depend on; made when first asked for. */
+  get history(): SamplingHistory {
+    if (!this.#history) {
+      this.#history = new SamplingHistory(this.owner.sampling, this.owner.request.promptTokens);
+      for (let position = this.promptLength; position < this.length; position++) {
+        this.#history.add(this.tokenAt(position));
+      }
+    }
+    return this.#history;
+  }
+
   push(token: number): void {
     assert(this.length < this.positionsWorst, 'a token inside the room that was reserved');
     if (this.length === this.#tokens.length) {
@@ -216,6 +229,7 @@ export class Sequence implements TokenSource {
     }
     this.#tokens[this.length++] = token;
     this.#counts?.add(token);
+    this.#history?.add(token);
   }
 }
 

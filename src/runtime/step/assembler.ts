@@ -200,7 +200,8 @@ export class BatchAssembler {
     } else {
       sequence.isHostChoosing = true;
       const draws = isPlainDraw(sampling, generated);
-      output = this.#addRow(row, want.logits | (draws ? want.probabilities : 0));
+      const masked = sequence.guide ? want.masked : 0;
+      output = this.#addRow(row, want.logits | masked | (draws ? want.probabilities : 0));
       if (draws) this.#sampling.setTemperature(output, sequence, position);
       else this.#sampling.setPlain(output, position);
     }

@@ -48,7 +48,17 @@ function isRequest(value: unknown): boolean {
     isNumbers(request.stopTokenIds) &&
     (request.guide === undefined || isGuide(request.guide)) &&
     (request.cacheSalt === undefined || typeof request.cacheSalt === 'string') &&
-    isBias((sampling as { logitBias?: unknown }).logitBias)
+    isBias((sampling as { logitBias?: unknown }).logitBias) &&
+    isBans(sampling)
+  );
+}
+
+function isBans({ embeddingBias, allowedTokens, badWords, topPDecay }: Record<string, unknown>): boolean {
+  return (
+    (embeddingBias === undefined || embeddingBias instanceof Float32Array) &&
+    (allowedTokens === undefined || allowedTokens instanceof Int32Array) &&
+    (badWords === undefined || (Array.isArray(badWords) && badWords.every(isNumbers))) &&
+    (topPDecay === undefined || isRecord(topPDecay))
   );
 }
 

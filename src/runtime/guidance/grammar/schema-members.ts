@@ -110,9 +110,9 @@ function additionalPair(
     if (free.length === 0) return undefined;
     return pairOf(
       prefixTree(
-      free.map((name) => patternOf(JSON.stringify(name))),
-      writer.rules.grammar,
-    ),
+        free.map((name) => patternOf(JSON.stringify(name))),
+        writer.rules.grammar,
+      ),
       value,
       writer,
     );

@@ -107,6 +107,7 @@ export class TokenConsumer implements RowConsumer {
       generated: sequence.generated,
       position: sequence.length,
       counts: sampling.hasPenalties ? sequence.counts : undefined,
+      history: sampling.needsHistory ? sequence.history : undefined,
       probabilities,
       mask: guide?.mask,
       uniform: sampling.isGreedy ? 0 : uniform(seed, sequence.index, sequence.length),
