@@ -22,7 +22,10 @@ async function complete(fields: object, url = '/v1/chat/completions', says?: str
 
 test('a chat with a JSON schema answers JSON of that schema, drawn at temperature 1 and greedily', async () => {
   for (const temperature of [0, 1]) {
-    const response_format = { type: 'json_schema', json_schema: { name: 'person', strict: true, schema: person } };
+    const response_format = {
+      type: 'json_schema',
+      json_schema: { name: 'person', strict: true, schema: person },
+    };
     const { status, body } = await complete({ response_format, temperature, n: 3, seed: 5 });
     assert.equal(status, 200, JSON.stringify(body));
     for (const { message, finish_reason } of body.choices) {

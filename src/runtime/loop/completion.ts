@@ -56,7 +56,7 @@ export class Completion implements TokenSink {
   resume(): void {
     if (this.#deferred.size === 0) return;
     for (const sequence of [...this.#deferred]) {
-      if (sequence.deferred && !sequence.guide?.isAnswered) continue;
+      if (sequence.deferred && !isAnswered(sequence)) continue;
       this.#deferred.delete(sequence);
       // Without its logits it was ended or paused meanwhile.
       if (sequence.deferred) definite(sequence.consumer, 'a consumer').resume?.();
@@ -134,9 +134,7 @@ export class Completion implements TokenSink {
 
   deferred(sequence: Sequence): void {
     this.#deferred.add(sequence);
-    sequence.guide?.await();
-    // It may have answered between the look and the wish to be told.
-    if (sequence.guide?.isAnswered) this.#options.onAnswers();
+    if (isAnswered(sequence)) this.#options.onAnswers();
   }
 
   failed(sequence: Sequence, error: RuntimeError): void {
@@ -156,4 +154,11 @@ export class Completion implements TokenSink {
       promptLogprobs: owner.promptLogprobs,
     });
   }
+}
+
+/** Whether a sequence's guide has answered; if not, we are told of the next answer, be it this one's or another's. */
+function isAnswered({ guide }: Sequence): boolean {
+  guide?.await();
+  // Only now: it may have answered between a look and the wish to be told.
+  return guide?.isAnswered ?? true;
 }
