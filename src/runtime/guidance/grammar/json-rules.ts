@@ -26,10 +26,10 @@ export class JsonRules {
     this.space = isFlexible ? grammar.rule(`" "? | "\\n" [ \\t]{0,${indentationMax}}`) : '';
     this.colon = isFlexible ? '":" " "?' : '":"';
     // Lone surrogates in escapes are JSON, but no text; pairs of them would count as two characters.
-    const escape = grammar.rule(
+    const escaped = grammar.rule(
       '"\\\\" (["\\\\/bfnrt] | "u" ([0-9a-cA-CefEF] [0-9a-fA-F]{3} | [dD] [0-7] [0-9a-fA-F]{2}))',
     );
-    this.character = grammar.rule(`[^"\\\\\\u0000-\\u001f\\u007f] | ${escape}`);
+    this.character = grammar.rule(`[^"\\\\\\u0000-\\u001f\\u007f] | ${escaped}`);
     this.integer = grammar.rule(anyInteger);
     this.number = grammar.rule(anyNumber);
   }

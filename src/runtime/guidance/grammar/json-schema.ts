@@ -17,6 +17,7 @@ import {
 } from './schema.ts';
 import { arrayBody } from './schema-arrays.ts';
 import { conditionalSchema, withoutNot } from './schema-conditions.ts';
+import type { SchemaContext } from './schema-context.ts';
 import { membersOf } from './schema-members.ts';
 import { areDisjoint, mergeSchemas } from './schema-merge.ts';
 import { objectBody } from './schema-objects.ts';
@@ -66,8 +67,7 @@ export function jsonSchemaGrammar(schema: AnySchema, options: JsonSchemaOptions 
   return grammar.text(writer.body(schema, ''));
 }
 
-/** What the parts of a schema's grammar need of each other. */
-export class SchemaWriter {
+class SchemaWriter implements SchemaContext {
   readonly rules: JsonRules;
   readonly #root: AnySchema;
   readonly #isLenient: boolean;

@@ -1,5 +1,4 @@
 import { grammarInvalid, literal, repeated } from './grammar-text.ts';
-import type { SchemaWriter } from './json-schema.ts';
 import {
   type AnySchema,
   asSchema,
@@ -9,12 +8,13 @@ import {
   type Schema,
   schemaList,
 } from './schema.ts';
+import type { SchemaContext } from './schema-context.ts';
 
 /** Listed values that a set is made of, at most. */
 const setValuesMax = 64;
 
 /** An array's body. @throws RuntimeError GRAMMAR_INVALID */
-export function arrayBody(schema: Schema, writer: SchemaWriter, place: string): string | undefined {
+export function arrayBody(schema: Schema, writer: SchemaContext, place: string): string | undefined {
   const { first, rest } = itemsOf(schema, writer, place);
   let min = countOr(schema.minItems, 0, `${place}.minItems`);
   let max = countOr(schema.maxItems, Number.POSITIVE_INFINITY, `${place}.maxItems`);
@@ -35,7 +35,7 @@ export function arrayBody(schema: Schema, writer: SchemaWriter, place: string): 
 /** Schemas by place, then of all others; drafts differ in the words. */
 function itemsOf(
   schema: Schema,
-  writer: SchemaWriter,
+  writer: SchemaContext,
   place: string,
 ): { first: AnySchema[]; rest: AnySchema } {
   const isOld = Array.isArray(schema.items);
@@ -67,7 +67,7 @@ function listBody(
   first: readonly AnySchema[],
   rest: AnySchema,
   { min, max }: Counts,
-  writer: SchemaWriter,
+  writer: SchemaContext,
   place: string,
 ): string | undefined {
   const { rules } = writer;
@@ -106,7 +106,7 @@ function setBody(
   item: AnySchema,
   min: number,
   max: number,
-  writer: SchemaWriter,
+  writer: SchemaContext,
   place: string,
 ): string | undefined {
   const values = isObject(item)

@@ -1,4 +1,3 @@
-import type { SchemaWriter } from './json-schema.ts';
 import {
   type AnySchema,
   asSchema,
@@ -10,12 +9,13 @@ import {
   schemaMap,
   typesOf,
 } from './schema.ts';
+import type { SchemaContext } from './schema-context.ts';
 
 /**
  * A schema without `if` and dependencies that is satisfied by less: both what the condition says and what follows from it, or, where the condition
  * is about one listed property, the other values of that and what follows from those. What a property depends on is always there.
  */
-export function conditionalSchema(schema: Schema, writer: SchemaWriter, place: string): AnySchema {
+export function conditionalSchema(schema: Schema, writer: SchemaContext, place: string): AnySchema {
   const {
     if: condition,
     then: consequence = true,
@@ -72,7 +72,7 @@ function without(condition: unknown, schema: Schema, place: string): AnySchema |
 }
 
 /** A schema without its `not`, where that takes types, listed values or a property away. */
-export function withoutNot(schema: Schema, writer: SchemaWriter, place: string): AnySchema {
+export function withoutNot(schema: Schema, writer: SchemaContext, place: string): AnySchema {
   const { not, ...own } = schema;
   const denied = asSchema(not, `${place}.not`);
   if (denied === false) return own;

@@ -1,5 +1,4 @@
 import { grammarInvalid, literal } from './grammar-text.ts';
-import type { SchemaWriter } from './json-schema.ts';
 import { patternOf, prefixTree } from './prefix-tree.ts';
 import {
   type AnySchema,
@@ -11,10 +10,11 @@ import {
   type Schema,
   schemaMap,
 } from './schema.ts';
+import type { SchemaContext } from './schema-context.ts';
 import { keyLike, keyOtherThan, type ObjectMember, type ObjectParts } from './schema-objects.ts';
 
 /** An object schema's pairs, as bodies. @throws RuntimeError GRAMMAR_INVALID */
-export function membersOf(schema: Schema, writer: SchemaWriter, place: string): ObjectParts {
+export function membersOf(schema: Schema, writer: SchemaContext, place: string): ObjectParts {
   const properties = schemaMap(schema.properties, `${place}.properties`);
   const required = requiredOf(schema, place);
   const others = otherSchema(schema, properties, place);
@@ -42,7 +42,7 @@ export function membersOf(schema: Schema, writer: SchemaWriter, place: string): 
   return { members, additional, min, max };
 }
 
-function pairOf(key: string, value: string, { rules }: SchemaWriter): string {
+function pairOf(key: string, value: string, { rules }: SchemaContext): string {
   return rules.sequence(key, rules.colon, value);
 }
 
@@ -94,7 +94,7 @@ function additionalPair(
   { propertyNames }: Schema,
   { schema, pattern }: OtherProperties,
   taken: readonly string[],
-  writer: SchemaWriter,
+  writer: SchemaContext,
   place: string,
 ): string | undefined {
   if (schema === undefined || schema === false) return undefined;

@@ -2,9 +2,12 @@ import { grammarInvalid } from './grammar-text.ts';
 
 /** A JSON schema as read: draft 4 to 2020-12. */
 export type Schema = Readonly<Record<string, unknown>>;
+/** A schema, or whether anything at all is valid. */
 export type AnySchema = Schema | boolean;
 
+/** The types of JSON schema. */
 export const schemaTypes = ['object', 'array', 'string', 'number', 'integer', 'boolean', 'null'] as const;
+/** One of {@link schemaTypes}. */
 export type SchemaType = (typeof schemaTypes)[number];
 
 /** Schemas within schemas, references included where they must be followed. */
