@@ -3,6 +3,7 @@
  *
  * Decoding on one rank and on several, each a process with one thread, in the real arrangement: engine processes under their supervisor, tokens
  * over the socket. The rounds alternate, so that the machine's drift cancels out. Bar (two tensor ranks, SmolLM2-135M, 16 sequences): 1.5 ×.
+ * As many engines of one rank side by side, which exchange nothing, show what the machine's cores have to give.
  */
 import { parseArgs } from 'node:util';
 import { ensureEngine } from '../src/artifact/resolver.ts';
@@ -94,46 +95,64 @@ async function measure({ client }: EngineSupervisor, random: SeededRandom): Prom
 }
 
 const group = { tensor: Number(flags.tensor), pipeline: Number(flags.pipeline) };
-const alone = await startEngine({ tensor: 1, pipeline: 1 });
+const ranks = group.tensor * group.pipeline;
+const copies = await Promise.all(
+  Array.from({ length: ranks }, () => startEngine({ tensor: 1, pipeline: 1 })),
+);
+const [alone] = copies as [EngineSupervisor];
 const several = await startEngine(group);
 const random = new SeededRandom(1);
-const rates: { alone: number[]; several: number[] } = { alone: [], several: [] };
-const quick: { alone: number[]; several: number[] } = { alone: [], several: [] };
-/** Of each round: tokens a second at the middle step, and at the one that a tenth of the steps beat. */
-function note(steps: number[], into: 'alone' | 'several'): void {
-  const sorted = steps.sort((a, b) => a - b);
-  const rate = (part: number) =>
-    (1000 * sequences) / (sorted[Math.floor(sorted.length * part)] ?? Number.NaN);
-  rates[into].push(rate(0.5));
-  quick[into].push(rate(0.1));
+
+/** Tokens a second of each round, at the middle step and at the one that a tenth of the steps beat. */
+class Rates {
+  readonly middle: number[] = [];
+  readonly quick: number[] = [];
+
+  /** @param runs the step times of engines that ran side by side */
+  note(runs: number[][]): void {
+    const rate = (part: number) =>
+      runs.reduce((sum, steps) => {
+        const sorted = steps.toSorted((a, b) => a - b);
+        return sum + (1000 * sequences) / (sorted[Math.floor(sorted.length * part)] ?? Number.NaN);
+      }, 0);
+    this.middle.push(rate(0.5));
+    this.quick.push(rate(0.1));
+  }
 }
+
+const [own, all, beside] = [new Rates(), new Rates(), new Rates()];
 for (let round = -1; round < Number(flags.rounds); round++) {
-  const own = await measure(alone, random);
-  const all = await measure(several, random);
+  const runs = {
+    own: [await measure(alone, random)],
+    all: [await measure(several, random)],
+    beside: await Promise.all(copies.map((copy) => measure(copy, random))),
+  };
   // The first round touches every page of the weights.
   if (round < 0) continue;
-  note(own, 'alone');
-  note(all, 'several');
+  own.note(runs.own);
+  all.note(runs.all);
+  beside.note(runs.beside);
 }
-await Promise.all([alone.close(), several.close()]);
-const label = `${group.tensor} tensor ranks × ${group.pipeline} stages`;
+await Promise.all([...copies, several].map((engine) => engine.close()));
 console.log(
   `${flags.model}, ${sequences} sequences decoding, one thread a rank; tokens/s: median [least … most] of the rounds`,
 );
-for (const [name, of] of [
-  ['middle step', rates],
-  ['quickest tenth of the steps', quick],
+const rows: [string, Rates][] = [
+  ['1 rank', own],
+  [`${group.tensor} tensor ranks × ${group.pipeline} stages`, all],
+  [`${ranks} engines side by side`, beside],
+];
+for (const [title, key] of [
+  ['middle step', 'middle'],
+  ['quickest tenth of the steps', 'quick'],
 ] as const) {
-  const ratio = ratios(of.several, of.alone);
-  console.log(`  ${name}`);
-  console.log(`    ${'1 rank'.padEnd(28)} ${summary(of.alone)}`);
-  console.log(`    ${label.padEnd(28)} ${summary(of.several)}`);
-  console.log(
-    `    ${'ratio'.padEnd(28)} ${summary(ratio, 2)}, of the best rounds ${(Math.max(...of.several) / Math.max(...of.alone)).toFixed(2)}`,
-  );
+  console.log(`  ${title}`);
+  for (const [name, rates] of rows) {
+    const ratio = ratios(rates[key], own[key]);
+    const times = rates === own ? '' : `   × ${summary(ratio, 2)}`;
+    console.log(`    ${name.padEnd(28)} ${summary(rates[key])}${times}`);
+  }
 }
 const isBar = group.tensor === 2 && group.pipeline === 1 && sequences === 16;
 if (isBar)
-  console.log(
-    `  bar 1.5 (middle step): ${median(ratios(rates.several, rates.alone)) >= 1.5 ? 'met' : 'missed'}`,
-  );
+  console.log(`  bar 1.5 (middle step): ${median(ratios(all.middle, own.middle)) >= 1.5 ? 'met' : 'missed'}`);

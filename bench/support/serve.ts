@@ -6,6 +6,7 @@ import { packageRoot } from '../../src/base/entry.ts';
 /** A running `nereid serve` of a benchmark. */
 export interface BenchServer {
   url: string;
+  processId: number;
   /** Briton's address, where it was asked for. */
   briton: string | undefined;
   stop(): Promise<void>;
@@ -38,8 +39,10 @@ export async function serveBench(
   });
   return {
     url,
+    processId: child.pid ?? 0,
     briton: /on (\S+) \(Briton gRPC\)/.exec(log)?.[1],
     stop: async () => {
+      if (child.exitCode !== null) return;
       child.removeAllListeners('exit');
       const gone = once(child, 'exit');
       child.kill('SIGINT');

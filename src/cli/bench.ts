@@ -1,5 +1,6 @@
 import { Command } from 'commander';
 import { coreCommand } from './bench/core.ts';
+import { endToEndCommand } from './bench/e2e.ts';
 import { identityCommand } from './bench/identity.ts';
 import { reportCommand } from './bench/report.ts';
 import { servingCommand } from './bench/serving.ts';
@@ -12,6 +13,7 @@ export function createCommand(): Command {
     .addCommand(servingCommand())
     .addCommand(sweepCommand())
     .addCommand(coreCommand())
+    .addCommand(endToEndCommand())
     .addCommand(identityCommand())
     .addCommand(reportCommand());
 }

@@ -20,6 +20,7 @@ import type {
 } from './serving/options.ts';
 import type { SecurityOptions } from './serving/security.ts';
 import { serve } from './serving/serve.ts';
+import { addSpeculationOptions, speculationChoice } from './speculation-flags.ts';
 import { threadsMax } from './threads.ts';
 import {
   commaListOption,
@@ -228,6 +229,7 @@ function addEngineOptions(command: Command): void {
     .option('--kv-block-size <n>', kvBlock, integerOption(1, 65_536))
     .option('--kv-host-cache-size <size>', kvHost, sizeOption)
     .option('--steps-in-flight <n>', inFlight, integerOption(1, 16), 2);
+  addSpeculationOptions(command);
   addRankOptions(command);
 }
 
@@ -332,6 +334,7 @@ function toOptions(models: string[], flags: Record<string, unknown>): ServeOptio
     kvHostCacheBytes: kvHostCacheSize as number | undefined,
     stepTimeoutSeconds: stepTimeout as number,
     requestTimeoutSeconds: requestTimeout as number,
+    speculation: speculationChoice(flags),
     selfTest: selfTest === true ? selfTestPrompt : (selfTest as string | undefined),
   };
 }

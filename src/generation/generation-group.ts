@@ -64,6 +64,10 @@ export class GenerationGroup {
       sum.promptTokens += usage.promptTokens;
       sum.cachedTokens += usage.cachedTokens;
       sum.completionTokens += usage.completionTokens;
+      if (!usage.drafts) continue;
+      sum.drafts ??= { proposed: 0, accepted: 0 };
+      sum.drafts.proposed += usage.drafts.proposed;
+      sum.drafts.accepted += usage.drafts.accepted;
     }
     return sum;
   }

@@ -42,6 +42,8 @@ export interface GenerationInput {
   /** What the texts must look like. */
   guide?: Guide;
   priority: number;
+  /** As in `GenerationRequest`. */
+  prediction?: Int32Array;
 }
 
 /** Token counts of a finished (or cancelled) generation. */
@@ -50,6 +52,8 @@ export interface GenerationUsage {
   cachedTokens: number;
   /** Over all sequences; a stop id counts. */
   completionTokens: number;
+  /** Tokens that were guessed ahead and verified, and those of them that held; absent where there were none. */
+  drafts?: { proposed: number; accepted: number };
 }
 
 /** How the parts of a generation reach its protocol. Calls come in the order of the engine's steps; none after `end` or `fail`. */
@@ -69,6 +73,8 @@ export interface GenerationRecord {
   sequences: number;
   maxTokens: number;
   endToEndSeconds: number;
+  /** When it ended, on the generation's clock. */
+  endedNs: number;
   /** From the engine's own clock; absent if it never started. */
   queuedSeconds?: number;
   prefillSeconds?: number;
@@ -109,6 +115,7 @@ export class Generation {
   #open: number;
   #closed = false;
   #start: RequestStart | undefined;
+  readonly #drafts = { proposed: 0, accepted: 0 };
   #firstTokenNs: number | undefined;
   #outcome: 'stop' | 'length' = 'length';
 
@@ -155,9 +162,11 @@ export class Generation {
         guide: input.guide,
         cacheSalt: input.cacheSalt,
         priority: input.priority,
+        prediction: input.prediction,
       },
       (event) => this.#guarded(event),
     );
+    threadTracer.begin(phases.request, this.#handle.id, this.#clock.nowNs() - this.#arrivedNs);
   }
 
   /** Ends it for good: the engine plans it no more and the listener hears no more of it. Harmless when it is over. */
@@ -177,7 +186,9 @@ export class Generation {
     let completionTokens = 0;
     for (const sequence of this.#sequences) completionTokens += sequence.tokenCount;
     const cachedTokens = this.#start?.cachedTokens ?? 0;
-    return { promptTokens: this.#input.promptTokens.length, cachedTokens, completionTokens };
+    const { length: promptTokens } = this.#input.promptTokens;
+    const counts = { promptTokens, cachedTokens, completionTokens };
+    return this.#drafts.proposed > 0 ? { ...counts, drafts: { ...this.#drafts } } : counts;
   }
 
   /** A bug in here or in a protocol must cost one request, not the process. */
@@ -196,6 +207,10 @@ export class Generation {
     if (event.start) {
       this.#start = event.start;
       this.#listener.start?.(event.start);
+    }
+    if (event.drafts) {
+      this.#drafts.proposed += event.drafts.proposed;
+      this.#drafts.accepted += event.drafts.accepted;
     }
     const sequence = definite(this.#sequences[event.sequence], `sequence ${event.sequence} of an event`);
     // After a stop string the engine still reports what it had in flight.
@@ -254,6 +269,7 @@ export class Generation {
 
   #close(outcome: GenerationRecord['outcome']): void {
     this.#closed = true;
+    threadTracer.end(phases.request, this.#handle.id);
     if (!this.#observer) return;
     const nowNs = this.#clock.nowNs();
     const record: GenerationRecord = {
@@ -262,6 +278,7 @@ export class Generation {
       sequences: this.#input.sequences,
       maxTokens: this.#input.maxTokens,
       endToEndSeconds: (nowNs - this.#arrivedNs) / 1e9,
+      endedNs: nowNs,
     };
     if (this.#start) {
       record.queuedSeconds = this.#start.queuedMs / 1e3;

@@ -7,6 +7,7 @@ const kinds = {
   LOAD_DATASET_UNREADABLE: 'not-found',
   LOAD_TARGET_UNREACHABLE: 'unavailable',
   LOAD_TARGET_REFUSED: 'invalid',
+  LOAD_CHECK_FAILED: 'invalid',
   LOAD_WORKER_FAILED: 'internal',
   LOAD_RESULT_INVALID: 'invalid',
 } as const satisfies Record<string, ErrorKind>;

@@ -61,8 +61,9 @@ function submit(
   plan: AnswerPlan,
   to: Answer,
 ): GenerationGroup {
+  const observer = context.metrics?.observer(plan.model.name);
   return new GenerationGroup(plan.model, plan.inputs, to, {
-    observer: context.metrics?.observer(plan.model.name),
+    observer: request.exchange.traced?.following(plan, observer) ?? observer,
     clock: context.clock,
     arrivedNs: request.exchange.arrivedNs,
   });

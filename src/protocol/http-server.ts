@@ -13,6 +13,7 @@ import { bodyTooLarge, decodeBody } from './body-encoding.ts';
 import { ByteBudget } from './byte-budget.ts';
 import { Connections } from './connections.ts';
 import { httpStatusOf, ProtocolError, type ProtocolErrorCode } from './errors.ts';
+import { TracedGenerations } from './generation-spans.ts';
 import { parseJsonBody } from './json-body.ts';
 import * as limits from './limits.ts';
 import type { ServerMetrics } from './metrics.ts';
@@ -83,6 +84,8 @@ export interface Exchange {
   log: Record<string, unknown>;
   /** What answers of all requests wait with; an answer that is gathered before it is sent counts itself here. */
   answers: ByteBudget;
+  /** What the request's span tells of its generations; absent where nothing is traced. */
+  traced?: TracedGenerations;
   /** The key that the request came with, where one is asked for. */
   key?: KeyUse;
 }
@@ -146,6 +149,7 @@ function followRequests(
   app.decorateRequest('exchange');
   app.addHook('onRequest', (request, reply, done) => {
     request.exchange = { arrivedNs: clock.nowNs(), log: {}, answers };
+    if (spans) request.exchange.traced = new TracedGenerations();
     // On the raw response: streams are written past fastify.
     reply.raw.setHeader(requestIdHeader, request.id);
     const isRoom = connections.begin(request.raw, reply.raw);

@@ -7,6 +7,13 @@
 export const socketsMax = 20_000;
 export const socketsPerAddressMax = 10_000;
 
+/**
+ * Connections that wait for being accepted; the system's own limit (`net.core.somaxconn`, usually 4,096) may be lower. Node's usual 511
+ * is less than clients that start together bring while the event loop is busy: the system then drops their first packets without a
+ * word, which come again after 1, 3 and 7 seconds.
+ */
+export const listenBacklog = 4_096;
+
 /** Requests on one connection whose answers are not sent (HTTP/1.1 pipelining); one more is refused. */
 export const pipelinedRequestsMax = 64;
 

@@ -114,6 +114,24 @@ const readings: readonly EngineReading[] = [
     value: (s) => s.generatedTokens,
   },
   {
+    name: 'vllm:spec_decode_num_drafts_total',
+    help: 'Times that draft tokens of a sequence were verified.',
+    type: 'counter',
+    value: (s) => s.draftSteps,
+  },
+  {
+    name: 'vllm:spec_decode_num_draft_tokens_total',
+    help: 'Draft tokens that were verified.',
+    type: 'counter',
+    value: (s) => s.draftTokens,
+  },
+  {
+    name: 'vllm:spec_decode_num_accepted_tokens_total',
+    help: 'Draft tokens that held.',
+    type: 'counter',
+    value: (s) => s.acceptedDraftTokens,
+  },
+  {
     name: 'nereid:cached_prompt_tokens_total',
     help: "Prompt tokens taken from another request's KV cache.",
     type: 'counter',

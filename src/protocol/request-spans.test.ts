@@ -15,7 +15,8 @@ function attribute(span: Span | undefined, key: string): unknown {
   const value = span?.attributes.find((one) => one.key === key)?.value;
   if (!value) return undefined;
   if ('arrayValue' in value) return value.arrayValue.values.map((one) => one.stringValue);
-  return 'intValue' in value ? Number(value.intValue) : value.stringValue;
+  if ('intValue' in value) return Number(value.intValue);
+  return Object.values(value)[0];
 }
 
 test('a request is one span in its caller’s trace, sent to the collector as OTLP', async () => {
@@ -38,8 +39,10 @@ test('a request is one span in its caller’s trace, sent to the collector as OT
   assert.ok(target);
   const spans = new RequestSpans(otlpSender(target, '1.2.3'));
   const server = await testServer({ says: 'abc' }, { spans });
-  const send = (traceparent: string, payload: object) =>
-    server.app.inject({ method: 'POST', url: '/v1/chat/completions', headers: { traceparent }, payload });
+  const send = (traceparent: string, payload: object) => {
+    const headers = { traceparent, tracestate: 'vendor=1' };
+    return server.app.inject({ method: 'POST', url: '/v1/chat/completions', headers, payload });
+  };
   const messages = [{ role: 'user', content: 'secret words' }];
   await send(`00-${trace}-${parent}-01`, { messages, max_tokens: 3 });
   await send(`00-${trace}-${parent}-00`, { messages, max_tokens: 3 });
@@ -49,8 +52,26 @@ test('a request is one span in its caller’s trace, sent to the collector as OT
   await server.close();
   collector.close();
   const found = bodies[0]?.resourceSpans[0]?.scopeSpans[0]?.spans ?? [];
-  assert.equal(found.length, 2, 'what the caller does not sample is not sent');
-  const [chat, refused] = found;
+  const requests = found.filter(({ kind }) => kind === 2);
+  assert.equal(requests.length, 2, 'what the caller does not sample is not sent');
+  const [chat, refused] = requests;
+  const phases = found.filter(({ parentSpanId }) => parentSpanId === chat?.spanId);
+  assert.deepEqual(
+    phases.map(({ name, traceId }) => [name, traceId]),
+    ['queue', 'prefill', 'decode'].map((name) => [name, trace]),
+  );
+  const times = phases.flatMap((span) => [span.startTimeUnixNano, span.endTimeUnixNano].map(BigInt));
+  const inOrder = [...times].sort((left, right) => Number(left - right));
+  assert.deepEqual(times, inOrder);
+  assert.ok(times[0]! >= BigInt(chat!.startTimeUnixNano) && times.at(-1)! <= BigInt(chat!.endTimeUnixNano));
+  assert.equal(attribute(phases[2], 'gen_ai.usage.output_tokens'), 3);
+  assert.equal(chat?.traceState, 'vendor=1');
+  assert.equal(attribute(chat, 'gen_ai.request.max_tokens'), 3);
+  assert.equal(attribute(chat, 'gen_ai.request.stream'), false);
+  assert.ok(Number(attribute(chat, 'gen_ai.latency.e2e')) > 0);
+  assert.deepEqual(chat?.attributes.find(({ key }) => key === 'gen_ai.request.temperature')?.value, {
+    doubleValue: 1,
+  });
   assert.deepEqual([chat?.traceId, chat?.parentSpanId, chat?.name], [trace, parent, 'chat test']);
   assert.ok(BigInt(chat!.endTimeUnixNano) > BigInt(chat!.startTimeUnixNano));
   assert.equal(attribute(chat, 'gen_ai.usage.output_tokens'), 3);

@@ -1,5 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import type { FastifyRequest } from 'fastify';
+import { type Attribute, attributesOf } from './otlp-attributes.ts';
+import { otlpHeaders } from './otlp-target.ts';
 import type { RequestLogger } from './request-log.ts';
 
 /** Finished spans that wait to be sent; more are dropped, and counted in a warning. */
@@ -7,19 +9,12 @@ export const queuedSpansMax = 2_048;
 /** How often they are sent, as OpenTelemetry's batch processors do. */
 export const spanFlushMs = 5_000;
 
-/** OTLP's JSON form of an attribute. */
-export interface Attribute {
-  key: string;
-  value:
-    | { stringValue: string }
-    | { intValue: string }
-    | { arrayValue: { values: { stringValue: string }[] } };
-}
-
 /** OTLP's JSON form of a span. */
 export interface Span {
   traceId: string;
   spanId: string;
+  /** W3C's `tracestate`, handed on as it came. */
+  traceState?: string;
   parentSpanId?: string;
   name: string;
   kind: number;
@@ -31,6 +26,9 @@ export interface Span {
 
 /** Sends spans; rejects where the collector does not take them. */
 export type SpanSender = (spans: readonly Span[]) => Promise<void>;
+
+/** Characters of a `tracestate` that are handed on: W3C asks for 512 at least. */
+const stateLengthMax = 512;
 
 /** Where spans go: OpenTelemetry's own environment variables. */
 export interface SpanTarget {
@@ -44,12 +42,8 @@ export function spanTarget(env: NodeJS.ProcessEnv): SpanTarget | undefined {
   const base = env.OTEL_EXPORTER_OTLP_ENDPOINT?.replace(/\/+$/, '');
   const url = env.OTEL_EXPORTER_OTLP_TRACES_ENDPOINT ?? (base ? `${base}/v1/traces` : undefined);
   if (!url || env.OTEL_SDK_DISABLED === 'true' || env.OTEL_TRACES_EXPORTER === 'none') return undefined;
-  const pairs = (env.OTEL_EXPORTER_OTLP_TRACES_HEADERS ?? env.OTEL_EXPORTER_OTLP_HEADERS ?? '')
-    .split(',')
-    .map((pair) => pair.split('='))
-    .filter(([name, value]) => name && value)
-    .map(([name, ...value]) => [String(name).trim(), decodeURIComponent(value.join('=').trim())]);
-  return { url, headers: Object.fromEntries(pairs), serviceName: env.OTEL_SERVICE_NAME ?? 'nereid' };
+  const serviceName = env.OTEL_SERVICE_NAME ?? 'nereid';
+  return { url, headers: otlpHeaders(env, 'TRACES'), serviceName };
 }
 
 /** The caller's trace of a W3C `traceparent`; undefined where it is malformed. */
@@ -63,7 +57,7 @@ export function parentOf(
   return { traceId, spanId, isSampled: (Number.parseInt(flags, 16) & 1) === 1 };
 }
 
-/** One span a request, with OpenTelemetry's names for HTTP servers and for generative models. The texts are never in it. */
+/** One span a request, with those of its generations' phases below it, with OpenTelemetry's names for HTTP servers and for generative models. The texts are never in it. */
 export class RequestSpans {
   readonly #send: SpanSender;
   readonly #logger: RequestLogger | undefined;
@@ -87,19 +81,26 @@ export class RequestSpans {
       this.#dropped++;
       return;
     }
-    const endNs = BigInt(Math.round(endMs * 1e6));
-    this.#queue.push({
+    const { arrivedNs, traced } = request.exchange;
+    const startNs = endMs * 1e6 - durationNs;
+    const wallNs = (ns: number): string => String(BigInt(Math.round(startNs + (ns - arrivedNs))));
+    const { tracestate } = request.headers;
+    const span: Span = {
       traceId: parent?.traceId ?? randomBytes(16).toString('hex'),
       spanId: randomBytes(8).toString('hex'),
+      ...(parent && typeof tracestate === 'string'
+        ? { traceState: tracestate.slice(0, stateLengthMax) }
+        : {}),
       ...(parent ? { parentSpanId: parent.spanId } : {}),
       name: nameOf(request, route),
       // A server's side of a call.
       kind: 2,
-      startTimeUnixNano: String(endNs - BigInt(Math.round(durationNs))),
-      endTimeUnixNano: String(endNs),
-      attributes: attributesOf(request, route, status),
+      startTimeUnixNano: wallNs(arrivedNs),
+      endTimeUnixNano: wallNs(arrivedNs + durationNs),
+      attributes: requestAttributes(request, route, status),
       status: status >= 500 ? { code: 2 } : { code: 0 },
-    });
+    };
+    this.#queue.push(span, ...(traced?.spans(span, wallNs) ?? []));
   }
 
   /** Sends what waits. A collector that does not answer costs those spans and a warning. */
@@ -128,6 +129,9 @@ export class RequestSpans {
   }
 }
 
+/** Characters of a path and a client's name in a span. */
+const pathLengthMax = 200;
+
 const operations: Readonly<Record<string, string>> = {
   '/v1/chat/completions': 'chat',
   '/v1/responses': 'chat',
@@ -141,32 +145,28 @@ function nameOf(request: FastifyRequest, route: string): string {
   return operation && model ? `${operation} ${model}` : `${request.method} ${route}`;
 }
 
-function attributesOf(request: FastifyRequest, route: string, status: number): Attribute[] {
+function requestAttributes(request: FastifyRequest, route: string, status: number): Attribute[] {
   const { log } = request.exchange;
   const error = log.error as { code?: string } | undefined;
   const finishReasons = typeof log.finish_reason === 'string' ? log.finish_reason.split(',') : undefined;
   const given: Record<string, unknown> = {
     'http.request.method': request.method,
     'http.route': route,
+    'url.path': request.url.split('?', 1)[0]?.slice(0, pathLengthMax),
+    'url.scheme': request.protocol,
+    'user_agent.original': request.headers['user-agent']?.slice(0, pathLengthMax),
     'http.response.status_code': status,
     'nereid.request_id': request.id,
     'error.type': error?.code,
     'gen_ai.operation.name': log.model ? operations[route] : undefined,
     'gen_ai.provider.name': log.model ? 'nereid' : undefined,
     'gen_ai.request.model': log.model,
+    'gen_ai.response.model': log.model,
     'gen_ai.response.id': log.id,
     'gen_ai.usage.input_tokens': log.prompt_tokens,
     'gen_ai.usage.output_tokens': log.completion_tokens,
     'gen_ai.response.finish_reasons': finishReasons,
+    ...request.exchange.traced?.attributes,
   };
-  return Object.entries(given).flatMap(([key, value]) =>
-    value === undefined || value === null ? [] : [{ key, value: otlpValue(value) }],
-  );
-}
-
-function otlpValue(value: unknown): Attribute['value'] {
-  if (typeof value === 'number') return { intValue: String(value) };
-  if (Array.isArray(value))
-    return { arrayValue: { values: value.map((one) => ({ stringValue: String(one) })) } };
-  return { stringValue: String(value) };
+  return attributesOf(given);
 }

@@ -31,6 +31,8 @@ export const phaseNames = [
   'QUEUE',
   'PREFILL',
   'DECODE',
+  /** A request's life in a front end: from its arrival there to its last token. */
+  'REQUEST',
 ] as const;
 
 export type PhaseName = (typeof phaseNames)[number];
@@ -59,15 +61,24 @@ export const phases = {
   queue: numberOf('QUEUE'),
   prefill: numberOf('PREFILL'),
   decode: numberOf('DECODE'),
+  request: numberOf('REQUEST'),
 } as const;
 
 /** Phases of a request's life: they overlap those of other requests, so they nest in no thread. */
-export const requestPhases: ReadonlySet<Phase> = new Set([phases.queue, phases.prefill, phases.decode]);
+export const requestPhases: ReadonlySet<Phase> = new Set([
+  phases.queue,
+  phases.prefill,
+  phases.decode,
+  phases.request,
+]);
 
 /** Where code says what it is doing. A phase of a thread begins and ends in the same turn or step; requests' phases may not. */
 export interface PhaseRecorder {
-  /** @param request id of the request concerned, if it is one */
-  begin(phase: Phase, request?: number): void;
+  /**
+   * @param request id of the request concerned, if it is one
+   * @param agoNs how long ago it began, where that is known only now (a request has no id yet when it arrives)
+   */
+  begin(phase: Phase, request?: number, agoNs?: number): void;
   end(phase: Phase, request?: number): void;
   /** What is recorded from now on belongs to this step (32 bits of it are kept). */
   step(number: number): void;

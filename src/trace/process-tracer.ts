@@ -31,8 +31,8 @@ class ThreadTracer implements PhaseRecorder {
     process.on('exit', () => tracer.close());
   }
 
-  begin(phase: Phase, request?: number): void {
-    this.#tracer?.begin(phase, request);
+  begin(phase: Phase, request?: number, agoNs?: number): void {
+    this.#tracer?.begin(phase, request, agoNs);
   }
 
   end(phase: Phase, request?: number): void {

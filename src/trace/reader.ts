@@ -82,7 +82,10 @@ export class TraceFile {
     this.#places = places;
   }
 
-  /** Every event, by time. The yielded object is used again for the next one. */
+  /**
+   * Every event, by time (a phase that was recorded after it began may come up to a block late). The yielded object is used again for the
+   * next one.
+   */
   *events(): Generator<TraceEvent, void> {
     const cursors = this.#places.map((places, thread) => new Cursor(this.#file, places, thread));
     const open = cursors.filter((cursor) => cursor.next());
@@ -112,7 +115,7 @@ class Cursor {
   #block = -1;
   #at = 0;
   #count = 0;
-  #view = new DataView(new ArrayBuffer(0));
+  #view: DataView = new DataView(new ArrayBuffer(0));
 
   constructor(file: number, places: readonly BlockPlace[], thread: number) {
     this.#file = file;
@@ -128,7 +131,7 @@ class Cursor {
       if (!place) return false;
       const bytes = new Uint8Array(place.events * eventBytes);
       readSync(this.#file, bytes, 0, bytes.length, place.offset);
-      this.#view = new DataView(bytes.buffer);
+      this.#view = inOrder(bytes);
       this.#at = 0;
       this.#count = place.events;
     }
@@ -146,6 +149,21 @@ class Cursor {
     event.step = this.#view.getUint32(offset + 20, true);
     event.thread = this.#thread;
   }
+}
+
+/** A block's events by time: those that were recorded after they began stand too late in it. */
+function inOrder(bytes: Uint8Array): DataView {
+  const view = new DataView(bytes.buffer);
+  const count = bytes.length / eventBytes;
+  const timeOf = (index: number): number => view.getFloat64(index * eventBytes, true);
+  let isSorted = true;
+  for (let i = 1; i < count && isSorted; i++) isSorted = timeOf(i) >= timeOf(i - 1);
+  if (isSorted) return view;
+  const sorted = new Uint8Array(bytes.length);
+  const places = Array.from({ length: count }, (_, index) => index).sort((a, b) => timeOf(a) - timeOf(b));
+  for (const [to, from] of places.entries())
+    sorted.set(bytes.subarray(from * eventBytes, (from + 1) * eventBytes), to * eventBytes);
+  return new DataView(sorted.buffer);
 }
 
 function openTrace(path: string): { file: number; size: number } {

@@ -22,7 +22,7 @@ import { type TraceEvent, TraceFile } from './reader.ts';
 import { summarizeTrace } from './summary.ts';
 import { csvLines } from './to-csv.ts';
 import { perfettoParts } from './to-perfetto.ts';
-import { flushIntervalMs, segmentEvents, segmentsMax, Tracer } from './tracer.ts';
+import { segmentEvents, segmentsMax, Tracer } from './tracer.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'nereid-trace-'));
 after(() => rmSync(folder, { recursive: true }));
@@ -32,6 +32,14 @@ function read(path: string): { events: TraceEvent[]; trace: TraceFile } {
   const events = Array.from(trace.events(), (event) => ({ ...event }));
   trace.close();
   return { events, trace };
+}
+
+const segmentBytes = headerBytes + segmentEvents * eventBytes;
+
+/** Waits until so much is in the file: what was on its way to it when a tracer was closed comes a little later. */
+async function written(path: string, size: number): Promise<void> {
+  const deadline = Date.now() + 20_000;
+  while (statSync(path).size < size && Date.now() < deadline) await sleep(1);
 }
 
 test('what is recorded is read back, in order, with its time, request and step', () => {
@@ -71,10 +79,11 @@ test('many segments, flushed beside the work, lose nothing', async () => {
       tracer.end(phases.sample, round);
     }
     // The writer may be slow, but no slower than half of what the ring holds.
-    const written = (round - segmentsMax / 2) * segmentEvents * eventBytes;
-    while (statSync(path).size < written) await sleep(1);
+    const least = (round - segmentsMax / 2) * segmentEvents * eventBytes;
+    while (statSync(path).size < least) await sleep(1);
   }
   tracer.close();
+  await written(path, rounds * segmentBytes);
   const { events, trace } = read(path);
   assert.equal(trace.threads[0]!.lost, 0);
   assert.equal(events.length, rounds * segmentEvents);
@@ -85,9 +94,10 @@ test('a ring that nobody empties counts what it loses, and so does a full file',
   const ring = segmentEvents * segmentsMax;
   const tracer = new Tracer({ path, role: 'engine', isFirst: true });
   for (let i = 0; i < ring + 1000; i++) tracer.begin(phases.sample);
-  await sleep(flushIntervalMs);
+  await written(path, segmentsMax * segmentBytes);
   tracer.begin(phases.sample);
   tracer.close();
+  await written(path, segmentsMax * segmentBytes + headerBytes + eventBytes);
   const { trace } = read(path);
   assert.equal(trace.eventCount, ring + 1);
   assert.equal(trace.threads[0]!.lost, 1000);
@@ -98,9 +108,9 @@ test('a ring that nobody empties counts what it loses, and so does a full file',
   for (let round = 0; round < 2; round++) {
     for (let i = 0; i < 10; i++) bounded.begin(phases.sample);
     bounded.flush();
-    await sleep(20);
   }
   bounded.close();
+  await written(small, bytesMax);
   assert.equal(statSync(small).size, bytesMax);
 });
 
@@ -225,4 +235,25 @@ test('files that are none, or cannot be written', () => {
   const nowhere = { path: join(folder, 'no/where'), role: 'x', isFirst: true };
   assert.throws(() => new Tracer(nowhere), { code: 'TRACE_FILE_UNWRITABLE', message: /NEREID_TRACER_OUT/ });
   assert.ok(readFileSync(path).length > 0);
+});
+
+test('a phase that is recorded after it began stands where it began', () => {
+  const path = join(folder, 'ago.bin');
+  const tracer = new Tracer({ path, role: 'front-end', isFirst: true });
+  tracer.begin(phases.tokenize);
+  tracer.end(phases.tokenize);
+  tracer.begin(phases.request, 7, 1e9);
+  tracer.end(phases.request, 7);
+  tracer.close();
+  const { events } = read(path);
+  assert.deepEqual(
+    events.map(({ phase, isEnd, request }) => [phase, isEnd, request]),
+    [
+      [phases.request, false, 7],
+      [phases.tokenize, false, -1],
+      [phases.tokenize, true, -1],
+      [phases.request, true, 7],
+    ],
+  );
+  assert.ok(events[3]!.atNs - events[0]!.atNs >= 1e9);
 });

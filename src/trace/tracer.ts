@@ -96,12 +96,12 @@ export class Tracer implements PhaseRecorder {
     this.#timer.unref();
   }
 
-  begin(phase: Phase, request = -1): void {
-    this.#record(phase * 2, request);
+  begin(phase: Phase, request = -1, agoNs = 0): void {
+    this.#record(phase * 2, request, agoNs);
   }
 
   end(phase: Phase, request = -1): void {
-    this.#record(phase * 2 + 1, request);
+    this.#record(phase * 2 + 1, request, 0);
   }
 
   step(number: number): void {
@@ -127,13 +127,13 @@ export class Tracer implements PhaseRecorder {
     if (!this.#writing) closeSync(this.#file);
   }
 
-  #record(code: number, request: number): void {
+  #record(code: number, request: number, agoNs: number): void {
     if (this.#events === segmentEvents && !this.#rotate()) {
       this.#lost++;
       return;
     }
     const at = this.#events++ * 3;
-    this.#floats[at] = monotonicNs();
+    this.#floats[at] = monotonicNs() - agoNs;
     this.#floats[at + 1] = request;
     this.#words[at * 2 + 4] = code;
     this.#words[at * 2 + 5] = this.#step;

@@ -202,7 +202,10 @@ describe('inflight_batcher_llm', () => {
     const lora = tensorOf('lora_task_id', 'UINT64', [1, 1], BigUint64Array.of(7n));
     assert.match(await refused([lora]), /^UNSUPPORTED LoRA is not supported.*'lora_task_id'/);
     assert.match(await refused([int('beam_width', 2)]), /^UNSUPPORTED beam search/);
-    assert.match(await refused([int('draft_input_ids', 1, 2)]), /^UNSUPPORTED draft tokens/);
+    assert.match(
+      await refused([float('draft_acceptance_threshold', 0.5)]),
+      /^UNSUPPORTED acceptance by draft/,
+    );
     assert.match(await refused([bool('return_context_logits')]), /^UNSUPPORTED context logits/);
     assert.match(await refused([text('guided_decoding_guide', '{}')]), /^UNSUPPORTED guided decoding/);
     assert.match(

@@ -177,10 +177,22 @@ describe('nereid serve', { concurrency: false }, () => {
       Array.from({ length: 12 }, () => chat(server.url, { max_tokens: 5, ignore_eos: true }, authorization)),
     );
     assert.deepEqual(new Set(answers.map((answer) => answer.status)), new Set([200]));
+    // Stored responses are found from either of them: connections go to both.
+    const create = async (fields: object) => {
+      const body = JSON.stringify({ max_output_tokens: 4, ...fields });
+      const headers = { ...authorization, 'content-type': 'application/json', connection: 'close' };
+      const response = await fetch(`${server.url}/v1/responses`, { method: 'POST', headers, body });
+      return { status: response.status, body: (await response.json()) as { id: string } };
+    };
+    const first = await create({ input: 'Hello' });
+    const follow = { input: 'More', previous_response_id: first.body.id };
+    for (const { status, body } of await Promise.all(Array.from({ length: 8 }, () => create(follow)))) {
+      assert.equal(status, 200, JSON.stringify(body));
+    }
     const metricsPort = /Started Metrics Service at 127\.0\.0\.1:(\d+)/.exec(server.log())?.[1];
     const metrics = await (await fetch(`http://127.0.0.1:${metricsPort}/metrics`)).text();
-    assert.match(metrics, /vllm:request_success_total\{[^}]*length[^}]*\} 12/);
-    assert.match(metrics, /vllm:generation_tokens_total\{[^}]*\} 60/);
+    assert.match(metrics, /vllm:request_success_total\{[^}]*length[^}]*\} 21/);
+    assert.match(metrics, /vllm:generation_tokens_total\{[^}]*\} 96/);
     assert.equal(await stop(server), 0);
   });
 

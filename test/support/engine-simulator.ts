@@ -6,6 +6,9 @@ import { EngineCore, type EngineCoreOptions } from '../../src/runtime/loop/engin
 import { capacityPolicyNames } from '../../src/runtime/plan/capacity.ts';
 import type { FinishReason, SequenceEvent } from '../../src/runtime/requests/events.ts';
 import { type GenerationRequest, greedySampling } from '../../src/runtime/requests/request.ts';
+import type { EngineStatistics } from '../../src/runtime/requests/statistics.ts';
+import type { Drafter } from '../../src/runtime/speculation/drafter.ts';
+import type { SpeculationOptions } from '../../src/runtime/speculation/speculation.ts';
 import { type AuditedBatch, AuditedModel } from './audited-model.ts';
 
 export const vocabularySize = 997;
@@ -134,12 +137,16 @@ export interface Arrival {
 }
 
 /** One seeded run of arrivals, cancels, priorities and odd limits; every promise of the engine is asserted on the way. */
-export async function simulate(seed: number): Promise<void> {
+export async function simulate(seed: number): Promise<EngineStatistics> {
   const random = new SeededRandom(seed);
   const options = randomOptions(random);
   const arrivals = randomArrivals(random, options.kvBytesMax / bytesPerPosition, options.requests);
+  const truths = await truthsOf(arrivals);
+  const speculation = randomSpeculation(new SeededRandom(seed + 1e6), arrivals, truths);
   const outcomes = new Outcomes();
-  const { core, model, clock } = await auditedEngine(options, (events) => outcomes.take(events));
+  const { core, model, clock } = await auditedEngine({ ...options, speculation }, (events) =>
+    outcomes.take(events),
+  );
   model.isDeferred = random.integer(4) === 0;
   const cancelled: Int32Array[] = [];
   model.onBatch = (batch) => {
@@ -176,14 +183,61 @@ export async function simulate(seed: number): Promise<void> {
   if (!options.blockPositions) assert.equal(model.histories.size, 0, 'and the device was told so');
   const { runningSequences, waitingRequests, kvBytesReserved } = core.statistics();
   assert.deepEqual([runningSequences, waitingRequests, kvBytesReserved], [0, 0, 0]);
-  await checkOutcomes(arrivals, outcomes);
+  await checkOutcomes(arrivals, outcomes, truths);
+  return core.statistics();
+}
+
+type Truths = ReadonlyMap<number, readonly Outcome[]>;
+
+/** What every request makes alone, by id. */
+async function truthsOf(arrivals: readonly Arrival[]): Promise<Truths> {
+  const truths = new Map<number, Outcome[]>();
+  for (const { request } of arrivals) truths.set(request.id, await outcomesAlone(request));
+  return truths;
+}
+
+/** Drafts that are mostly right, from a drafter or with the requests; or none. */
+function randomSpeculation(
+  random: SeededRandom,
+  arrivals: readonly Arrival[],
+  truths: Truths,
+): SpeculationOptions {
+  const guess = (tokens: readonly number[], count: number): number[] =>
+    tokens.slice(0, count).map((token) => (random.integer(5) === 0 ? random.integer(900) : token));
+  for (const { request } of arrivals) {
+    const tokens = truths.get(request.id)?.[0]?.tokens ?? [];
+    if (random.integer(6) === 0 && tokens.length > 0) {
+      request.draft = { tokens: Int32Array.from(guess(tokens, 1 + random.integer(6))) };
+    }
+    if (random.integer(6) === 0) request.prediction = Int32Array.from(guess(tokens, tokens.length));
+  }
+  if (random.integer(3) === 0) return {};
+  const isDeferred = random.integer(2) === 0;
+  const drafter: Drafter = {
+    name: 'oracle',
+    propose: (wishes) => {
+      for (const { sequence, draftsMax } of wishes) {
+        if (random.integer(6) === 0) continue;
+        const truth = truths.get(sequence.owner.request.id)?.[sequence.index]?.tokens ?? [];
+        sequence.drafts = guess(truth.slice(sequence.generated), draftsMax);
+      }
+      return isDeferred ? new Promise((resolve) => setImmediate(resolve)) : undefined;
+    },
+    forget: () => {},
+    close: () => {},
+  };
+  return { drafter, draftsMax: 1 + random.integer(8) };
 }
 
 /** Every sequence has what it would have alone, but the cancelled, which have a beginning of it. */
-export async function checkOutcomes(arrivals: Arrival[], outcomes: Outcomes): Promise<void> {
+export async function checkOutcomes(
+  arrivals: readonly Arrival[],
+  outcomes: Outcomes,
+  known?: Truths,
+): Promise<void> {
+  const truths = known ?? (await truthsOf(arrivals));
   for (const { request, cancel } of arrivals) {
-    const alone = await outcomesAlone(request);
-    for (const [sequence, expected] of alone.entries()) {
+    for (const [sequence, expected] of (truths.get(request.id) ?? []).entries()) {
       const actual = outcomes.of(request.id, sequence);
       assertBansKept(request, actual.tokens);
       assert.ok(actual.finish, `request ${request.id} sequence ${sequence} has a finish`);
@@ -249,6 +303,7 @@ export function randomOptions(random: SeededRandom): SimulatedOptions {
     prefixCacheBytesMax:
       random.integer(3) === 0 ? random.integer(contextLength) * bytesPerPosition : undefined,
     inFlightStepsMax: 1 + random.integer(2),
+    sharedPrefixPositionsMin: 1 + random.integer(100),
     deviceOptions: { sampling: random.integer(2) === 0 ? 'host' : 'device' },
     requests: isLarge ? 150 : 5 + random.integer(25),
   };

@@ -1,22 +1,25 @@
+import { definite } from '../../base/errors.ts';
 import { describeArrivals } from '../../load/arrivals.ts';
 import type { LoadPlan } from '../../load/runner/plan.ts';
 import { runLoad } from '../../load/runner/run.ts';
 import { computeMetrics, type Metrics } from '../../load/statistics/metrics.ts';
-import type { LengthSpec, WorkloadSource } from '../../load/workload/spec.ts';
+import { targets } from '../../load/target/registry.ts';
+import { histograms } from '../../load/workload/lengths.ts';
+import type { HistogramBucket, LengthSpec, WorkloadSource } from '../../load/workload/spec.ts';
 import { exitCodes } from '../errors.ts';
 import { withInterrupt } from '../interrupt.ts';
 import { writeReport } from '../measure/write-report.ts';
 
 /** What commander makes of `nereid bench core`'s command line, with that of its subcommand. */
 export interface CoreFlags {
-  url: string;
-  protocol: 'grpc' | 'briton';
+  url?: string;
+  protocol: 'grpc' | 'http' | 'briton';
   concurrency: number;
   maxInputLen: number;
   tensorrtLlmModelName: string[];
   requestRate: number;
   timeDelayDist: 'exponential_dist' | 'constant';
-  numRequests: number;
+  numRequests?: number;
   channels: number;
   seed: number;
   opStatsCsv?: string;
@@ -30,7 +33,18 @@ export interface CoreFlags {
   outputMean: number;
   outputStdev: number;
   vocabularySize?: number;
+  /** Subcommand `token-from-histogram`. */
+  histogramKey: string;
 }
+
+/** The subcommands: where lengths and prompts come from. */
+export type CoreWorkload = 'dataset' | 'token-norm-dist' | 'token-from-histogram';
+
+/** The load target of each protocol's name. */
+const targetNames = { grpc: 'kserve-grpc', http: 'kserve-http', briton: 'briton' } as const;
+
+/** Requests where neither the user nor a histogram says how many, as in the original. */
+const requestsDefault = 30_000;
 
 /** Requests before the measurement, as in the original. */
 const warmupRequests = 10;
@@ -38,8 +52,8 @@ const warmupRequests = 10;
 const vocabularySizeDefault = 4096;
 
 /** Runs `nereid bench core`. @throws LoadError */
-export async function runCore(flags: CoreFlags, isDataset: boolean): Promise<void> {
-  const plan = planOf(flags, isDataset);
+export async function runCore(flags: CoreFlags, workload: CoreWorkload): Promise<void> {
+  const plan = await planOf(flags, workload);
   const info = (line: string): void => void process.stdout.write(`[INFO] ${line}\n`);
   info('Warm up for benchmarking.');
   await withInterrupt(async (signal) => {
@@ -47,7 +61,7 @@ export async function runCore(flags: CoreFlags, isDataset: boolean): Promise<voi
       signal,
       onStart: () => {
         if (plan.pace.kind === 'open') info(`Arrivals: ${describeArrivals(plan.pace.arrivals)}.`);
-        info(`Start benchmarking on ${flags.numRequests} prompts.`);
+        info(`Start benchmarking on ${plan.sessions} prompts.`);
       },
     });
     const metrics = computeMetrics(result.records, result.durationMs, { percentiles: [90, 99] });
@@ -67,20 +81,40 @@ export async function runCore(flags: CoreFlags, isDataset: boolean): Promise<voi
   });
 }
 
-function planOf(flags: CoreFlags, isDataset: boolean): LoadPlan {
-  const source: WorkloadSource = isDataset
-    ? { kind: 'instruction', path: flags.dataset, tokensPerWord: flags.opTokensPerWord }
-    : {
-        kind: 'synthetic',
-        input: lengths(flags.inputMean, flags.inputStdev),
-        prefixes: 1,
-        prefixTokens: 0,
-        turns: 1,
-      };
+/** Prompts, answers' lengths (absent: the dataset's), and how many there are where the user does not say. */
+function workloadOf(
+  flags: CoreFlags,
+  workload: CoreWorkload,
+): { source: WorkloadSource; output?: LengthSpec; requests: number } {
+  if (workload === 'dataset') {
+    const { dataset: path, opTokensPerWord: tokensPerWord } = flags;
+    return { source: { kind: 'instruction', path, tokensPerWord }, requests: requestsDefault };
+  }
+  const synthetic = (input: LengthSpec): WorkloadSource => ({
+    kind: 'synthetic',
+    input,
+    prefixes: 1,
+    prefixTokens: 0,
+    turns: 1,
+  });
+  if (workload === 'token-norm-dist')
+    return {
+      source: synthetic(lengths(flags.inputMean, flags.inputStdev)),
+      output: lengths(flags.outputMean, flags.outputStdev),
+      requests: requestsDefault,
+    };
+  const { input, output, requests } = definite(histograms[flags.histogramKey], 'a known histogram');
+  const drawn = (buckets: readonly HistogramBucket[]): LengthSpec => ({ distribution: 'histogram', buckets });
+  return { source: synthetic(drawn(input)), output: drawn(output), requests };
+}
+
+async function planOf(flags: CoreFlags, workload: CoreWorkload): Promise<LoadPlan> {
+  const { source, output, requests } = workloadOf(flags, workload);
+  const kind = targetNames[flags.protocol];
   return {
     target: {
-      kind: flags.protocol === 'grpc' ? 'kserve-grpc' : 'briton',
-      url: flags.url,
+      kind,
+      url: flags.url ?? (await targets.load(kind)).usualUrl,
       model: '',
       headers: {},
       streams: false,
@@ -91,7 +125,7 @@ function planOf(flags: CoreFlags, isDataset: boolean): LoadPlan {
     },
     workload: {
       source,
-      output: isDataset ? undefined : lengths(flags.outputMean, flags.outputStdev),
+      output,
       seed: flags.seed,
       sendsTokens: true,
       tokenizerFolder: flags.tokenizerDir,
@@ -102,7 +136,7 @@ function planOf(flags: CoreFlags, isDataset: boolean): LoadPlan {
       inputTokensMax: flags.maxInputLen,
     },
     pace: { kind: 'open', arrivals: arrivalsOf(flags), concurrencyMax: flags.concurrency },
-    sessions: flags.numRequests,
+    sessions: flags.numRequests ?? requests,
     warmupSessions: warmupRequests,
     workers: 1,
     keepsText: false,

@@ -7,6 +7,7 @@ import type { KvDtype } from '../../device/device.ts';
 import type { Parallelism } from '../../models/partition.ts';
 import type { EngineProcessConfiguration } from '../../runtime/process/engine-process-messages.ts';
 import { EngineSupervisor, type SupervisorEvent } from '../../runtime/process/supervisor.ts';
+import type { SpeculationSettings } from '../../runtime/speculation/settings.ts';
 import { CliError } from '../errors.ts';
 import { type ServeOptions, threadsPerEngine } from './options.ts';
 import { checkRanks, parallelismOf, rankRecipe, ranksHere, seatOf } from './ranks.ts';
@@ -35,6 +36,8 @@ export interface PreparedModel {
   contextLength: number;
   kvDtype: KvDtype;
   parallelism: Parallelism;
+  /** Of the model that guesses its tokens; absent for none. */
+  draftFolder?: string | undefined;
 }
 
 /**
@@ -97,6 +100,8 @@ async function prepare(
   const manifest = readEngine(engine.folder);
   const name = options.servedModelName ?? engine.name;
   const parallelism = parallelismOf(manifest);
+  const draftModel = options.speculation?.draftModel;
+  const draft = draftModel === undefined ? undefined : await ensureEngine(draftModel, { reporter, signal });
   checkRanks(options, name, parallelism);
   return {
     name,
@@ -109,6 +114,7 @@ async function prepare(
     contextLength: Math.min(manifest.contextLength, options.contextLength ?? manifest.contextLength),
     kvDtype: options.kvDtype ?? manifest.kvDtype,
     parallelism,
+    draftFolder: draft?.folder,
   };
 }
 
@@ -180,11 +186,11 @@ function checkContext(
 
 /** What an engine's process is told: to run it, to start its ranks on this host, or to be one of them. */
 export function engineConfiguration(
-  prepared: PreparedModel,
+  model: PreparedModel,
   options: ServeOptions,
   { threads, memoryShare }: EngineGrant,
 ): Omit<EngineProcessConfiguration, 'socketPath'> {
-  const { name, engineFolder, kvDtype, parallelism, vocabularySize, contextLength } = prepared;
+  const { name, engineFolder, kvDtype, parallelism, vocabularySize, contextLength } = model;
   const seat = seatOf(options, parallelism);
   const isGroup = seat === undefined && parallelism.tensor * parallelism.pipeline > 1;
   return {
@@ -193,7 +199,7 @@ export function engineConfiguration(
     deviceOptions: options.deviceOptions,
     // The null device takes the model's vocabulary and context, and none of its weights.
     engineFolder: options.device === 'null' ? undefined : engineFolder,
-    tokenizerFolder: prepared.tokenizerFolder,
+    tokenizerFolder: model.tokenizerFolder,
     nullModel: { vocabularySize, contextLength },
     threads,
     slots: options.maxSequences,
@@ -209,9 +215,21 @@ export function engineConfiguration(
     kvBlockPositions: options.kvBlockSize,
     kvHostBytesMax: options.kvHostCacheBytes,
     inFlightStepsMax: options.stepsInFlight,
+    speculation: speculationSettings(options, model),
     ...(isGroup && { group: parallelism }),
     ...(seat && { seat }),
   };
+}
+
+function speculationSettings(
+  { speculation }: ServeOptions,
+  { draftFolder }: PreparedModel,
+): SpeculationSettings | undefined {
+  if (!speculation) return undefined;
+  const { method, draftsMax, lengths } = speculation;
+  return method === 'ngram'
+    ? { method, draftsMax, lengths }
+    : { method, draftsMax, engineFolder: draftFolder };
 }
 
 /** Waits for everything that starts; if one fails, stops the others and throws why. */

@@ -8,6 +8,7 @@ import type { FrontEndConfiguration } from './front-end-messages.ts';
 import { type FrontEndPorts, FrontEndSlot } from './front-end-slot.ts';
 import { logFormatOf } from './log.ts';
 import type { ServeOptions } from './options.ts';
+import { SharedResponses } from './shared-responses.ts';
 
 /**
  * Several front-end processes over the same engines (`node:cluster` shares the port: Node 20 has no `reusePort`). One that dies is
@@ -48,9 +49,15 @@ export class FrontEndCluster {
       logLevel: options.logLevel,
       logFormat: logFormatOf(options.logFormat, process.stderr),
     };
-    const slots = Array.from(
+    const responses = new SharedResponses(() => slots);
+    const slots: FrontEndSlot[] = Array.from(
       { length: options.frontEnds },
-      () => new FrontEndSlot(() => configuration, logger),
+      () =>
+        new FrontEndSlot(
+          () => configuration,
+          logger,
+          (message, slot) => void responses.hear(message, slot),
+        ),
     );
     // Where a free port was asked for (0), the cluster gives all of them the same one.
     const [first] = await Promise.all(slots.map((slot) => slot.start()));

@@ -1,3 +1,4 @@
+import type { StoredResponse } from '../../protocol/responses/store.ts';
 import type { LogFormat } from './log.ts';
 import type { AnswerOptions, KserveOptions, TrafficOptions } from './options.ts';
 import type { SecurityOptions } from './security.ts';
@@ -33,6 +34,8 @@ export type ControlMessage =
   | { kind: 'ping' }
   /** Answered with `metrics` of the same number. */
   | { kind: 'metrics'; number: number }
+  /** Answers `response-get` and `response-delete` of the same number; without `stored` there was none. */
+  | { kind: 'response'; number: number; stored?: StoredResponse }
   /** Refuse new requests, still listening, until the running ones are done or the time is over. */
   | { kind: 'drain'; timeoutMs: number }
   /** Close and end: no front end has requests any more. */
@@ -46,4 +49,7 @@ export type FrontEndMessage =
   | { kind: 'alive' }
   | { kind: 'metrics'; number: number; metrics: object[] }
   | { kind: 'drained' }
+  /** Of the Responses API, whose store all front ends share. */
+  | { kind: 'response-put'; stored: StoredResponse }
+  | { kind: 'response-get' | 'response-delete'; number: number; id: string; owner: string }
   | { kind: 'failed'; message: string };

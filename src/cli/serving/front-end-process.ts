@@ -1,11 +1,13 @@
 /** A front-end process of `nereid serve --front-ends N`: the same front end, over the same engines' sockets, sharing the HTTP port. */
 import type { AddressInfo } from 'node:net';
 import { messageOf } from '../../base/errors.ts';
+import { listenBacklog } from '../../protocol/limits.ts';
 import { RemoteEngine } from '../../runtime/transport/remote-client.ts';
 import { threadTracer } from '../../trace/process-tracer.ts';
 import { createFrontEnd, openModelText, reload } from './front-end.ts';
 import type { ControlMessage, FrontEndConfiguration, FrontEndMessage } from './front-end-messages.ts';
 import { createLogger } from './log.ts';
+import { RemoteResponses } from './remote-responses.ts';
 import { readSecurity } from './security.ts';
 import { openServed } from './served-models.ts';
 
@@ -29,8 +31,10 @@ async function start(configuration: FrontEndConfiguration): Promise<void> {
   await Promise.all(clients.map((client) => client.whenReady()));
   const notReadyReason = (): string | undefined => (draining ? 'the server is shutting down' : undefined);
   const served = await openServed(models, logger);
+  const responses = new RemoteResponses(send);
   const frontEnd = createFrontEnd({
     models,
+    responses,
     logger,
     security: await readSecurity(configuration.security),
     requestTimeoutSeconds: configuration.requestTimeoutSeconds,
@@ -42,7 +46,8 @@ async function start(configuration: FrontEndConfiguration): Promise<void> {
   });
   const { registry } = frontEnd.metrics;
   process.on('message', (message: ControlMessage) => {
-    if (message.kind === 'drain' && !draining) {
+    if (message.kind === 'response') responses.hear(message);
+    else if (message.kind === 'drain' && !draining) {
       draining = true;
       void frontEnd.drain(message.timeoutMs).then(() => send({ kind: 'drained' }));
     } else if (message.kind === 'close') {
@@ -59,7 +64,7 @@ async function start(configuration: FrontEndConfiguration): Promise<void> {
     }
   });
   const { host, httpPort, grpcPort } = configuration;
-  await frontEnd.http.listen({ host, port: httpPort });
+  await frontEnd.http.listen({ host, port: httpPort, backlog: listenBacklog });
   const { port } = frontEnd.http.server.address() as AddressInfo;
   const grpc = grpcPort === undefined ? undefined : await frontEnd.listenGrpc({ host, port: grpcPort });
   send({ kind: 'listening', port, grpcPort: grpc });

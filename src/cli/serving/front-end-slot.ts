@@ -22,6 +22,7 @@ export class FrontEndSlot {
   readonly #configuration: () => FrontEndConfiguration;
   readonly #logger: Logger;
   readonly #budget = new RestartBudget();
+  readonly #onMessage: (message: FrontEndMessage, slot: FrontEndSlot) => void;
   readonly #watch: NodeJS.Timeout;
   #worker: Worker | undefined;
   #liveness = new Liveness();
@@ -30,10 +31,18 @@ export class FrontEndSlot {
   #restartTimer: NodeJS.Timeout | undefined;
   #metricsNumber = 0;
 
-  /** @param configuration as it is when a process starts */
-  constructor(configuration: () => FrontEndConfiguration, logger: Logger) {
+  /**
+   * @param configuration as it is when a process starts
+   * @param onMessage hears all that its process says
+   */
+  constructor(
+    configuration: () => FrontEndConfiguration,
+    logger: Logger,
+    onMessage: (message: FrontEndMessage, slot: FrontEndSlot) => void,
+  ) {
     this.#configuration = configuration;
     this.#logger = logger;
+    this.#onMessage = onMessage;
     this.#watch = setInterval(() => this.#checkLife(), pingIntervalMs).unref();
   }
 
@@ -53,6 +62,7 @@ export class FrontEndSlot {
     this.#budget.started();
     worker.on('message', (message: FrontEndMessage) => {
       if (message.kind === 'alive') this.#liveness.heard();
+      this.#onMessage(message, this);
     });
     worker.once('exit', (code, signal) => this.#ended(worker, signal ?? `exit ${code}`));
     return ports;
@@ -77,6 +87,27 @@ export class FrontEndSlot {
       });
       if (worker.isConnected()) this.send(message);
       else worker.process.kill('SIGKILL');
+    });
+  }
+
+  /** Resolves when all that its process said before the call was heard, or it does not say anything any more. */
+  async caughtUp(timeoutMs: number): Promise<void> {
+    const worker = this.#worker;
+    if (!this.#listening || !worker) return;
+    await new Promise<void>((resolve) => {
+      const finish = (): void => {
+        clearTimeout(timer);
+        worker.off('message', onMessage);
+        worker.off('exit', finish);
+        resolve();
+      };
+      const onMessage = ({ kind }: FrontEndMessage): void => {
+        if (kind === 'alive') finish();
+      };
+      const timer = setTimeout(finish, timeoutMs);
+      worker.on('message', onMessage);
+      worker.on('exit', finish);
+      this.send({ kind: 'ping' });
     });
   }
 

@@ -20,6 +20,7 @@ import { reasoningFormatOf, reasoningFormats } from '../../protocol/reasoning/re
 import { RequestGate } from '../../protocol/request-gate.ts';
 import type { RequestSpans } from '../../protocol/request-spans.ts';
 import { addResponses } from '../../protocol/responses/server.ts';
+import type { ResponseStorage } from '../../protocol/responses/store.ts';
 import { type GenerationDefaults, type ServedModel, servedModel } from '../../protocol/served-model.ts';
 import type { TlsMaterial } from '../../protocol/tls.ts';
 import { toolFormatOf, toolFormats } from '../../protocol/tool-parsers/registry.ts';
@@ -33,7 +34,7 @@ import { TemplatePool } from '../../tokenizer/template-pool.ts';
 import { addKserve, type Kserve } from './kserve.ts';
 import type { AnswerOptions, KserveOptions, TrafficOptions } from './options.ts';
 import { readSecurity, type Security, type SecurityOptions } from './security.ts';
-import { requestSpans } from './spans.ts';
+import { exportMetrics, requestSpans } from './spans.ts';
 
 /** A model as a front end is handed it: its engines, and where its tokenizer lies. */
 export interface FrontEndModel {
@@ -87,6 +88,8 @@ export interface FrontEndOptions {
   kserve: KserveOptions;
   /** What KServe's protocol serves. */
   repository: ModelRepository;
+  /** Where the Responses API keeps responses. Default: in this process. */
+  responses?: ResponseStorage;
 }
 
 /** One front end: the HTTP app over its models, not yet listening. Several may share a port (`cluster`). */
@@ -137,6 +140,7 @@ export function createFrontEnd(options: FrontEndOptions): FrontEnd {
   const gate = new RequestGate();
   const api = { models, metrics, limits, keys, gate };
   const spans = requestSpans(process.env, logger);
+  const endExport = exportMetrics(process.env, metrics, logger);
   const http = httpServer(options, limits, metrics, spans);
   addOpenAi(http, {
     ...api,
@@ -144,7 +148,7 @@ export function createFrontEnd(options: FrontEndOptions): FrontEnd {
     notReadyReason,
     trustRequestChatTemplate: options.answers.trustRequestChatTemplate,
   });
-  addResponses(http, api, errorResponse);
+  addResponses(http, { ...api, responses: options.responses }, errorResponse);
   addMessages(http, api);
   const { repository } = options;
   const kserve = addKserve({ http, repository, metrics, gate, logger, keys, notReadyReason }, options.kserve);
@@ -166,7 +170,7 @@ export function createFrontEnd(options: FrontEndOptions): FrontEnd {
     },
     close: async () => {
       await Promise.all([http.close(), grpc?.close()]);
-      await spans?.close();
+      await Promise.all([spans?.close(), endExport?.()]);
       kserve.close();
       await Promise.all(pools.map((pool) => pool.close()));
     },

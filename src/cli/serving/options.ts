@@ -3,6 +3,8 @@ import type { KvDtype } from '../../device/device.ts';
 import type { Restriction } from '../../protocol/triton/context.ts';
 import type { ModelControlMode } from '../../repository/model.ts';
 import type { RoutingName } from '../../runtime/routing/router.ts';
+import type { NgramLengths } from '../../runtime/speculation/ngram.ts';
+import type { speculationMethods } from '../../runtime/speculation/settings.ts';
 import type { LogFormat } from './log.ts';
 import type { SecurityOptions } from './security.ts';
 
@@ -21,6 +23,17 @@ export interface TrafficOptions {
   routing: RoutingName;
   /** Steps that one event of a stream tells of. */
   streamInterval: number;
+}
+
+/** How tokens are guessed ahead. */
+export interface SpeculationChoice {
+  method: (typeof speculationMethods)[number];
+  /** With `draft-model`: an engine, file, folder or name, as models are given. */
+  draftModel?: string | undefined;
+  /** Drafts of a sequence in a step at most. */
+  draftsMax?: number | undefined;
+  /** With `ngram`: lengths of what is looked up. */
+  lengths?: NgramLengths | undefined;
 }
 
 /** Everything `nereid serve` was told, checked. */
@@ -55,6 +68,8 @@ export interface ServeOptions {
   kvHostCacheBytes?: number;
   stepsInFlight: number;
   kvDtype?: KvDtype;
+  /** Undefined: tokens are guessed only as requests ask. */
+  speculation?: SpeculationChoice;
   contextLength?: number;
   prefixReuse: boolean;
   capacityPolicy: string;

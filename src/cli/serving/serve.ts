@@ -1,6 +1,7 @@
 import type { AddressInfo } from 'node:net';
 import type { Logger } from 'pino';
 import { definite, messageOf } from '../../base/errors.ts';
+import { listenBacklog } from '../../protocol/limits.ts';
 import { readTls } from '../../protocol/tls.ts';
 import { threadTracer } from '../../trace/process-tracer.ts';
 import { CliError } from '../errors.ts';
@@ -240,7 +241,7 @@ async function listen(
     throw portError(thrown, flag, port);
   };
   await frontEnd.http
-    .listen({ host, port: httpPort })
+    .listen({ host, port: httpPort, backlog: listenBacklog })
     .catch((thrown: unknown) => failed(thrown, '--http-port', httpPort));
   const { port } = frontEnd.http.server.address() as AddressInfo;
   if (grpcPort === undefined) return { port, grpcPort };

@@ -182,6 +182,51 @@ test('a mix of greedy and host rows needs no executable of its own', async () =>
   close();
 });
 
+test('prompts of nearly one length share a graph, and what pads them changes nothing', async () => {
+  const { model, close } = await load('padded');
+  const whole = await step(model, [[0, 0, text]]);
+  const row = (position: number) =>
+    whole.subarray(position * vocabularySize, (position + 1) * vocabularySize);
+  const prompt = (slot: number, length: number) =>
+    step(model, [[slot, 0, text.slice(0, length)]], [length - 1]);
+  near(await prompt(1, 11), row(10), '11 rows');
+  const recorded = model.recordedGraphs;
+  for (const length of [9, 13, 16]) near(await prompt(1, length), row(length - 1), `${length} rows`);
+  assert.equal(model.recordedGraphs, recorded);
+  near(await step(model, [[1, 16, text.slice(16, 17)]]), row(16), 'goes on where it ended');
+  near(await prompt(2, 10), row(9), '10 rows');
+  const beside = await step(
+    model,
+    [
+      [2, 10, text.slice(10, 11)],
+      [3, 0, text.slice(0, 9)],
+      [1, 0, text.slice(0, 12)],
+    ],
+    [0, 9, 21],
+  );
+  for (const [index, position] of [10, 8, 11].entries()) {
+    near(
+      beside.subarray(index * vocabularySize, (index + 1) * vocabularySize),
+      row(position),
+      `row ${index}`,
+    );
+  }
+  close();
+});
+
+test('at the end of a slot, and of a step, nothing is padded', async () => {
+  const { model, close } = await load('edges');
+  const long = Array.from({ length: 63 }, (_, index) => (index * 5) % vocabularySize);
+  const part = (slot: number, from: number, to: number, rows: number[] = []) =>
+    step(model, [[slot, from, long.slice(from, to)]], rows);
+  await part(0, 0, 32);
+  const whole = await part(0, 32, 63, [30]);
+  await part(1, 0, 31);
+  await part(1, 31, 52);
+  near(await part(1, 52, 63, [10]), whole, 'the last eleven positions');
+  close();
+});
+
 test('many segments join without a chain of copies', async () => {
   const { model, close } = await load('joined', { slots: 8 });
   const whole = await step(model, [[0, 0, text]]);

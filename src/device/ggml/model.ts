@@ -20,6 +20,7 @@ import { type Executable, type GraphEnd, slotOf } from './executable.ts';
 import { ExecutableCache } from './executable-cache.ts';
 import type { KvRowClass } from './kv-arena.ts';
 import type { ModelParts } from './lowering-state.ts';
+import { padPrompts } from './pad-prompts.ts';
 import { computePieces } from './pieces.ts';
 
 /** Row numbers are i64, written as two words. */
@@ -120,11 +121,30 @@ export class GgmlModel implements DeviceModel {
     const started = process.hrtime.bigint();
     this.#checker.check(batch, this.#limits);
     this.#operate(batch.kv);
-    const { segments, outputs } = batch;
     if (batch.tokens.length === 0) {
       this.#result = { output: { tokens: new Int32Array(0) }, computeNs: 0 };
       return;
     }
+    this.#result = this.#run(this.#padded(batch), started);
+    // Whoever collects it hears of its failure.
+    if (this.#result instanceof Promise) this.#result.catch(() => {});
+  }
+
+  collect(): Pending<StepResult> {
+    const result = definite(this.#result, 'a launched step');
+    this.#result = undefined;
+    return result;
+  }
+
+  /** What goes from stage to stage has the plan's rows. */
+  #padded(batch: StepBatch): StepBatch {
+    if (batch.hidden || this.#hiddenWidth > 0) return batch;
+    const { batchTokensMax, contextLength } = this.#limits;
+    return padPrompts(batch, batchTokensMax, contextLength);
+  }
+
+  #run(batch: StepBatch, started: bigint): Pending<StepResult> {
+    const { segments, outputs } = batch;
     const segmentRows = Array.from(segments.rows.subarray(0, segments.count));
     // A stage that hands on all rows has one graph for any count of wanted ones.
     const outputRows = this.#hiddenWidth > 0 ? 1 : outputs.count;
@@ -138,21 +158,13 @@ export class GgmlModel implements DeviceModel {
     this.times.recordNs = Number(recorded - started);
     this.times.inputsNs = Number(bound - recorded);
     const computing = computePieces(executable.pieces, this.#compute, this.#collective);
-    this.#result = after(computing, () => {
+    return after(computing, () => {
       const computed = process.hrtime.bigint();
       const output = this.#output(batch, executable);
       this.times.computeNs = Number(computed - bound);
       this.times.outputNs = Number(process.hrtime.bigint() - computed);
       return { output, computeNs: this.times.computeNs };
     });
-    // Whoever collects it hears of its failure.
-    if (this.#result instanceof Promise) this.#result.catch(() => {});
-  }
-
-  collect(): Pending<StepResult> {
-    const result = definite(this.#result, 'a launched step');
-    this.#result = undefined;
-    return result;
   }
 
   #operate({ count, kinds, from, to, positions }: KvOperations): void {

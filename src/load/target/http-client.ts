@@ -1,14 +1,10 @@
-import {
-  type ClientRequest,
-  Agent as HttpAgent,
-  type IncomingMessage,
-  request as requestHttp,
-} from 'node:http';
-import { Agent as HttpsAgent, request as requestHttps } from 'node:https';
 import { monotonicMs } from '../../base/monotonic.ts';
 import { LoadError } from '../errors.ts';
 import { answerBytesMax, errorBytesMax } from '../limits.ts';
+import { DeferredReads } from './deferred-reads.ts';
 import { EventStreamReader } from './event-stream-reader.ts';
+import { type ConnectionListener, type HttpAddress, HttpConnection } from './http-connection.ts';
+import type { ResponseHead } from './http-response-parser.ts';
 
 /** Hears of one HTTP answer; nothing after `end` or `fail`. */
 export interface HttpAnswer {
@@ -20,119 +16,148 @@ export interface HttpAnswer {
 
 /** Posts JSON over kept connections, one a request in flight, and reads event streams as they come. */
 export class HttpClient {
-  readonly #agent: HttpAgent;
-  readonly #base: URL;
-  readonly #headers: Readonly<Record<string, string>>;
+  readonly #address: HttpAddress;
+  readonly #basePath: string;
+  readonly #headers: string;
   readonly #timeoutMs: number;
+  readonly #reads = new DeferredReads();
+  /** The one that was used last is used next: the others may fall idle. */
+  readonly #free: HttpConnection[] = [];
+  readonly #onFree = (connection: HttpConnection): void => void this.#free.push(connection);
 
-  /** @throws LoadError LOAD_OPTION_INVALID for a URL that is none */
+  /** @throws LoadError LOAD_OPTION_INVALID for a URL or header that is none */
   constructor(url: string, headers: Readonly<Record<string, string>>, timeoutMs: number) {
-    this.#base = httpUrl(url);
-    this.#headers = headers;
+    const base = httpUrl(url);
+    const isSecure = base.protocol === 'https:';
+    const host = base.hostname.replace(/^\[|\]$/g, '');
+    this.#address = { host, port: Number(base.port) || (isSecure ? 443 : 80), isSecure };
+    this.#basePath = base.pathname.replace(/\/$/, '');
     this.#timeoutMs = timeoutMs;
-    const options = { keepAlive: true, noDelay: true, maxSockets: Number.POSITIVE_INFINITY };
-    this.#agent = this.#base.protocol === 'https:' ? new HttpsAgent(options) : new HttpAgent(options);
+    const all = { host: base.host, 'content-type': 'application/json', ...headers };
+    this.#headers = Object.entries(all)
+      .map(([name, value]) => headerLine(name, value))
+      .join('');
   }
 
   /** Sends the body now; the returned function drops the connection, after which `answer` hears no more. */
   post(path: string, body: string, answer: HttpAnswer): () => void {
-    const isSecure = this.#base.protocol === 'https:';
-    const exchange = new Exchange(answer);
-    const request = (isSecure ? requestHttps : requestHttp)(
-      {
-        agent: this.#agent,
-        host: this.#base.hostname.replace(/^\[|\]$/g, ''),
-        port: this.#base.port || (isSecure ? 443 : 80),
-        path: `${this.#base.pathname.replace(/\/$/, '')}${path}`,
-        method: 'POST',
-        headers: {
-          'content-type': 'application/json',
-          'content-length': Buffer.byteLength(body),
-          ...this.#headers,
-        },
-      },
-      (response) => exchange.read(response),
-    );
-    exchange.start(request, this.#timeoutMs);
-    request.end(body);
+    const length = Buffer.byteLength(body);
+    const request = `POST ${this.#basePath}${path} HTTP/1.1\r\n${this.#headers}content-length: ${length}\r\n\r\n${body}`;
+    const exchange = new Exchange(answer, (isNew) => this.#connection(isNew), request, this.#timeoutMs);
     return () => exchange.cancel();
   }
 
   close(): void {
-    this.#agent.destroy();
+    for (const connection of this.#free.splice(0)) connection.destroy();
+  }
+
+  #connection(isNew: boolean): HttpConnection {
+    for (let kept = isNew ? undefined : this.#free.pop(); kept; kept = this.#free.pop()) {
+      if (kept.isUsable) return kept;
+      kept.destroy();
+    }
+    return new HttpConnection(this.#address, this.#reads, this.#onFree);
   }
 }
 
 /** One request's way; makes sure that its answer ends exactly once. */
-class Exchange {
+class Exchange implements ConnectionListener {
   readonly #answer: HttpAnswer;
-  #request: ClientRequest | undefined;
-  #timer: NodeJS.Timeout | undefined;
+  readonly #request: string;
+  readonly #connect: (isNew: boolean) => HttpConnection;
+  readonly #timer: NodeJS.Timeout | undefined;
+  #connection: HttpConnection;
+  /** Reads the body; set by the head. */
+  #take: (bytes: Buffer) => void = () => {};
+  #finishBody: (atMs: number) => void = () => {};
+  #atMs = 0;
   #over = false;
 
-  constructor(answer: HttpAnswer) {
+  constructor(
+    answer: HttpAnswer,
+    connect: (isNew: boolean) => HttpConnection,
+    request: string,
+    timeoutMs: number,
+  ) {
     this.#answer = answer;
-  }
-
-  start(request: ClientRequest, timeoutMs: number): void {
     this.#request = request;
-    request.on('error', (error) => this.#fail(error.message));
-    if (timeoutMs > 0) this.#timer = setTimeout(() => this.#fail(`no end within ${timeoutMs} ms`), timeoutMs);
+    this.#connect = connect;
+    if (timeoutMs > 0)
+      this.#timer = setTimeout(() => this.#fail(monotonicMs(), `no end within ${timeoutMs} ms`), timeoutMs);
+    this.#connection = connect(false);
+    this.#connection.send(request, this);
   }
 
   cancel(): void {
-    this.#finish();
-    this.#request?.destroy();
+    if (this.#finish()) this.#connection.destroy();
   }
 
-  read(response: IncomingMessage): void {
-    response.on('aborted', () => this.#fail('the connection closed in the middle of the answer'));
-    response.on('error', (error) => this.#fail(error.message));
-    const isStream = response.headers['content-type']?.startsWith('text/event-stream') ?? false;
-    if (response.statusCode === 200 && isStream) this.#readEvents(response);
-    else this.#readWhole(response);
+  head({ status, headers }: ResponseHead): void {
+    const isStream = headers.get('content-type')?.startsWith('text/event-stream') ?? false;
+    if (status === 200 && isStream) this.#readEvents();
+    else this.#readWhole(status);
   }
 
-  #readEvents(response: IncomingMessage): void {
-    let atMs = 0;
+  body(atMs: number, bytes: Buffer): void {
+    if (this.#over) return;
+    this.#atMs = atMs;
+    this.#take(bytes);
+  }
+
+  end(atMs: number): void {
+    if (!this.#over) this.#finishBody(atMs);
+  }
+
+  /**
+   * A kept connection that the server closed for being idle just when this was sent has not seen the request: it goes out once more on a
+   * new one, as other clients do. The clock runs on.
+   */
+  fail(atMs: number, reason: string, isUnanswered: boolean): void {
+    if (this.#over) return;
+    if (!isUnanswered || this.#connection.requests === 1) {
+      this.#fail(atMs, reason);
+      return;
+    }
+    this.#connection = this.#connect(true);
+    this.#connection.send(this.#request, this);
+  }
+
+  #readEvents(): void {
     const reader = new EventStreamReader((data) => {
-      if (!this.#over) this.#answer.data(atMs, data);
+      if (!this.#over) this.#answer.data(this.#atMs, data);
     });
-    response.on('data', (bytes: Buffer) => {
-      if (this.#over) return;
-      atMs = monotonicMs();
-      if (!reader.push(bytes)) this.#fail(`an event is longer than ${answerBytesMax} bytes`);
-    });
-    response.on('end', () => {
-      if (this.#finish()) this.#answer.end(monotonicMs());
-    });
+    this.#take = (bytes) => {
+      if (!reader.push(bytes)) this.#fail(this.#atMs, `an event is longer than ${answerBytesMax} bytes`);
+    };
+    this.#finishBody = (atMs) => {
+      if (this.#finish()) this.#answer.end(atMs);
+    };
   }
 
-  #readWhole(response: IncomingMessage): void {
-    const isGood = response.statusCode === 200;
+  #readWhole(status: number): void {
+    const isGood = status === 200;
     const lengthMax = isGood ? answerBytesMax : errorBytesMax;
     const parts: Buffer[] = [];
     let length = 0;
-    response.on('data', (bytes: Buffer) => {
+    this.#take = (bytes) => {
       length += bytes.length;
       if (length <= lengthMax || parts.length === 0) parts.push(bytes);
-      else if (isGood) this.#fail(`the answer is longer than ${answerBytesMax} bytes`);
-    });
-    response.on('end', () => {
-      const atMs = monotonicMs();
+      else if (isGood) this.#fail(this.#atMs, `the answer is longer than ${answerBytesMax} bytes`);
+    };
+    this.#finishBody = (atMs) => {
       const body = Buffer.concat(parts).toString('utf8');
-      if (!isGood) this.#fail(`HTTP ${response.statusCode}: ${body.slice(0, errorBytesMax)}`);
+      if (!isGood) this.#fail(atMs, `HTTP ${status}: ${body.slice(0, errorBytesMax)}`);
       else if (this.#finish()) {
         this.#answer.data(atMs, body);
         this.#answer.end(atMs);
       }
-    });
+    };
   }
 
-  #fail(reason: string): void {
+  #fail(atMs: number, reason: string): void {
     if (!this.#finish()) return;
-    this.#answer.fail(monotonicMs(), reason);
-    this.#request?.destroy();
+    this.#connection.destroy();
+    this.#answer.fail(atMs, reason);
   }
 
   /** @returns whether it was not over yet */
@@ -142,6 +167,15 @@ class Exchange {
     clearTimeout(this.#timer);
     return true;
   }
+}
+
+function headerLine(name: string, value: string): string {
+  if (/^[!#$%&'*+.^_`|~\w-]+$/.test(name) && !/[^\t\x20-\x7e\x80-\xff]/.test(value))
+    return `${name}: ${value}\r\n`;
+  throw new LoadError(
+    'LOAD_OPTION_INVALID',
+    `'${name}: ${value}' is no HTTP header; give name:value in ASCII`,
+  );
 }
 
 function httpUrl(text: string): URL {

@@ -1,12 +1,14 @@
 import { Metadata } from '@grpc/grpc-js';
 import { monotonicMs } from '../../base/monotonic.ts';
 import { callError, GrpcChannels, onCallEnd } from './grpc-channels.ts';
-import { requestTensors } from './kserve-tensors.ts';
+import { rawContents, valuesOf } from './kserve-bytes.ts';
+import { answerOf, requestedOutputs, requestTensors, usualModel, type WireTensor } from './kserve-tensors.ts';
 import { protoMessages } from './proto-messages.ts';
 import type { AnswerListener, Target, TargetRequest, TargetSpec } from './target.ts';
 
 interface OutputTensor {
   name: string;
+  datatype?: string;
   shape?: (number | { toNumber(): number })[];
   contents?: { int_contents?: number[]; bytes_contents?: Uint8Array[] };
 }
@@ -16,10 +18,25 @@ interface StreamResponse {
   infer_response?: { outputs?: OutputTensor[]; raw_output_contents?: Uint8Array[] };
 }
 
-/** A KServe (Triton) server's gRPC stream: one `ModelStreamInfer` a request, with ids or text by the names of the TensorRT-LLM backend. */
-export class KserveGrpcTarget implements Target {
-  readonly #spec: TargetSpec;
+/** One inference as it goes over KServe's gRPC stream. */
+export interface KserveRequest {
+  model: string;
+  inputs: readonly WireTensor[];
+  /** Names; none: all. */
+  outputs: readonly string[];
+}
+
+/** Hears of one inference: each response's tensors, then `end` or `fail`, once. */
+export interface KserveListener {
+  outputs(atMs: number, outputs: WireTensor[]): void;
+  end(): void;
+  fail(atMs: number, reason: string): void;
+}
+
+/** KServe's gRPC protocol as a client speaks it: one `ModelStreamInfer` a request, which decoupled models and others answer alike. */
+export class KserveGrpcCalls {
   readonly #channels: GrpcChannels;
+  readonly #timeoutMs: number;
   readonly #metadata = new Metadata();
   readonly #messages = protoMessages(
     'grpc_service.proto',
@@ -28,15 +45,21 @@ export class KserveGrpcTarget implements Target {
   );
   #requests = 0;
 
-  constructor(spec: TargetSpec) {
-    this.#spec = spec;
-    this.#channels = new GrpcChannels(spec.url, spec.channels);
-    for (const [name, value] of Object.entries(spec.headers)) this.#metadata.set(name, value);
+  /** @throws LoadError LOAD_OPTION_INVALID for an address that is none */
+  constructor({
+    url,
+    channels,
+    headers,
+    timeoutMs,
+  }: Pick<TargetSpec, 'url' | 'channels' | 'headers' | 'timeoutMs'>) {
+    this.#channels = new GrpcChannels(url, channels);
+    this.#timeoutMs = timeoutMs;
+    for (const [name, value] of Object.entries(headers)) this.#metadata.set(name, value);
   }
 
-  send(request: TargetRequest, listener: AnswerListener): () => void {
+  /** Sends it now; the returned function cancels it, after which `listener` hears no more. */
+  send({ model, inputs, outputs }: KserveRequest, listener: KserveListener): () => void {
     const { encode, decode } = this.#messages;
-    const { timeoutMs } = this.#spec;
     const call = this.#channels
       .next()
       .makeBidiStreamRequest<object, StreamResponse>(
@@ -44,31 +67,32 @@ export class KserveGrpcTarget implements Target {
         encode,
         decode,
         this.#metadata,
-        timeoutMs > 0 ? { deadline: Date.now() + timeoutMs } : {},
+        this.#timeoutMs > 0 ? { deadline: Date.now() + this.#timeoutMs } : {},
       );
     let over = false;
-    let lastMs = 0;
     const fail = (reason: string): void => {
       if (!over) listener.fail(monotonicMs(), reason);
       over = true;
     };
     call.on('data', (response: StreamResponse) => {
       if (over) return;
+      const atMs = monotonicMs();
       if (response.error_message) {
         fail(response.error_message);
         call.cancel();
-        return;
-      }
-      const output = outputOf(response);
-      if (!output) return;
-      lastMs = monotonicMs();
-      listener.output(lastMs, output.text, output.tokens);
+      } else listener.outputs(atMs, tensorsOf(response));
     });
     call.on('error', (error) => fail(callError(error)));
     onCallEnd(call, () => {
-      if (!over) listener.end(lastMs || monotonicMs(), {});
+      if (!over) listener.end();
     });
-    call.write(this.#message(request));
+    call.write({
+      model_name: model,
+      id: String(this.#requests++),
+      inputs: inputs.map(({ name, datatype, shape }) => ({ name, datatype, shape })),
+      outputs: outputs.map((name) => ({ name })),
+      raw_input_contents: inputs.map(rawContents),
+    });
     call.end();
     return () => {
       over = true;
@@ -79,34 +103,63 @@ export class KserveGrpcTarget implements Target {
   close(): void {
     this.#channels.close();
   }
+}
 
-  #message(request: TargetRequest): object {
-    const { sampling, streams } = this.#spec;
-    const usual = request.tokens ? 'tensorrt_llm' : 'ensemble';
-    const inputs = requestTensors(request, sampling, streams);
-    return {
-      model_name: request.model ?? (this.#spec.model || usual),
-      id: String(this.#requests++),
-      inputs: inputs.map(({ name, datatype, shape }) => ({ name, datatype, shape })),
-      outputs: [{ name: request.tokens ? 'output_ids' : 'text_output' }],
-      raw_input_contents: inputs.map(({ data }) => data),
-    };
+/** A KServe (Triton) server under load over gRPC, with ids or text by the names of the TensorRT-LLM backend. */
+export class KserveGrpcTarget implements Target {
+  readonly #spec: TargetSpec;
+  readonly #calls: KserveGrpcCalls;
+
+  constructor(spec: TargetSpec) {
+    this.#spec = spec;
+    this.#calls = new KserveGrpcCalls(spec);
+  }
+
+  send(request: TargetRequest, listener: AnswerListener): () => void {
+    const { sampling, streams, model } = this.#spec;
+    let lastMs = 0;
+    return this.#calls.send(
+      {
+        model: request.model ?? (model || usualModel(request)),
+        inputs: requestTensors(request, sampling, streams),
+        outputs: requestedOutputs(request),
+      },
+      {
+        outputs: (atMs, outputs) => {
+          const answer = answerOf(outputs, request, streams);
+          if (!answer) return;
+          lastMs = atMs;
+          listener.output(atMs, answer.text, answer.tokens);
+        },
+        end: () => listener.end(lastMs || monotonicMs(), {}),
+        fail: (atMs, reason) => listener.fail(atMs, reason),
+      },
+    );
+  }
+
+  close(): void {
+    this.#calls.close();
   }
 }
 
-/** The text, or how many ids, of a response; undefined for one without either (the final flag alone). */
-function outputOf({
-  infer_response: response,
-}: StreamResponse): { text: string; tokens?: number } | undefined {
-  const outputs = response?.outputs ?? [];
-  const index = outputs.findIndex(({ name }) => name === 'output_ids' || name === 'text_output');
-  const output = outputs[index];
-  if (!output) return undefined;
-  const raw = response?.raw_output_contents?.[index];
-  if (output.name === 'output_ids') {
-    const tokens = raw ? raw.length / 4 : (output.contents?.int_contents?.length ?? 0);
-    return { text: '', tokens };
-  }
-  const bytes = raw ? raw.subarray(4) : (output.contents?.bytes_contents?.[0] ?? new Uint8Array());
-  return { text: Buffer.from(bytes).toString('utf8') };
+function tensorsOf({ infer_response: response }: StreamResponse): WireTensor[] {
+  return (response?.outputs ?? []).map(({ name, datatype = '', shape = [], contents }, index) => {
+    const raw = response?.raw_output_contents?.[index];
+    const values = raw ? valuesOf(datatype, raw) : listed(contents);
+    return {
+      name,
+      datatype,
+      shape: shape.map((size) => (typeof size === 'number' ? size : size.toNumber())),
+      values,
+    };
+  });
+}
+
+/** Values of a server that does not send raw contents. */
+function listed(contents: OutputTensor['contents']): (number | string)[] {
+  return (
+    contents?.int_contents ??
+    contents?.bytes_contents?.map((bytes) => Buffer.from(bytes).toString('utf8')) ??
+    []
+  );
 }

@@ -1,11 +1,12 @@
 import type { SamplingSpec, TargetRequest } from './target.ts';
 
-/** One input tensor of a KServe request, with its raw little-endian bytes. */
-export interface InputTensor {
+/** One tensor of a KServe request or answer, row by row. */
+export interface WireTensor {
   name: string;
   datatype: string;
   shape: readonly number[];
-  data: Buffer;
+  /** Texts of a BYTES tensor; of a BOOL tensor 0 and 1. */
+  values: readonly (number | string)[];
 }
 
 /** The ids that token-level clients of the TensorRT-LLM backend send where the user names none. */
@@ -13,31 +14,17 @@ const padIdDefault = 0;
 const endIdDefault = 1;
 
 /** An INT32 tensor of batch size 1. */
-export function int32Tensor(name: string, values: ArrayLike<number>): InputTensor {
-  const data = Buffer.alloc(values.length * 4);
-  for (let i = 0; i < values.length; i++) data.writeInt32LE(values[i] ?? 0, i * 4);
-  return { name, datatype: 'INT32', shape: [1, values.length], data };
+export function int32Tensor(name: string, values: ArrayLike<number>): WireTensor {
+  return { name, datatype: 'INT32', shape: [1, values.length], values: Array.from(values) };
 }
 
-/** An FP32 tensor of shape [1, 1]. */
-export function float32Tensor(name: string, value: number): InputTensor {
-  const data = Buffer.alloc(4);
-  data.writeFloatLE(value);
-  return { name, datatype: 'FP32', shape: [1, 1], data };
-}
-
-/** A BOOL tensor of shape [1, 1]. */
-export function boolTensor(name: string, value: boolean): InputTensor {
-  return { name, datatype: 'BOOL', shape: [1, 1], data: Buffer.of(value ? 1 : 0) };
-}
-
-/** A BYTES tensor of shape [1, 1]: its length in four bytes, then the text. */
-export function textTensor(name: string, text: string): InputTensor {
-  const bytes = Buffer.from(text, 'utf8');
-  const data = Buffer.alloc(4 + bytes.length);
-  data.writeUInt32LE(bytes.length);
-  bytes.copy(data, 4);
-  return { name, datatype: 'BYTES', shape: [1, 1], data };
+/** A tensor of shape [1, 1]. */
+export function singleTensor(
+  name: string,
+  datatype: 'FP32' | 'BOOL' | 'BYTES',
+  value: number | string,
+): WireTensor {
+  return { name, datatype, shape: [1, 1], values: [value] };
 }
 
 /** The inputs of the TensorRT-LLM backend for ids, or of its ensemble for text, by their names there. */
@@ -45,10 +32,20 @@ export function requestTensors(
   { text, tokens, outputTokensMax }: TargetRequest,
   sampling: SamplingSpec,
   streams: boolean,
-): InputTensor[] {
+): WireTensor[] {
   return tokens
     ? tokenTensors(tokens, outputTokensMax, sampling, streams)
     : textTensors(text, outputTokensMax, sampling, streams);
+}
+
+/** What is asked for of the answer. The backend wants the lengths beside the ids. */
+export function requestedOutputs({ tokens }: TargetRequest): string[] {
+  return tokens ? ['output_ids', 'sequence_length'] : ['text_output'];
+}
+
+/** The model of the TensorRT-LLM backend that takes such a request. */
+export function usualModel({ tokens }: TargetRequest): string {
+  return tokens ? 'tensorrt_llm' : 'ensemble';
 }
 
 function tokenTensors(
@@ -56,17 +53,18 @@ function tokenTensors(
   outputTokensMax: number,
   sampling: SamplingSpec,
   streams: boolean,
-): InputTensor[] {
+): WireTensor[] {
+  const { temperature, topP, topK } = sampling;
   return [
     int32Tensor('input_ids', tokens),
     int32Tensor('input_lengths', [tokens.length]),
     int32Tensor('request_output_len', [outputTokensMax]),
     int32Tensor('end_id', [sampling.ignoreEos ? -1 : endIdDefault]),
     int32Tensor('pad_id', [padIdDefault]),
-    boolTensor('streaming', streams),
-    ...(sampling.temperature === undefined ? [] : [float32Tensor('temperature', sampling.temperature)]),
-    ...(sampling.topP === undefined ? [] : [float32Tensor('runtime_top_p', sampling.topP)]),
-    ...(sampling.topK === undefined ? [] : [int32Tensor('runtime_top_k', [sampling.topK])]),
+    singleTensor('streaming', 'BOOL', streams ? 1 : 0),
+    ...(temperature === undefined ? [] : [singleTensor('temperature', 'FP32', temperature)]),
+    ...(topP === undefined ? [] : [singleTensor('runtime_top_p', 'FP32', topP)]),
+    ...(topK === undefined ? [] : [int32Tensor('runtime_top_k', [topK])]),
   ];
 }
 
@@ -75,14 +73,36 @@ function textTensors(
   outputTokensMax: number,
   sampling: SamplingSpec,
   streams: boolean,
-): InputTensor[] {
+): WireTensor[] {
+  const { temperature, topP, topK } = sampling;
   return [
-    textTensor('text_input', text),
+    singleTensor('text_input', 'BYTES', text),
     int32Tensor('max_tokens', [outputTokensMax]),
-    boolTensor('stream', streams),
+    singleTensor('stream', 'BOOL', streams ? 1 : 0),
     ...(sampling.ignoreEos ? [int32Tensor('end_id', [-1])] : []),
-    ...(sampling.temperature === undefined ? [] : [float32Tensor('temperature', sampling.temperature)]),
-    ...(sampling.topP === undefined ? [] : [float32Tensor('top_p', sampling.topP)]),
-    ...(sampling.topK === undefined ? [] : [int32Tensor('top_k', [sampling.topK])]),
+    ...(temperature === undefined ? [] : [singleTensor('temperature', 'FP32', temperature)]),
+    ...(topP === undefined ? [] : [singleTensor('top_p', 'FP32', topP)]),
+    ...(topK === undefined ? [] : [int32Tensor('top_k', [topK])]),
   ];
+}
+
+/**
+ * The text, or how many ids, of an answer's tensors; undefined for one without either (a stream's final flag alone). An answer that does
+ * not stream begins with the prompt's ids unless the server was told otherwise; they were not generated.
+ */
+export function answerOf(
+  outputs: readonly WireTensor[],
+  { tokens: prompt }: TargetRequest,
+  streams: boolean,
+): { text: string; tokens?: number } | undefined {
+  const find = (name: string): WireTensor | undefined => outputs.find((output) => output.name === name);
+  const text = find('text_output')?.values[0];
+  if (text !== undefined) return { text: String(text) };
+  const ids = find('output_ids')?.values;
+  if (!ids) return undefined;
+  const length = find('sequence_length')?.values[0];
+  const count = typeof length === 'number' && length <= ids.length ? length : ids.length;
+  const repeatsPrompt =
+    !streams && prompt !== undefined && count >= prompt.length && prompt.every((id, at) => ids[at] === id);
+  return { text: '', tokens: repeatsPrompt ? count - prompt.length : count };
 }

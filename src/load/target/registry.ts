@@ -28,6 +28,11 @@ export const targets = new Registry<TargetRow>('target', {
     const open = (spec: TargetSpec): Target => new TritonGenerateTarget(spec);
     return { usualUrl: 'http://127.0.0.1:8000', sendsTokens: false, sendsText: true, open };
   },
+  'kserve-http': async () => {
+    const { KserveHttpTarget } = await import('./kserve-http.ts');
+    const open = (spec: TargetSpec): Target => new KserveHttpTarget(spec);
+    return { usualUrl: 'http://127.0.0.1:8000', sendsTokens: true, sendsText: true, open };
+  },
   'kserve-grpc': async () => {
     const { KserveGrpcTarget } = await import('./kserve-grpc.ts');
     const open = (spec: TargetSpec): Target => new KserveGrpcTarget(spec);

@@ -1,4 +1,5 @@
 import { HttpClient } from './http-client.ts';
+import { usualModel } from './kserve-tensors.ts';
 import type { AnswerListener, Target, TargetRequest, TargetSpec } from './target.ts';
 
 interface GenerateAnswer {
@@ -18,7 +19,7 @@ export class TritonGenerateTarget implements Target {
 
   send(request: TargetRequest, listener: AnswerListener): () => void {
     const { streams } = this.#spec;
-    const model = encodeURIComponent(request.model ?? this.#spec.model);
+    const model = encodeURIComponent(request.model ?? (this.#spec.model || usualModel(request)));
     const path = this.#spec.path ?? `/v2/models/${model}/${streams ? 'generate_stream' : 'generate'}`;
     let lastMs = 0;
     let failed = false;
@@ -61,7 +62,7 @@ export class TritonGenerateTarget implements Target {
       ...(sampling.temperature === undefined ? {} : { temperature: sampling.temperature }),
       ...(sampling.topP === undefined ? {} : { top_p: sampling.topP }),
       ...(sampling.topK === undefined ? {} : { top_k: sampling.topK }),
-      ...(sampling.seed === undefined ? {} : { random_seed: sampling.seed }),
+      ...(sampling.seed === undefined ? {} : { seed: sampling.seed }),
       ...(sampling.ignoreEos ? { end_id: -1 } : {}),
       ...extraBody,
     };

@@ -100,10 +100,10 @@ function shareGptRow(entry: unknown): DatasetRow | undefined {
   return { prompt, answer };
 }
 
-/** The prompt is instruction and input one after the other; Triton's tools build it so. */
+/** The prompt is the input with the instruction after it, as Triton's tools build it. */
 function instructionRow(entry: unknown, source: WorkloadSource): DatasetRow | undefined {
   const { instruction, input, output } = fieldsOf(entry);
-  const prompt = [instruction, input].filter((part) => typeof part === 'string' && part !== '').join(' ');
+  const prompt = [input, instruction].filter((part) => typeof part === 'string' && part !== '').join(' ');
   if (prompt === '' || source.kind !== 'instruction') return undefined;
   if (typeof output !== 'string') return { prompt };
   const words = output.split(/\s+/).filter((word) => word !== '').length;

@@ -1,10 +1,10 @@
 import { hash32, SeededRandom } from '../../base/random.ts';
 import type { Tokenizer } from '../../tokenizer/types.ts';
-import { normalInteger } from '../distributions.ts';
 import { LoadError } from '../errors.ts';
 import { turnsMax } from '../limits.ts';
 import { readArrivalTrace } from './arrival-trace.ts';
 import { type DatasetRow, readDataset } from './dataset.ts';
+import { describeLength, lengthOf } from './lengths.ts';
 import type { PlannedSession, PlannedTurn, Workload } from './plan.ts';
 import { type MadePrompt, PromptMaker } from './prompt-maker.ts';
 import type { LengthSpec, WorkloadSpec } from './spec.ts';
@@ -85,15 +85,6 @@ function salt(turn: PlannedTurn, value: number, tokenizer: Tokenizer | undefined
   }
 }
 
-function lengthOf(random: SeededRandom, { distribution, mean, spread }: LengthSpec): number {
-  if (distribution === 'normal') return normalInteger(random, mean, spread, 1);
-  return Math.max(1, Math.round(mean + (random.next() * 2 - 1) * spread));
-}
-
-function describeLength({ distribution, mean, spread }: LengthSpec): string {
-  return spread === 0 ? `${mean}` : `${distribution} ${mean} ± ${spread}`;
-}
-
 function openSource(spec: WorkloadSpec, maker: PromptMaker, tokenizer: Tokenizer | undefined): Source {
   const { source } = spec;
   if (source.kind === 'synthetic') return syntheticSource(spec, source, maker);
@@ -170,7 +161,7 @@ function syntheticSource(
   const { input, prefixes, prefixTokens, turns } = source;
   if (turns < 1 || turns > turnsMax)
     throw new LoadError('LOAD_OPTION_INVALID', `${turns} turns; a conversation has 1 to ${turnsMax}`);
-  const output = spec.output ?? { distribution: 'normal', mean: outputTokensDefault, spread: 0 };
+  const output: LengthSpec = spec.output ?? { distribution: 'normal', mean: outputTokensDefault, spread: 0 };
   const shared: MadePrompt[] = [];
   for (let i = 0; i < (prefixTokens > 0 ? prefixes : 0); i++) {
     const random = new SeededRandom(hash32(spec.seed, i, streams.prefix));

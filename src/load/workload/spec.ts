@@ -1,9 +1,13 @@
-/** A distribution of lengths in tokens. `normal`: spread is the standard deviation; `uniform`: the half-width around the mean. */
-export interface LengthSpec {
-  distribution: 'normal' | 'uniform';
-  mean: number;
-  spread: number;
-}
+/**
+ * A distribution of lengths in tokens. `normal`: spread is the standard deviation; `uniform`: the half-width around the mean;
+ * `histogram`: a bucket is drawn by its count, then a length from its first to its last, evenly.
+ */
+export type LengthSpec =
+  | { distribution: 'normal' | 'uniform'; mean: number; spread: number }
+  | { distribution: 'histogram'; buckets: readonly HistogramBucket[] };
+
+/** So many requests of lengths from `first` to `last`. */
+export type HistogramBucket = readonly [first: number, last: number, count: number];
 
 /** Where prompts and lengths come from. */
 export type WorkloadSource =

@@ -129,7 +129,7 @@ test('ShareGPT, instruction and custom files', async () => {
   );
   assert.deepEqual(
     [instruction.session(0).turns[0]!.text, instruction.session(0).turns[0]!.outputTokensMax],
-    ['Add. 1 2', 6],
+    ['1 2 Add.', 6],
   );
   const custom = await openWorkload(
     spec({

@@ -1,4 +1,5 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
+import { predictionTokensMax } from '../../runtime/requests/validate.ts';
 import type { ChatMessage } from '../../tokenizer/chat-template.ts';
 import { answerReading } from '../answer-parser.ts';
 import { type AnswerPlan, answer } from '../answering.ts';
@@ -53,6 +54,7 @@ async function planChat(
   const input = generationInput(body, model, promptTokens, limits, await bansOf(body, model, signal));
   input.logprobs = logprobs;
   input.promptLogprobs = promptLogprobs;
+  input.prediction = await predictionOf(body, model, signal);
   const reading = answerReading(model.formats, prompt.text, {
     names: new Set((toolsOf(body) ?? []).map((tool) => tool.function.name)),
     isParallel: body.parallel_tool_calls ?? true,
@@ -77,6 +79,18 @@ async function planChat(
     skipSpecialTokens: input.skipSpecialTokens,
     promptOnly: false,
   });
+}
+
+/** OpenAI's `prediction`: a text that the answer may repeat, and then is made faster. */
+async function predictionOf(
+  { prediction }: ChatCompletionRequest,
+  model: ServedModel,
+  signal: AbortSignal,
+): Promise<Int32Array | undefined> {
+  const text = plainText(prediction ? { role: 'assistant', content: prediction.content } : undefined);
+  if (text === '') return undefined;
+  const tokens = await model.encode(text, { addSpecialTokens: false, signal });
+  return tokens.subarray(0, predictionTokensMax);
 }
 
 function logprobsOf(body: ChatCompletionRequest): number | undefined {

@@ -21,7 +21,6 @@ const refused: Readonly<Record<string, Harmless>> = {
   logits_processors: [[]],
   mm_processor_kwargs: [{}],
   modalities: [['text']],
-  prediction: nothing,
   prompt_embeds: nothing,
   return_tokens_as_token_ids: [false],
   spaces_between_special_tokens: [true],
@@ -42,6 +41,7 @@ function same(left: unknown, right: unknown): boolean {
 const refusedOf: Readonly<Record<'chat' | 'completion', Readonly<Record<string, Harmless>>>> = {
   chat: { best_of: [1], prompt: nothing, suffix: [''] },
   completion: {
+    prediction: nothing,
     chat_template: nothing,
     continue_final_message: [false],
     chat_template_kwargs: nothing,

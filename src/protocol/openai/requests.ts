@@ -136,6 +136,7 @@ export const chatCompletionRequest = z.looseObject({
   add_generation_prompt: z.boolean().nullish(),
   chat_template_kwargs: z.record(z.string(), z.unknown()).nullish(),
   reasoning_effort: shortText.nullish(),
+  prediction: z.looseObject({ type: z.literal('content'), content }).nullish(),
   echo: z.boolean().nullish(),
   continue_final_message: z.boolean().nullish(),
   chat_template: z.string().max(chatTemplateLengthMax).nullish(),

@@ -53,6 +53,8 @@ export interface Usage {
   completion_tokens: number;
   total_tokens: number;
   prompt_tokens_details: { cached_tokens: number };
+  /** Tokens that were guessed ahead, from a prediction or by the server's own drafts. */
+  completion_tokens_details?: { accepted_prediction_tokens: number; rejected_prediction_tokens: number };
 }
 
 /** Counts as OpenAI words them. */
@@ -63,7 +65,12 @@ export function usageOf(usage: GenerationUsage, settings: AnswerSettings): Usage
     completion_tokens: completionTokens,
     total_tokens: usage.promptTokens + completionTokens,
     prompt_tokens_details: { cached_tokens: usage.cachedTokens },
+    ...(usage.drafts && { completion_tokens_details: predictionDetails(usage.drafts) }),
   };
+}
+
+function predictionDetails({ proposed, accepted }: { proposed: number; accepted: number }) {
+  return { accepted_prediction_tokens: accepted, rejected_prediction_tokens: proposed - accepted };
 }
 
 /** One choice as it grows. */

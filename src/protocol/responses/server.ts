@@ -15,35 +15,46 @@ import { parseRequest } from '../validation.ts';
 import { chatMessages, inputItems } from './items.ts';
 import { type InputItem, type ResponseRequest, responseRequest } from './requests.ts';
 import { type ResponseSettings, WholeResponse } from './responses.ts';
-import { ResponseStore, type StoredResponse } from './store.ts';
+import { type ResponseStorage, ResponseStore, type StoredResponse } from './store.ts';
 import { StreamedResponse } from './stream.ts';
 
 /** OpenAI's defaults where neither the request nor the checkpoint says. */
 const defaultTemperature = 1;
 
 interface ResponsesContext extends ApiContext {
-  store: ResponseStore;
+  store: ResponseStorage;
   errorResponse: ErrorWording;
+}
+
+/** What the Responses API is served with. */
+export interface ResponsesOptions extends ApiOptions {
+  /** Where responses are kept. Default: in this process. */
+  responses?: ResponseStorage;
 }
 
 /**
  * Adds OpenAI's Responses API (`/v1/responses`) to an app that words errors as OpenAI does.
  * @param errorResponse that wording
  */
-export function addResponses(app: FastifyInstance, options: ApiOptions, errorResponse: ErrorWording): void {
+export function addResponses(
+  app: FastifyInstance,
+  options: ResponsesOptions,
+  errorResponse: ErrorWording,
+): void {
   const shared = apiContext(options);
-  const context: ResponsesContext = { ...shared, store: new ResponseStore(shared.clock), errorResponse };
+  const store = options.responses ?? new ResponseStore(shared.clock);
+  const context: ResponsesContext = { ...shared, store, errorResponse };
   void app.register(async (api) => {
     guardApi(api, options);
     api.post('/v1/responses', (request, reply) => handleCreate(context, request, reply));
-    api.get('/v1/responses/:id', async (request) => found(context, request).response);
+    api.get('/v1/responses/:id', async (request) => (await found(context, request)).response);
     api.get('/v1/responses/:id/input_items', async (request) => {
-      const data = [...found(context, request).input].reverse();
+      const data = [...(await found(context, request)).input].reverse();
       return { object: 'list', data, has_more: false };
     });
     api.delete('/v1/responses/:id', async (request) => {
-      const { id } = found(context, request).response;
-      context.store.delete(id, ownerOf(request));
+      const { id } = (await found(context, request)).response;
+      await context.store.delete(id, ownerOf(request));
       return { id, object: 'response', deleted: true };
     });
   });
@@ -54,9 +65,9 @@ function ownerOf({ headers }: FastifyRequest): string {
   return headers.authorization ? createHash('sha256').update(headers.authorization).digest('base64') : '';
 }
 
-function found(context: ResponsesContext, request: FastifyRequest): StoredResponse {
+async function found(context: ResponsesContext, request: FastifyRequest): Promise<StoredResponse> {
   const { id } = request.params as { id: string };
-  const stored = context.store.get(id, ownerOf(request));
+  const stored = await context.store.get(id, ownerOf(request));
   if (stored) return stored;
   const message = `there is no response '${id.slice(0, 100)}' here: it was not stored, or is forgotten`;
   throw new ProtocolError('RESPONSE_NOT_FOUND', message, { parameter: 'response_id' });
@@ -72,7 +83,7 @@ async function handleCreate(
   const model = context.models.resolve(body.model ?? undefined);
   const owner = ownerOf(request);
   const input = inputItems(body.input);
-  const conversation = [...earlierItems(context, body, owner), ...input];
+  const conversation = [...(await earlierItems(context, body, owner)), ...input];
   const plan = await planResponse(context, body, model, conversation, {
     keep: (response) => {
       if (body.store ?? true) context.store.put({ response, input, conversation, owner });
@@ -86,10 +97,14 @@ async function handleCreate(
 }
 
 /** The items of the responses before this one. @throws ProtocolError PREVIOUS_RESPONSE_NOT_FOUND */
-function earlierItems(context: ResponsesContext, body: ResponseRequest, owner: string): readonly InputItem[] {
+async function earlierItems(
+  context: ResponsesContext,
+  body: ResponseRequest,
+  owner: string,
+): Promise<readonly InputItem[]> {
   const id = body.previous_response_id;
   if (id === null || id === undefined) return [];
-  const stored = context.store.get(id, owner);
+  const stored = await context.store.get(id, owner);
   if (stored) return [...stored.conversation, ...(stored.response.output as readonly InputItem[])];
   const message = `previous response '${id.slice(0, 100)}' not found: it was not stored, or is forgotten; send the whole conversation as input`;
   throw new ProtocolError('PREVIOUS_RESPONSE_NOT_FOUND', message, { parameter: 'previous_response_id' });

@@ -17,6 +17,16 @@ export interface StoredResponse {
   owner: string;
 }
 
+/** Where responses are kept: in this process, or by another one for several front ends. */
+export interface ResponseStorage {
+  /** Keeps a response as long as there is room and time; one that asks for it after this finds it. */
+  put(stored: StoredResponse): void;
+  /** Undefined where there is none of that id, it is too old, or somebody else's. */
+  get(id: string, owner: string): StoredResponse | undefined | Promise<StoredResponse | undefined>;
+  /** @returns whether there was one */
+  delete(id: string, owner: string): boolean | Promise<boolean>;
+}
+
 interface Entry {
   stored: StoredResponse;
   bytes: number;
@@ -24,7 +34,7 @@ interface Entry {
 }
 
 /** The last responses of one process, oldest forgotten first. */
-export class ResponseStore {
+export class ResponseStore implements ResponseStorage {
   readonly #clock: Clock;
   /** In order of age. */
   readonly #entries = new Map<string, Entry>();
@@ -49,14 +59,12 @@ export class ResponseStore {
     this.#forgetOld();
   }
 
-  /** Undefined where there is none of that id, it is too old, or somebody else's. */
   get(id: string, owner: string): StoredResponse | undefined {
     this.#forgetOld();
     const stored = this.#entries.get(id)?.stored;
     return stored?.owner === owner ? stored : undefined;
   }
 
-  /** @returns whether there was one */
   delete(id: string, owner: string): boolean {
     if (!this.get(id, owner)) return false;
     this.#remove(id);

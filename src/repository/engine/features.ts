@@ -25,8 +25,8 @@ const missing: readonly MissingFeature[] = [
   },
   { feature: 'LoRA', inputs: ['lora_task_id', 'lora_weights', 'lora_config'] },
   {
-    feature: 'draft tokens (speculative decoding)',
-    inputs: ['draft_input_ids', 'draft_logits', 'draft_acceptance_threshold'],
+    feature: 'acceptance by draft logits',
+    inputs: ['draft_logits', 'draft_acceptance_threshold'],
   },
   {
     feature: 'lookahead decoding',

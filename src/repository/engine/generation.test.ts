@@ -91,3 +91,8 @@ test('word lists go there and back', () => {
     [false, false, true, false, true],
   );
 });
+
+test('draft tokens go with the request', () => {
+  assert.equal(plan().request.draft, undefined);
+  assert.deepEqual([...(plan(int('draft_input_ids', 8, 99)).request.draft?.tokens ?? [])], [8, 99]);
+});

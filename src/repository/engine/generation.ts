@@ -58,6 +58,7 @@ export function planGeneration(
       sequences: inputs.number('num_return_sequences', row) || 1,
       logprobs:
         inputs.truth('return_log_probs', row) || inputs.truth('output_log_probs', row) ? 0 : undefined,
+      ...draftOfRow(inputs, row, facts),
       // Triton's level 1 is the most urgent; 0 is no level.
       priority: priority > 0 ? priorityBase - priority : 0,
     },
@@ -81,6 +82,13 @@ function promptOfRow(inputs: Inputs, row: number): Int32Array {
 function tolerated(prompt: Int32Array, vocabularySize: number): Int32Array {
   if (prompt.every((id) => id >= 0 && id < vocabularySize)) return prompt;
   return prompt.map((id) => ((id % vocabularySize) + vocabularySize) % vocabularySize);
+}
+
+/** Tokens that the client thinks come next: verified together with the prompt's end. */
+function draftOfRow(inputs: Inputs, row: number, facts: EngineFacts): Pick<GenerationRequest, 'draft'> {
+  const tokens = inputs.row('draft_input_ids', 'INT32', row);
+  if (!tokens || tokens.length === 0) return {};
+  return { draft: { tokens: tolerated(Int32Array.from(tokens), facts.vocabularySize) } };
 }
 
 function endIds(inputs: Inputs, row: number, facts: EngineFacts): number[] {

@@ -40,6 +40,8 @@ export class SequenceOutput {
   #sum = 0;
   /** Tokens so far. */
   count = 0;
+  /** Of its draft tokens, once it has ended. */
+  drafts = { proposed: 0, accepted: 0 };
   #firstTokenNs = 0;
 
   constructor(execution: Execution, options: OutputOptions) {
@@ -99,6 +101,7 @@ export class SequenceOutput {
   #addTimes(outputs: Tensor[], { start, nowNs }: SequenceResult): void {
     const { prompt, epochOffsetNs } = this.#options;
     const { times } = this.#execution;
+    const { proposed, accepted } = this.drafts;
     const reused = Math.floor((start?.cachedTokens ?? 0) / kvBlockPositions);
     const total = Math.ceil((prompt.length + this.count) / kvBlockPositions);
     const shown: readonly (readonly [string, number])[] = [
@@ -112,9 +115,9 @@ export class SequenceOutput {
       int32('kv_cache_alloc_new_blocks', total - reused),
       int32('kv_cache_reused_blocks', reused),
       int32('kv_cache_alloc_total_blocks', total),
-      tensorOf('acceptance_rate', 'FP32', [1, 1], Float32Array.of(0)),
-      int32('total_accepted_draft_tokens', 0),
-      int32('total_draft_tokens', 0),
+      tensorOf('acceptance_rate', 'FP32', [1, 1], Float32Array.of(proposed > 0 ? accepted / proposed : 0)),
+      int32('total_accepted_draft_tokens', accepted),
+      int32('total_draft_tokens', proposed),
     );
   }
 }

@@ -99,6 +99,7 @@ export class RowRun {
       this.#fail(event);
       return;
     }
+    if (event.drafts) sequence.output.drafts = event.drafts;
     const isStopped = this.#append(sequence, event);
     if (isStopped && event.finish === undefined) this.#handle?.cancel(event.sequence);
     if (isStopped || event.finish !== undefined) this.#finish(sequence);

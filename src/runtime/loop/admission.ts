@@ -3,15 +3,14 @@ import { samplingFeature } from '../../device/step.ts';
 import { type PhaseRecorder, phases } from '../../trace/phases.ts';
 import type { KvCache, KvDemand } from '../kv/kv-cache.ts';
 import type { CapacityPolicy } from '../plan/capacity.ts';
+import { retentionPriorityDefault } from '../plan/retention.ts';
+import { SharedPrefixes } from '../plan/shared-prefixes.ts';
 import type { Sequence } from '../sequences/sequence.ts';
 import type { EngineCounters } from './counters.ts';
 import type { SequenceTable } from './sequence-table.ts';
 
 /** Sequences admitted before one step: each costs the step some microseconds of host time, for which all running ones wait. */
 export const admissionsPerStepMax = 64;
-
-/** TensorRT-LLM's default of 0 to 100. */
-export const retentionPriorityDefault = 35;
 
 /** What admission is told. */
 export interface AdmissionOptions {
@@ -20,6 +19,7 @@ export interface AdmissionOptions {
   table: SequenceTable;
   sequencesMax: number;
   prefixReuse: boolean;
+  sharedPrefixPositionsMin: number;
   samplingFeatures: number;
   counters: EngineCounters;
   clock: Clock;
@@ -30,13 +30,21 @@ export interface AdmissionOptions {
 export class Admission {
   readonly #options: AdmissionOptions;
 
+  /** Absent where nobody may take another's prefix, or wait for it. */
+  readonly #shared: SharedPrefixes<Sequence> | undefined;
+
   constructor(options: AdmissionOptions) {
     this.#options = options;
+    const { prefixReuse, policy, cache, sharedPrefixPositionsMin } = options;
+    if (prefixReuse && policy.canHoldBack)
+      this.#shared = new SharedPrefixes(cache.chunkPositions, sharedPrefixPositionsMin);
   }
 
   /** @returns sequences that did not get in, though the policy had counted on it: admission failed for them alone */
   apply(onFailed: (sequence: Sequence, error: unknown) => void): void {
     const { table, policy, cache, sequencesMax } = this.#options;
+    const shared = this.#shared;
+    if (shared?.settle()) table.isChanged = true;
     if (!table.isChanged && !policy.isPerStep) return;
     table.isChanged = false;
     if (table.waiting.items.length === 0 && !policy.isPerStep) return;
@@ -48,19 +56,25 @@ export class Admission {
       sequencesMax: sequencesMax - table.leaving,
       admissionsMax: admissionsPerStepMax,
       unitsFree: cache.unitsFree,
+      isHeldBack: (sequence) => shared?.isWaiting(sequence) ?? false,
       cost: (sequence, positions) => cache.cost(this.#demand(sequence), positions),
       growth: (sequence, positions) => (sequence.place ? cache.growth(sequence.place, positions) : 0),
       held: (sequence) => (sequence.place ? cache.held(sequence.place) : 0),
     });
     for (const sequence of plan.pause) table.pause(sequence);
+    // Those behind one that waits are looked at again before the next step.
+    if (plan.admit.length === admissionsPerStepMax) table.isChanged = true;
     for (const sequence of plan.admit) {
+      if (shared && this.#waitsForPrefix(sequence, shared)) {
+        table.isChanged = true;
+        continue;
+      }
       try {
         this.#admit(sequence);
       } catch (thrown) {
         onFailed(sequence, thrown);
       }
     }
-    if (plan.admit.length === admissionsPerStepMax) table.isChanged = true;
   }
 
   #admit(sequence: Sequence): void {
@@ -74,6 +88,7 @@ export class Admission {
     if (owner.grammar) {
       sequence.guide = owner.grammar.open(() => sequence.outputTokens());
     }
+    this.#shared?.begin(sequence);
     const { features } = owner.sampling;
     const isDeviceChoosing = (features & ~samplingFeatures) === 0;
     if (isDeviceChoosing && features & samplingFeature.state) table.giveSamplingState(sequence);
@@ -91,13 +106,16 @@ export class Admission {
     counters.prefixHits += place.cached;
   }
 
-  /** One row at least is always computed, for its logits. */
+  #waitsForPrefix(sequence: Sequence, shared: SharedPrefixes<Sequence>): boolean {
+    return !sequence.owner.isPromptComputed && shared.shouldWait(sequence, reusableMax(sequence));
+  }
+
   #demand(sequence: Sequence): KvDemand {
     const { owner } = sequence;
     return {
       prefixKey: owner.prefixKey,
       tokens: sequence,
-      reusableMax: owner.needsPromptRows ? 0 : sequence.length - 1,
+      reusableMax: reusableMax(sequence),
       fork: this.#fork(sequence),
       retentionPriority: retentionPriorityDefault,
     };
@@ -112,4 +130,9 @@ export class Admission {
     const length = Math.min(source.committed, sequence.promptLength, sequence.length - 1);
     return length > 0 ? { place: source.place, length } : undefined;
   }
+}
+
+/** One row at least is always computed, for its logits. */
+function reusableMax({ owner, length }: Sequence): number {
+  return owner.needsPromptRows ? 0 : length - 1;
 }

@@ -8,10 +8,11 @@ import type { TokenLogprobs } from '../requests/events.ts';
 import { Sampler } from '../sampling/sampler.ts';
 import type { ActiveRequest, Sequence } from '../sequences/sequence.ts';
 import type { LaunchedStep } from '../step/assembler.ts';
+import { DraftRows, type DraftSink } from '../step/consumers/draft-rows.ts';
 import { PromptLogprobConsumer } from '../step/consumers/prompt-logprob.ts';
 import { TokenConsumer, type TokenSink } from '../step/consumers/token.ts';
 import type { EventSink } from '../step/event-sink.ts';
-import type { RowConsumer, RowPlace } from '../step/row-consumer.ts';
+import type { DraftConsumer, RowConsumer, RowPlace } from '../step/row-consumer.ts';
 import type { EngineCounters } from './counters.ts';
 import type { SequenceTable } from './sequence-table.ts';
 
@@ -26,10 +27,12 @@ export interface CompletionOptions {
   vocabularySize: number;
   /** A deferred row may go on. */
   onAnswers(): void;
+  /** Hears what became of drafts. */
+  drafts: DraftSink;
 }
 
 /** Makes collected steps into tokens, events and committed KV. */
-export class Completion implements TokenSink {
+export class Completion implements TokenSink, DraftSink {
   readonly #options: CompletionOptions;
   readonly #sampler: Sampler;
   readonly #deferred = new Set<Sequence>();
@@ -72,9 +75,17 @@ export class Completion implements TokenSink {
     return new PromptLogprobConsumer(request, position, this.#options.vocabularySize);
   }
 
+  /** What verifies a sequence's drafts. */
+  draftConsumer(sequence: Sequence, drafts: readonly number[]): DraftConsumer {
+    const { vocabularySize } = this.#options;
+    const tokens = new TokenConsumer(sequence, this.#sampler, vocabularySize, this);
+    return new DraftRows(sequence, drafts, tokens, this);
+  }
+
   take(step: LaunchedStep, output: StepOutput): void {
     this.#commit(step);
     this.#consume(step, output);
+    if (step.hasDrafts) this.#truncate(step);
     this.settle(step);
   }
 
@@ -85,14 +96,25 @@ export class Completion implements TokenSink {
   }
 
   /** The step wrote more positions of its sequences; what it wrote of ended ones nobody will look for. */
-  #commit({ sequences, rows }: LaunchedStep): void {
+  #commit({ sequences, rows, drafts }: LaunchedStep): void {
     const { cache } = this.#options;
     for (let index = 0; index < sequences.length; index++) {
       const sequence = sequences[index] as Sequence;
       sequence.inFlight--;
       if (sequence.state === 'finished' || !sequence.place) continue;
-      sequence.committed += rows[index] as number;
+      sequence.committed += (rows[index] as number) - (drafts[index] as number);
       cache.commit(sequence.place, sequence, sequence.committed);
+    }
+  }
+
+  /** Of the drafts' positions those stay whose drafts held: what lies behind them will be written again. */
+  #truncate({ sequences, drafts }: LaunchedStep): void {
+    for (let index = 0; index < sequences.length; index++) {
+      const sequence = sequences[index] as Sequence;
+      if (drafts[index] === 0 || sequence.state === 'finished' || !sequence.place) continue;
+      sequence.committed = sequence.length - 1;
+      sequence.launched = sequence.committed;
+      this.#options.cache.commit(sequence.place, sequence, sequence.committed);
     }
   }
 
@@ -135,6 +157,11 @@ export class Completion implements TokenSink {
   deferred(sequence: Sequence): void {
     this.#deferred.add(sequence);
     if (isAnswered(sequence)) this.#options.onAnswers();
+  }
+
+  verified(sequence: Sequence, drafts: number, accepted: number): void {
+    this.#options.drafts.verified(sequence, drafts, accepted);
+    this.#options.events.countDrafts(sequence);
   }
 
   failed(sequence: Sequence, error: RuntimeError): void {

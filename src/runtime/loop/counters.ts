@@ -11,6 +11,9 @@ export type EngineCounters = Pick<
   | 'stepNs'
   | 'prefixQueries'
   | 'prefixHits'
+  | 'draftSteps'
+  | 'draftTokens'
+  | 'acceptedDraftTokens'
 >;
 
 /** All at zero. */
@@ -24,5 +27,8 @@ export function newCounters(): EngineCounters {
     stepNs: 0,
     prefixQueries: 0,
     prefixHits: 0,
+    draftSteps: 0,
+    draftTokens: 0,
+    acceptedDraftTokens: 0,
   };
 }

@@ -1,39 +1,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { finishAll, open, prompt } from '../../../test/support/audited-run.ts';
 import {
-  type AuditedOptions,
-  auditedEngine,
   contextLength,
-  Outcomes,
   outcomesAlone,
   requestOf,
   vocabularySize,
 } from '../../../test/support/engine-simulator.ts';
 import { DeviceError } from '../../device/errors.ts';
-import type { SequenceEvent } from '../requests/events.ts';
 import { type GenerationRequest, greedySampling, type SamplingParameters } from '../requests/request.ts';
-import type { EngineCore } from './engine-core.ts';
-
-async function open(options: AuditedOptions = {}) {
-  const outcomes = new Outcomes();
-  const events: SequenceEvent[] = [];
-  const engine = await auditedEngine(options, (step) => {
-    outcomes.take(step);
-    events.push(...step);
-  });
-  return { ...engine, outcomes, events };
-}
-
-async function finishAll(core: EngineCore): Promise<void> {
-  for (let steps = 0; core.hasRunnable; steps++) {
-    assert.ok(steps < 10_000, 'it ends');
-    await core.step();
-  }
-}
-
-function prompt(length: number, first = 0): Int32Array {
-  return Int32Array.from({ length }, (_, i) => (first + i * 7) % 900);
-}
 
 const withSampling = (sampling: Partial<SamplingParameters>): Partial<GenerationRequest> => ({
   sampling: { ...greedySampling, ...sampling },
@@ -214,66 +189,6 @@ test('max_utilization admits more than fit at their worst, pauses, and still ans
   for (const request of requests) {
     assert.deepEqual([outcomes.of(request.id, 0)], await outcomesAlone(request));
   }
-});
-
-test('a prefix in the cache is copied or taken over, not computed, and changes no token', async () => {
-  const { core, model, outcomes } = await open();
-  const shared = prompt(64);
-  core.submit(requestOf({ id: 1, promptTokens: shared }));
-  await finishAll(core);
-  const follow = requestOf({
-    id: 2,
-    promptTokens: Int32Array.of(...shared, ...outcomes.of(1, 0).tokens, 7, 8),
-  });
-  core.submit(follow);
-  await finishAll(core);
-  // The first request's last token was never computed; the rest of it was taken over in place.
-  assert.equal(outcomes.starts.get(2)?.cachedTokens, 64 + 4);
-  assert.equal(model.copies, 0);
-  assert.deepEqual([outcomes.of(2, 0)], await outcomesAlone(follow));
-  const branch = requestOf({ id: 3, promptTokens: Int32Array.of(...shared.subarray(0, 32), 1, 1, 1) });
-  core.submit(branch);
-  await finishAll(core);
-  assert.equal(outcomes.starts.get(3)?.cachedTokens, 32);
-  assert.equal(model.copies, 1, 'half of a retained slot is copied, so that the whole stays for others');
-  assert.deepEqual([outcomes.of(3, 0)], await outcomesAlone(branch));
-  const { prefixHits, prefixQueries, cachedPromptTokens } = core.statistics();
-  assert.deepEqual([prefixHits, prefixQueries, cachedPromptTokens], [100, 64 + 71 + 35, 100]);
-});
-
-test('a whole prompt in the cache still computes its last token; too short a prefix is not copied', async () => {
-  const { core, outcomes } = await open();
-  for (const id of [1, 2]) {
-    core.submit(requestOf({ id, promptTokens: prompt(40) }));
-    await finishAll(core);
-  }
-  core.submit(requestOf({ id: 3, promptTokens: Int32Array.of(...prompt(15), 3, 3, 3) }));
-  await finishAll(core);
-  assert.deepEqual(
-    [1, 2, 3].map((id) => outcomes.starts.get(id)?.cachedTokens),
-    [0, 39, 0],
-  );
-  assert.deepEqual(outcomes.of(1, 0), outcomes.of(2, 0));
-});
-
-test('different salts share nothing, and neither does anyone with reuse off', async () => {
-  const { core, outcomes } = await open();
-  const salts = [undefined, 'a', 'b', 'a'];
-  for (const [id, cacheSalt] of salts.entries()) {
-    core.submit(requestOf({ id, promptTokens: prompt(40), cacheSalt }));
-    await finishAll(core);
-  }
-  assert.deepEqual(
-    salts.map((_, id) => outcomes.starts.get(id)?.cachedTokens),
-    [0, 0, 0, 39],
-  );
-  const without = await open({ prefixReuse: false });
-  for (const id of [1, 2]) {
-    without.core.submit(requestOf({ id, promptTokens: prompt(40) }));
-    await finishAll(without.core);
-  }
-  assert.equal(without.outcomes.starts.get(2)?.cachedTokens, 0);
-  assert.equal(without.model.histories.size, 0, 'memory went back at once');
 });
 
 test('sequences of one request compute the prompt once and fork', async () => {

@@ -12,6 +12,7 @@ import type { GenerationRequest } from '../requests/request.ts';
 import type { EngineDescription, EngineStatistics } from '../requests/statistics.ts';
 import { validateRequest } from '../requests/validate.ts';
 import { ActiveRequest, type Sequence } from '../sequences/sequence.ts';
+import { Speculation } from '../speculation/speculation.ts';
 import { BatchAssembler } from '../step/assembler.ts';
 import { EventSink } from '../step/event-sink.ts';
 import { Admission } from './admission.ts';
@@ -43,6 +44,7 @@ export class EngineCore {
   readonly #admission: Admission;
   readonly #completion: Completion;
   readonly #pipeline: StepPipeline;
+  readonly #speculation: Speculation;
   /** Steps that a pipelined device computes at a time. */
   readonly #stages: number;
   readonly #counters: EngineCounters = newCounters();
@@ -60,6 +62,7 @@ export class EngineCore {
   constructor(model: DeviceModel, options: EngineCoreOptions, emit: (events: SequenceEvent[]) => void) {
     this.#options = resolveOptions(options);
     const { sequencesMax, batchTokensMax, prefixReuse, clock, capacityPolicy: policy } = this.#options;
+    const { sharedPrefixPositionsMin } = this.#options;
     const { vocabularySize, contextLength } = options;
     const { samplingFeatures } = model;
     const trace = this.#options.phases;
@@ -77,9 +80,22 @@ export class EngineCore {
     const counters = this.#counters;
     this.#admission = new Admission({
       ...{ policy, cache, table, sequencesMax, prefixReuse, samplingFeatures, counters, clock, trace },
+      sharedPrefixPositionsMin,
     });
+    this.#stages = this.#options.inFlightStepsMax === 1 ? 1 : (model.stages ?? 1);
+    const wanted = Math.max(this.#options.inFlightStepsMax, this.#stages);
+    const inFlightMax = Math.min(wanted, model.inFlightStepsMax);
+    const drafts = new Speculation(this.#options.speculation, clock, counters, inFlightMax > 1);
+    this.#speculation = drafts;
     const completion = new Completion({
-      ...{ cache, table, events, counters, clock, trace, vocabularySize },
+      cache,
+      table,
+      events,
+      counters,
+      clock,
+      trace,
+      vocabularySize,
+      drafts,
       onAnswers: () => this.#options.onRunnable?.(),
     });
     this.#completion = completion;
@@ -89,12 +105,10 @@ export class EngineCore {
         sequencesMax,
         samplingFeatures,
         promptConsumer: (request, position) => completion.promptConsumer(request, position),
+        draftConsumer: (sequence, drafts) => completion.draftConsumer(sequence, drafts),
       },
       cache,
     );
-    this.#stages = this.#options.inFlightStepsMax === 1 ? 1 : (model.stages ?? 1);
-    const wanted = Math.max(this.#options.inFlightStepsMax, this.#stages);
-    const inFlightMax = Math.min(wanted, model.inFlightStepsMax);
     this.#pipeline = new StepPipeline(model, assembler, inFlightMax, batchTokensMax);
     this.description = {
       name: options.name,
@@ -162,6 +176,7 @@ export class EngineCore {
       throw tooLarge;
     }
     this.#table.add(active);
+    this.#speculation.add(active.sequences);
     this.#trace.begin(phases.queue, request.id);
     whenReady(prerequisites, (error) => this.#onPrerequisites(active, error));
   }
@@ -224,27 +239,36 @@ export class EngineCore {
     this.#trace.begin(phases.step);
     try {
       this.#completion.resume();
-      this.#launch();
-      if (this.#pipeline.inFlight === 0) {
-        this.#events.flush();
-        this.#endStep();
-        return;
-      }
-      this.#trace.begin(phases.compute);
-      const collected = this.#pipeline.collect();
-      if (collected instanceof Promise) return this.#await(collected, startNs);
-      this.#complete(collected, startNs);
+      const drafting = this.#speculation.isOn
+        ? this.#speculation.draft(this.#table.running.items)
+        : undefined;
+      if (drafting) return this.#await(drafting, () => this.#run(startNs));
+      return this.#run(startNs);
     } catch (thrown) {
       this.#fail(thrown);
     }
   }
 
-  async #await(pending: Promise<CollectedStep>, startNs: number): Promise<void> {
+  #run(startNs: number): void | Promise<void> {
+    this.#launch();
+    if (this.#pipeline.inFlight === 0) {
+      this.#events.flush();
+      this.#endStep();
+      return;
+    }
+    this.#trace.begin(phases.compute);
+    const collected = this.#pipeline.collect();
+    if (collected instanceof Promise) return this.#await(collected, (step) => this.#complete(step, startNs));
+    this.#complete(collected, startNs);
+  }
+
+  /** What follows an answer of a device. */
+  async #await<T>(pending: Promise<T>, follow: (value: T) => void | Promise<void>): Promise<void> {
     this.#isStepping = true;
     try {
-      const collected = await pending;
+      const value = await pending;
       this.#isStepping = false;
-      this.#complete(collected, startNs);
+      await follow(value);
     } catch (thrown) {
       this.#isStepping = false;
       this.#fail(thrown);
@@ -311,6 +335,7 @@ export class EngineCore {
     this.#trace.begin(phases.schedule);
     const planned = this.#planned;
     planBatch(this.#table.running.items, this.#options.batchTokensMax, planned, this.#stages);
+    this.#speculation.extend(planned, this.#options.batchTokensMax);
     this.#ensureRoom();
     this.#trace.end(phases.schedule);
     return planned;
@@ -324,10 +349,14 @@ export class EngineCore {
     let kept = 0;
     for (let index = 0; index < sequences.length; index++) {
       const sequence = sequences[index] as Sequence;
-      const own = rows[index] as number;
+      let own = rows[index] as number;
       const place = definite(sequence.place, 'a running sequence has a place');
-      const positions = Math.max(sequence.launched + own, capacityPolicy.reservation(sequence));
-      if (!this.#cache.append(place, positions)) continue;
+      const reserved = capacityPolicy.reservation(sequence);
+      if (!this.#cache.append(place, Math.max(sequence.launched + own, reserved))) {
+        // Drafts alone wait for no memory.
+        own = Math.min(own, sequence.rowsReady);
+        if (!this.#cache.append(place, Math.max(sequence.launched + own, reserved))) continue;
+      }
       sequences[kept] = sequence;
       rows[kept++] = own;
     }
@@ -345,7 +374,9 @@ export class EngineCore {
       this.#failedSteps = 0;
       this.#counters.steps++;
       this.#counters.computeNs += result.computeNs;
-      this.#counters.stepNs += this.#options.clock.nowNs() - startNs;
+      const ns = this.#options.clock.nowNs() - startNs;
+      this.#counters.stepNs += ns;
+      if (this.#speculation.isOn) this.#speculation.noteStep(step.sequences, step.rows, step.drafts, ns);
     }
     this.#events.flush();
     this.#endStep();

@@ -6,6 +6,8 @@ import { threadTracer } from '../../trace/process-tracer.ts';
 import { RuntimeError } from '../errors.ts';
 import type { VocabularySource } from '../guidance/vocabulary.ts';
 import { type CapacityPolicy, capacityPolicy } from '../plan/capacity.ts';
+import { sharedPrefixPositionsMin } from '../plan/shared-prefixes.ts';
+import type { SpeculationOptions } from '../speculation/speculation.ts';
 
 /** Seeds that the engine picks are below it; node:crypto draws no more bits at once. */
 const seedMax = 2 ** 48 - 1;
@@ -40,6 +42,10 @@ export interface EngineCoreOptions {
   prefixCacheBytesMax?: number;
   /** The model's vocabulary, for guided requests; absent: they are refused. */
   vocabulary?: VocabularySource;
+  /** How tokens are guessed ahead. Default: only as requests ask. */
+  speculation?: SpeculationOptions;
+  /** Prefixes of so many positions that several waiting requests have are computed once. Default 128. */
+  sharedPrefixPositionsMin?: number;
   clock?: Clock;
   /** Hears which phase a step or a request is in. Default: this thread's tracer. */
   phases?: PhaseRecorder;
@@ -72,9 +78,11 @@ export function resolveOptions(options: EngineCoreOptions): ResolvedOptions {
     capacityPolicy: capacityPolicy(options.capacityPolicy ?? 'guaranteed_no_evict'),
     prefixReuse: options.prefixReuse ?? true,
     prefixCacheBytesMax: Math.min(options.prefixCacheBytesMax ?? options.kvBytesMax, options.kvBytesMax),
+    sharedPrefixPositionsMin: options.sharedPrefixPositionsMin ?? sharedPrefixPositionsMin,
     clock: options.clock ?? systemClock,
     phases: options.phases ?? threadTracer,
     randomSeed: options.randomSeed ?? (() => randomInt(seedMax)),
+    speculation: options.speculation ?? {},
     onFatal: options.onFatal,
   };
   atLeast('contextLength', resolved.contextLength, 2);
@@ -84,6 +92,7 @@ export function resolveOptions(options: EngineCoreOptions): ResolvedOptions {
   atLeast('queuedRequestsMax', resolved.queuedRequestsMax, 1);
   atLeast('kvBytesMax', resolved.kvBytesMax, 1);
   atLeast('prefixCacheBytesMax', resolved.prefixCacheBytesMax, 0);
+  atLeast('sharedPrefixPositionsMin', resolved.sharedPrefixPositionsMin, 1);
   atLeast('batchTokensMax', resolved.batchTokensMax, resolved.sequencesMax);
   return resolved;
 }

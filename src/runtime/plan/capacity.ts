@@ -23,6 +23,8 @@ export interface CapacityState<S extends CapacityClaim> {
   admissionsMax: number;
   /** Units that no running sequence holds or was promised. */
   unitsFree: number;
+  /** Whether a waiting sequence rather waits for what a running one computes: it is passed over. */
+  isHeldBack(claim: S): boolean;
   /** Units that admitting a waiting sequence with room for `positions` would take. */
   cost(claim: S, positions: number): number;
   /** Units that a running sequence needs beyond those that it has, for room for `positions`. */
@@ -43,6 +45,8 @@ export interface CapacityPolicy {
   readonly name: string;
   /** Whether it must be asked before every step, or only when something came, ended or was cancelled. */
   readonly isPerStep: boolean;
+  /** Whether sequences may be passed over for some steps; what joins a static batch must be there at its start. */
+  readonly canHoldBack: boolean;
   /** Positions to reserve when a sequence is admitted, and to have before its next step. */
   reservation(claim: CapacityClaim): number;
   plan<S extends CapacityClaim>(state: CapacityState<S>): CapacityPlan<S>;
@@ -51,7 +55,10 @@ export interface CapacityPolicy {
 /** Growth that `max_utilization` leaves free for each sequence when it admits one, so that it does not pause it at once. */
 export const growthHeadroomPositions = 32;
 
-/** Strictly in order of urgency: one that does not fit holds back all behind it, so that large requests cannot starve. */
+/**
+ * In order of urgency: one that does not fit holds back all behind it, so that large requests cannot starve. Only those are passed over that are
+ * held back until a running one has computed what they need.
+ */
 function admitInOrder<S extends CapacityClaim>(
   state: CapacityState<S>,
   waiting: readonly S[],
@@ -63,6 +70,7 @@ function admitInOrder<S extends CapacityClaim>(
   let units = 0;
   for (let index = 0; index < waiting.length && admit.length < room; index++) {
     const claim = waiting[index] as S;
+    if (state.isHeldBack(claim)) continue;
     units += state.cost(claim, positions(claim));
     if (units > unitsFree) break;
     admit.push(claim);
@@ -76,6 +84,7 @@ const worst = (claim: CapacityClaim) => claim.positionsWorst;
 const guaranteedNoEvict: CapacityPolicy = {
   name: 'guaranteed_no_evict',
   isPerStep: false,
+  canHoldBack: true,
   reservation: worst,
   plan: (state) => ({ admit: admitInOrder(state, state.waiting, state.unitsFree, worst), pause: [] }),
 };
@@ -84,6 +93,7 @@ const guaranteedNoEvict: CapacityPolicy = {
 const maxUtilization: CapacityPolicy = {
   name: 'max_utilization',
   isPerStep: true,
+  canHoldBack: true,
   reservation: (claim) => claim.positionsKnown,
   plan: (state) => {
     const { running } = state;
@@ -109,6 +119,7 @@ const maxUtilization: CapacityPolicy = {
 const staticBatch: CapacityPolicy = {
   name: 'static_batch',
   isPerStep: false,
+  canHoldBack: false,
   reservation: worst,
   plan: (state) => {
     let { waiting } = state;

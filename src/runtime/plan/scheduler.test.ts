@@ -11,6 +11,7 @@ const schedulable: fc.Arbitrary<Schedulable & Urgency> = fc
     arrival: fc.nat(1000),
     index: fc.nat(3),
     rowsReady: fc.oneof(fc.constant(0), fc.constant(1), fc.integer({ min: 1, max: 500 })),
+    rowsOptional: fc.nat(6),
     rowsPerStepMax: fc.constantFrom(Number.POSITIVE_INFINITY, 32),
     tokensInFlight: fc.constantFrom(0, 0, 1),
   })
@@ -91,7 +92,7 @@ test('capacity policies never promise more positions or sequences than there are
       const policy = capacityPolicy(name);
       type Claim = (typeof waiting)[number];
       const facts = {
-        ...{ hasWaitingOfBegun: false, sequencesMax, admissionsMax: 100 },
+        ...{ hasWaitingOfBegun: false, sequencesMax, admissionsMax: 100, isHeldBack: () => false },
         cost: (_: Claim, positions: number) => positions,
         growth: (one: Claim, positions: number) => Math.max(0, positions - one.held),
         held: (one: Claim) => one.held,
@@ -136,7 +137,7 @@ test('no policy admits more at once than it is told to', () => {
         admissionsMax: 7,
         unitsFree: 999,
       },
-      ...{ cost: () => 1, growth: () => 0, held: () => 0 },
+      ...{ cost: () => 1, growth: () => 0, held: () => 0, isHeldBack: () => false },
     });
     assert.equal(admit.length, 7, name);
   }

@@ -12,6 +12,8 @@ export interface Schedulable {
   readonly rowsPerStepMax: number;
   /** Tokens that a launched step chooses for it. */
   readonly tokensInFlight: number;
+  /** Rows that may follow all of {@link rowsReady} in the same step where there is room: drafts. */
+  readonly rowsOptional: number;
 }
 
 /** One step's rows: `rows[i]` of `sequences[i]`. Reused from step to step. */
@@ -67,6 +69,44 @@ export function planBatch<S extends Schedulable>(
     planned.sequences.push(sequence);
     planned.rows.push(rows);
     budget -= rows;
+  }
+}
+
+/**
+ * Gives what {@link planBatch} left of the budget to optional rows, so that drafts never take a row from anybody's next token or prompt. Of the
+ * generating sequences those with more rows come first: their order means nothing, and devices that record a graph for each mix of
+ * row counts meet fewer mixes.
+ * @returns the optional rows planned
+ */
+export function addOptionalRows<S extends Schedulable>(
+  planned: PlannedRows<S>,
+  batchTokensMax: number,
+): number {
+  const { sequences, rows } = planned;
+  let budget = batchTokensMax;
+  for (const own of rows) budget -= own;
+  let added = 0;
+  for (let index = 0; index < sequences.length && budget > 0; index++) {
+    const sequence = sequences[index] as S;
+    // What follows the last row of a prompt can run with that row alone.
+    if (sequence.rowsOptional === 0 || rows[index] !== sequence.rowsReady) continue;
+    const more = Math.min(sequence.rowsOptional, budget);
+    rows[index] = (rows[index] as number) + more;
+    budget -= more;
+    added += more;
+  }
+  if (added > 0) sortGenerating(planned);
+  return added;
+}
+
+function sortGenerating<S extends Schedulable>({ sequences, rows }: PlannedRows<S>): void {
+  const generating = sequences
+    .map((sequence, index) => ({ sequence, rows: rows[index] as number }))
+    .filter(({ sequence }) => sequence.isGenerating)
+    .sort((a, b) => b.rows - a.rows);
+  for (const [index, one] of generating.entries()) {
+    sequences[index] = one.sequence;
+    rows[index] = one.rows;
   }
 }
 

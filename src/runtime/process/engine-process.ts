@@ -5,12 +5,14 @@
  */
 
 import { messageOf, NereidError } from '../../base/errors.ts';
+import type { OpenedEngine } from '../../builder/open-engine.ts';
 import type { Device, DeviceModelSource } from '../../device/device.ts';
 import { devices } from '../../device/registry.ts';
 import type { Parallelism } from '../../models/partition.ts';
 import { threadTracer } from '../../trace/process-tracer.ts';
 import { EngineCore } from '../loop/engine-core.ts';
 import type { RankSeat, TakenSeat } from '../ranks/seat.ts';
+import type { SpeculationOptions } from '../speculation/speculation.ts';
 import { EngineServer } from '../transport/engine-server.ts';
 import type { EngineGroup } from './engine-group.ts';
 import type {
@@ -30,14 +32,18 @@ let group: EngineGroup | undefined;
 
 async function loadSource(configuration: EngineProcessConfiguration): Promise<DeviceModelSource> {
   if (configuration.engineFolder !== undefined) {
-    const { openEngine } = await import('../../builder/open-engine.ts');
-    return (await openEngine(configuration.engineFolder, { rank: configuration.seat?.rank ?? 0 })).source;
+    return (await openFolder(configuration.engineFolder, configuration.seat?.rank)).source;
   }
   const { nullModelSource } = await import('../../device/null/index.ts');
   const { seat, nullModel } = configuration;
   if (!seat) return nullModelSource(nullModel);
   const { isInLastStage } = await import('../ranks/seat.ts');
   return nullModelSource(nullModel, !isInLastStage(seat));
+}
+
+async function openFolder(folder: string, rank = 0): Promise<OpenedEngine> {
+  const { openEngine } = await import('../../builder/open-engine.ts');
+  return openEngine(folder, { rank });
 }
 
 async function start(configuration: EngineProcessConfiguration): Promise<void> {
@@ -54,11 +60,12 @@ async function start(configuration: EngineProcessConfiguration): Promise<void> {
     return;
   }
   const lead = taken && (await leading(taken));
+  const speculation = await speculationOf(configuration, source);
   const { model, options } = await loadModel(configuration.name, source, configuration, lead);
   const { tokenizerFolder } = configuration;
   const vocabulary = tokenizerFolder === undefined ? undefined : { folder: tokenizerFolder };
   const server = new EngineServer(
-    (emit, onRunnable) => new EngineCore(model, { ...options, vocabulary, onRunnable }, emit),
+    (emit, onRunnable) => new EngineCore(model, { ...options, speculation, vocabulary, onRunnable }, emit),
     fail,
     (busy) => {
       isBusy = busy;
@@ -67,6 +74,25 @@ async function start(configuration: EngineProcessConfiguration): Promise<void> {
   );
   await server.listen(configuration.socketPath);
   send({ kind: 'ready' });
+}
+
+/** What guesses tokens, where the configuration asks for it; loaded before the model, which takes what memory is left. */
+async function speculationOf(
+  configuration: EngineProcessConfiguration,
+  source: DeviceModelSource,
+): Promise<SpeculationOptions | undefined> {
+  const { speculation } = configuration;
+  if (!speculation) return undefined;
+  const { loadSpeculation } = await import('./load-speculation.ts');
+  const folder = speculation.method === 'draft-model' ? speculation.engineFolder : undefined;
+  const draft = folder === undefined ? undefined : (await openFolder(folder)).source;
+  // On the null device both are the same model, which knows no weights.
+  return loadSpeculation(
+    speculation,
+    source,
+    configuration.device === 'null' ? source : draft,
+    configuration,
+  );
 }
 
 /** This process watches over one process a rank. */

@@ -1,6 +1,7 @@
 import type { Device, DeviceModel, DeviceModelSource, KvDtype, LoadedWeights } from '../../device/device.ts';
 import { devices } from '../../device/registry.ts';
 import type { EngineCoreOptions } from '../loop/engine-options.ts';
+import type { SpeculationSettings } from '../speculation/settings.ts';
 
 /** How a model is put on a device, and how much room its engine gets. */
 export interface EngineSizes {
@@ -14,9 +15,9 @@ export interface EngineSizes {
   batchTokensMax: number;
   kvDtype: KvDtype;
   /** Absent: what all sequences at full length would take, at most the device's default share of its free memory. */
-  kvBytesMax?: number;
+  kvBytesMax?: number | undefined;
   /** Positions that the KV cache holds at most, whatever memory there is. Absent: no bound. */
-  kvPositionsMax?: number;
+  kvPositionsMax?: number | undefined;
   /** Share of the device's free memory that KV caches may take, instead of the device's default. */
   kvMemoryShare?: number;
   /** This engine's part of that share: 1 / engines on the machine. Default 1. */
@@ -24,12 +25,14 @@ export interface EngineSizes {
   /** Positions of a KV block; absent: the device's own choice, a slot a sequence on CPU. */
   kvBlockPositions?: number;
   /** Host memory that evicted KV blocks move to. Default 0: none. */
-  kvHostBytesMax?: number;
+  kvHostBytesMax?: number | undefined;
   /** Positions a sequence, if less than the model's own. */
   contextLength?: number;
   prefixReuse: boolean;
   /** By TensorRT-LLM's name; see `plan/capacity.ts`. */
   capacityPolicy?: string;
+  /** How tokens are guessed ahead; absent: only as requests ask. */
+  speculation?: SpeculationSettings | undefined;
   /** Steps that may be in flight, as far as the device can; 1 is the plain loop. Default 2. */
   inFlightStepsMax?: number;
 }

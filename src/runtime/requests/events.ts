@@ -24,6 +24,8 @@ export interface SequenceEvent {
   finish?: FinishReason;
   /** With the first event of a request. */
   start?: RequestStart;
+  /** With the finish of a sequence that had drafts verified: how many, and how many held. */
+  drafts?: { proposed: number; accepted: number };
   /** With `finish: 'error'`. */
   error?: { code: string; kind: string; message: string };
 }

@@ -77,4 +77,13 @@ export interface GenerationRequest {
   cacheSalt?: string;
   /** Higher first; equal ones in order of arrival. */
   priority: number;
+  /** What the answer may be like, as tokens: where the answer repeats it, it is verified instead of made one by one (OpenAI's `prediction`). */
+  prediction?: Int32Array;
+  /** What comes next, as somebody else guesses: verified in the step that computes the prompt's end. */
+  draft?: DraftTokens;
+}
+
+/** Draft tokens from outside. */
+export interface DraftTokens {
+  tokens: Int32Array;
 }

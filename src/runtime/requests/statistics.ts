@@ -21,6 +21,10 @@ export interface EngineStatistics {
   /** Prefix cache, in tokens (vLLM's `prefix_cache_queries` / `_hits`). */
   prefixQueries: number;
   prefixHits: number;
+  /** Times that drafts of a sequence were verified, drafts, and those of them that held (vLLM's `spec_decode_*`). */
+  draftSteps: number;
+  draftTokens: number;
+  acceptedDraftTokens: number;
 }
 
 /** How a field of several engines becomes one. A new field must say. */
@@ -40,6 +44,9 @@ const combinations = {
   stepNs: 'sum',
   prefixQueries: 'sum',
   prefixHits: 'sum',
+  draftSteps: 'sum',
+  draftTokens: 'sum',
+  acceptedDraftTokens: 'sum',
 } as const satisfies Record<keyof EngineStatistics, 'sum' | 'max'>;
 
 /** Several engines' statistics as one engine's. There is one at least. */

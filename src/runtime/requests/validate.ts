@@ -8,6 +8,10 @@ import type { EngineDescription } from './statistics.ts';
 export const logitBiasMax = 1024;
 export const stopTokenIdsMax = 1024;
 export const cacheSaltLengthMax = 1024;
+/** Tokens of a prediction: what is looked up takes memory for each. */
+export const predictionTokensMax = 65_536;
+/** Draft tokens that one request brings. */
+export const draftTokensPerRequestMax = 1024;
 /** Bad words of one request, and tokens of all of them together. */
 export const badWordsMax = 1024;
 export const badWordTokensMax = 16_384;
@@ -66,6 +70,7 @@ export function validateRequest(
   checkCount('stopTokenIds', request.stopTokenIds.length, stopTokenIdsMax);
   for (const token of request.stopTokenIds) checkToken('stopTokenIds', token, engine.vocabularySize);
   if (request.guide) checkGuide(request.guide);
+  checkDraft(request, engine.vocabularySize);
   if ((request.cacheSalt?.length ?? 0) > cacheSaltLengthMax) {
     throw invalid(`cacheSalt has over ${cacheSaltLengthMax} characters; shorten or hash it`);
   }
@@ -88,6 +93,17 @@ function checkPrompt(prompt: Int32Array, engine: { vocabularySize: number; conte
     );
   }
   for (const token of prompt) checkToken('promptTokens', token, engine.vocabularySize);
+}
+
+function checkDraft({ draft, prediction }: GenerationRequest, vocabularySize: number): void {
+  if (prediction) {
+    checkCount('prediction', prediction.length, predictionTokensMax);
+    for (const token of prediction) checkToken('prediction', token, vocabularySize);
+  }
+  if (!draft) return;
+  if (draft.tokens.length === 0) throw invalid('draft.tokens is empty; leave the draft out');
+  checkCount('draft.tokens', draft.tokens.length, draftTokensPerRequestMax);
+  for (const token of draft.tokens) checkToken('draft.tokens', token, vocabularySize);
 }
 
 function checkBias(bias: readonly (readonly [number, number])[], vocabularySize: number): void {

@@ -123,8 +123,15 @@ export class Sequence implements TokenSource {
   /** Which output row of which step chooses the newest token in flight. */
   outputRow = -1;
   outputSerial = -1;
-  /** The host chooses its next token, from logits: it cannot run again before they are here. */
+  /** The host chooses its next token, or how many of its drafts hold: it cannot run again before the step's output is here. */
   isHostChoosing = false;
+  /** It is to have drafts: its next step waits for its newest token, from which they are guessed. */
+  isSpeculating = false;
+  /** What may come next, for the next step to verify; good for the present {@link length} only. */
+  drafts: readonly number[] = noDrafts;
+  /** Its drafts so far that a step verified, and those of them that held. */
+  draftTokens = 0;
+  acceptedDraftTokens = 0;
   /** Prompt and output tokens known so far. */
   length: number;
   /** Its event of the step that is being emitted. */
@@ -150,6 +157,19 @@ export class Sequence implements TokenSource {
     return this.owner.arrival;
   }
 
+  get prefixKey(): string {
+    return this.owner.prefixKey;
+  }
+
+  get isQueued(): boolean {
+    return this.state === 'waiting';
+  }
+
+  /** What it computes will be in the cache for others. */
+  get isComputing(): boolean {
+    return this.state === 'running' && !this.isPausing;
+  }
+
   get promptLength(): number {
     return this.owner.request.promptTokens.length;
   }
@@ -171,9 +191,24 @@ export class Sequence implements TokenSource {
   /** Rows that could run now: 1 in the generation phase, more in the context phase; 0 while it must wait for what is in flight. */
   get rowsReady(): number {
     if (this.isPausing) return 0;
-    if (this.tokensInFlight > 0 && (this.isHostChoosing || this.positionsKnown >= this.positionsWorst))
-      return 0;
+    if (this.tokensInFlight > 0 && (this.isHostBound || this.positionsKnown >= this.positionsWorst)) return 0;
     return this.positionsKnown - this.launched;
+  }
+
+  /** Whether its next rows wait for what the host does with its newest token. */
+  get isHostBound(): boolean {
+    return this.isHostChoosing || this.isSpeculating;
+  }
+
+  /** Its newest token is known, and alone is not computed: drafts may be guessed for its next step. */
+  get isAwaitingStep(): boolean {
+    return this.tokensInFlight === 0 && this.length - this.launched === 1 && !this.isPausing;
+  }
+
+  /** Drafts that may run behind its last known token; at most so many that the tokens they may bring fit. */
+  get rowsOptional(): number {
+    if (this.drafts.length === 0 || this.tokensInFlight > 0) return 0;
+    return Math.max(0, Math.min(this.drafts.length, this.positionsWorst - this.length - 1));
   }
 
   /** Rows of it in one step at most: rows with a logits row each are dear. */
@@ -229,9 +264,12 @@ export class Sequence implements TokenSource {
     }
     this.#tokens[this.length++] = token;
     this.#counts?.add(token);
+    this.drafts = noDrafts;
     this.#history?.add(token);
   }
 }
+
+const noDrafts: readonly number[] = [];
 
 /** Rows of one request in one step when every row's logits are wanted (prompt log-probabilities). */
 export const promptLogprobRowsMax = 32;

@@ -1,10 +1,10 @@
 import { assert } from '../../base/errors.ts';
-import { noKvOperations, type StepBatch, want } from '../../device/step.ts';
+import { noKvOperations, type StepBatch, samplingFeature, want } from '../../device/step.ts';
 import type { KvCache } from '../kv/kv-cache.ts';
 import type { PlannedRows } from '../plan/scheduler.ts';
 import { isPlainDraw, isPlainGreedy } from '../sampling/row-sampling.ts';
 import type { ActiveRequest, Sequence } from '../sequences/sequence.ts';
-import type { RowConsumer } from './row-consumer.ts';
+import type { DraftConsumer, RowConsumer } from './row-consumer.ts';
 import { SamplingColumns } from './sampling-columns.ts';
 
 /** A launched step, until it is collected: which rows are whose. Reused from step to step. */
@@ -12,6 +12,10 @@ export class LaunchedStep {
   serial = -1;
   readonly sequences: Sequence[] = [];
   readonly rows: number[] = [];
+  /** By sequence: how many of its rows are drafts, the last ones. */
+  readonly drafts: number[] = [];
+  /** Whether there are any. */
+  hasDrafts = false;
   /** By output row. */
   readonly consumers: RowConsumer[] = [];
   readonly wants: Uint8Array;
@@ -33,6 +37,8 @@ export interface AssemblerOptions {
   samplingFeatures: number;
   /** Makes a prompt's log-probability of a row; see `consumers/`. */
   promptConsumer(request: ActiveRequest, position: number): RowConsumer;
+  /** Takes the output rows of a sequence's last known token and of the drafts behind it. */
+  draftConsumer(sequence: Sequence, drafts: readonly number[]): DraftConsumer;
 }
 
 /**
@@ -72,6 +78,8 @@ export class BatchAssembler {
     step.serial = serial;
     step.sequences.length = 0;
     step.rows.length = 0;
+    step.drafts.length = 0;
+    step.hasDrafts = false;
     step.consumers.length = 0;
     step.outputRowsBefore.length = 0;
     step.outputSerialsBefore.length = 0;
@@ -90,7 +98,7 @@ export class BatchAssembler {
       step.outputRowsBefore.push(sequence.outputRow);
       step.outputSerialsBefore.push(sequence.outputSerial);
       block += this.#placeBlocks(sequence, kvLength, block);
-      this.#writeRows(sequence, kvLength, row, step);
+      step.drafts.push(this.#writeRows(sequence, kvLength, row, step));
       row += rows;
       sequence.launched = kvLength;
       sequence.inFlight++;
@@ -146,10 +154,20 @@ export class BatchAssembler {
     return this.#cache.writeBlocks(place, kvLength, this.#blocks, at);
   }
 
-  #writeRows(sequence: Sequence, kvLength: number, firstRow: number, step: LaunchedStep): void {
+  /** @returns how many of the rows are drafts */
+  #writeRows(sequence: Sequence, kvLength: number, firstRow: number, step: LaunchedStep): number {
     const { launched, length } = sequence;
     const knownEnd = Math.min(kvLength, length);
     if (launched < knownEnd) sequence.copyTokens(launched, knownEnd, this.#tokens, firstRow);
+    for (let position = launched, row = firstRow; position < kvLength; position++, row++) {
+      this.#positions[row] = position;
+    }
+    if (sequence.owner.promptLogprobs) this.#addPromptRows(sequence, kvLength, firstRow, step);
+    const drafts = Math.max(0, kvLength - sequence.positionsKnown);
+    if (drafts > 0) {
+      this.#addDraftRows(sequence, drafts, firstRow + length - launched, step);
+      return drafts;
+    }
     if (kvLength > length) {
       assert(
         kvLength === length + 1 && sequence.outputSerial === step.serial - 1,
@@ -157,13 +175,42 @@ export class BatchAssembler {
       );
       this.#tokens[firstRow + length - launched] = -1 - sequence.outputRow;
     }
-    for (let position = launched, row = firstRow; position < kvLength; position++, row++) {
-      this.#positions[row] = position;
-    }
-    if (sequence.owner.promptLogprobs) this.#addPromptRows(sequence, kvLength, firstRow, step);
     if (kvLength === sequence.positionsKnown) {
-      this.#addTokenRow(sequence, firstRow + kvLength - launched - 1, step);
+      this.#addNextToken(sequence, firstRow + kvLength - launched - 1, step);
     }
+    return 0;
+  }
+
+  /** The drafts behind a sequence's last token, which all are known, and an output row for it and for each of them. */
+  #addDraftRows(sequence: Sequence, count: number, firstRow: number, step: LaunchedStep): void {
+    assert(sequence.tokensInFlight === 0 && count <= sequence.drafts.length, 'drafts behind a known token');
+    const drafts = sequence.drafts.slice(0, count);
+    const consumer = this.#options.draftConsumer(sequence, drafts);
+    this.#tokens.set(drafts, firstRow);
+    const { length } = sequence;
+    let last = -1;
+    for (let index = 0; index <= count; index++) {
+      last = this.#addTokenRow(sequence, firstRow + index - 1, length + index, step, consumer);
+      step.consumers[last] = consumer;
+    }
+    step.hasDrafts = true;
+    sequence.isHostChoosing = true;
+    this.#noteToken(sequence, last, step);
+  }
+
+  #addNextToken(sequence: Sequence, row: number, step: LaunchedStep): void {
+    const { consumer } = sequence;
+    assert(consumer, 'a running sequence has a consumer');
+    sequence.isHostChoosing = false;
+    const output = this.#addTokenRow(sequence, row, sequence.positionsKnown, step, undefined);
+    step.consumers[output] = consumer;
+    this.#noteToken(sequence, output, step);
+  }
+
+  #noteToken(sequence: Sequence, output: number, step: LaunchedStep): void {
+    sequence.tokensInFlight++;
+    sequence.outputRow = output;
+    sequence.outputSerial = step.serial;
   }
 
   /** Output rows that give the log-probabilities of the prompt's next tokens. */
@@ -177,38 +224,45 @@ export class BatchAssembler {
     }
   }
 
-  /** The output row that gives the sequence's next token. */
-  #addTokenRow(sequence: Sequence, row: number, step: LaunchedStep): void {
-    const { owner, consumer } = sequence;
-    const { sampling } = owner;
-    assert(consumer, 'a running sequence has a consumer');
-    const generated = sequence.generated + sequence.tokensInFlight;
-    const position = sequence.positionsKnown;
-    let output: number;
-    sequence.isHostChoosing = false;
-    if ((sampling.features & ~this.#options.samplingFeatures) === 0) {
+  /**
+   * The output row that gives the sequence's token at `position`.
+   * @param verifier of the row, if it is one of several of the sequence: a device that keeps penalties' counts would count each of their tokens
+   */
+  #addTokenRow(
+    sequence: Sequence,
+    row: number,
+    position: number,
+    step: LaunchedStep,
+    verifier: DraftConsumer | undefined,
+  ): number {
+    const { sampling } = sequence.owner;
+    const generated = position - sequence.promptLength;
+    const lacking = sampling.features & ~this.#options.samplingFeatures;
+    const isStateful = (sampling.features & samplingFeature.state) !== 0;
+    if (!verifier?.needsLogits && lacking === 0 && !(verifier && isStateful)) {
       const logprobs = sampling.logprobs >= 0 ? want.logprobs : 0;
-      output = this.#addRow(row, want.token | logprobs);
+      const output = this.#addRow(row, want.token | logprobs);
       if (sampling.features === 0) this.#sampling.setPlain(output, position);
       else {
         if (sequence.needsStateLoad) step.loaded.push(sequence);
         this.#sampling.set(output, sequence, position);
       }
-    } else if (isPlainGreedy(sampling, generated)) {
-      output = this.#addRow(row, want.token);
-      this.#sampling.setPlain(output, position);
-    } else {
-      sequence.isHostChoosing = true;
-      const draws = isPlainDraw(sampling, generated);
-      const masked = sequence.guide ? want.masked : 0;
-      output = this.#addRow(row, want.logits | masked | (draws ? want.probabilities : 0));
-      if (draws) this.#sampling.setTemperature(output, sequence, position);
-      else this.#sampling.setPlain(output, position);
+      return output;
     }
-    step.consumers[output] = consumer;
-    sequence.tokensInFlight++;
-    sequence.outputRow = output;
-    sequence.outputSerial = step.serial;
+    if (!verifier?.needsLogits && isPlainGreedy(sampling, generated)) {
+      const output = this.#addRow(row, want.token);
+      this.#sampling.setPlain(output, position);
+      return output;
+    }
+    sequence.isHostChoosing = true;
+    // What the host chooses, the device's counts do not know of.
+    if (sequence.samplingState >= 0) sequence.needsStateLoad = true;
+    const draws = isPlainDraw(sampling, generated);
+    const masked = sequence.guide ? want.masked : 0;
+    const output = this.#addRow(row, want.logits | masked | (draws ? want.probabilities : 0));
+    if (draws) this.#sampling.setTemperature(output, sequence, position);
+    else this.#sampling.setPlain(output, position);
+    return output;
   }
 
   #addRow(row: number, wants: number): number {

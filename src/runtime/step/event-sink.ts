@@ -34,7 +34,13 @@ export class EventSink {
   finish(sequence: Sequence, error?: unknown): void {
     const event = sequence.event ?? this.#add(sequence, []);
     event.finish = sequence.finish;
+    if (sequence.draftTokens > 0) this.countDrafts(sequence);
     if (error !== undefined) event.error = errorFields(error);
+  }
+
+  /** Says how many drafts a sequence had, if it has ended. */
+  countDrafts({ event, draftTokens: proposed, acceptedDraftTokens: accepted }: Sequence): void {
+    if (event?.finish) event.drafts = { proposed, accepted };
   }
 
   /** Hands everything over as one array. */
@@ -56,6 +62,7 @@ export class EventSink {
       logprobs: undefined,
       finish: undefined,
       start: undefined,
+      drafts: undefined,
       error: undefined,
     };
     sequence.event = event;

@@ -17,3 +17,9 @@ export interface RowConsumer {
   /** Of a row that was put off: what it waited for is there. */
   resume?(): void;
 }
+
+/** Takes the output rows of a sequence's last known token and of the drafts behind it, in order. */
+export interface DraftConsumer extends RowConsumer {
+  /** Whether it chooses from logits, whatever the device could choose by itself. */
+  readonly needsLogits: boolean;
+}

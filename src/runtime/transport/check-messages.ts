@@ -1,6 +1,6 @@
 import { sequencesPerRequestMax } from '../../base/limits.ts';
 import { isGuide } from '../guidance/guide.ts';
-import type { GenerationRequest } from '../requests/request.ts';
+import type { DraftTokens, GenerationRequest } from '../requests/request.ts';
 import type {
   CommandMessage,
   EngineMessage,
@@ -49,6 +49,8 @@ function isRequest(value: unknown): boolean {
     (request.guide === undefined || isGuide(request.guide)) &&
     (request.cacheSalt === undefined || typeof request.cacheSalt === 'string') &&
     isBias((sampling as { logitBias?: unknown }).logitBias) &&
+    (request.prediction === undefined || request.prediction instanceof Int32Array) &&
+    (request.draft === undefined || isDraft(request.draft)) &&
     isBans(sampling)
   );
 }
@@ -60,6 +62,10 @@ function isBans({ embeddingBias, allowedTokens, badWords, topPDecay }: Record<st
     (badWords === undefined || (Array.isArray(badWords) && badWords.every(isNumbers))) &&
     (topPDecay === undefined || isRecord(topPDecay))
   );
+}
+
+function isDraft(value: unknown): boolean {
+  return isRecord(value) && (value as Partial<DraftTokens>).tokens instanceof Int32Array;
 }
 
 function isBias(value: unknown): boolean {

@@ -33,7 +33,7 @@ export interface StepMessage {
   statistics?: EngineStatistics;
 }
 
-type EventExtra = Pick<SequenceEvent, 'logprobs' | 'finish' | 'error'> & { start?: RequestStart };
+type EventExtra = Pick<SequenceEvent, 'logprobs' | 'finish' | 'drafts' | 'error'> & { start?: RequestStart };
 
 /** Engine → a front end that asked for it: what became and ceased to be known to the KV cache, as hashes of prefixes (`kv/prefix-hash.ts`). */
 export interface PrefixesMessage {
@@ -84,8 +84,8 @@ export function packEvents(events: readonly SequenceEvent[], statistics?: Engine
     sequences[i] = event.sequence;
     tokenCounts[i] = event.tokens.length;
     for (const token of event.tokens) tokens[tokenIndex++] = token;
-    const { logprobs, finish, error, start } = event;
-    if (logprobs || finish || error || start) extras.push([i, { logprobs, finish, error, start }]);
+    const { logprobs, finish, drafts, error, start } = event;
+    if (logprobs || finish || error || start) extras.push([i, { logprobs, finish, drafts, error, start }]);
   }
   const message: StepMessage = {
     kind: 'step',

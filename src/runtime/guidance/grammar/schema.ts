@@ -20,6 +20,7 @@ export function asSchema(value: unknown, place: string): AnySchema {
   throw grammarInvalid('a schema must be an object or a boolean', place);
 }
 
+/** Whether a value is a JSON object. */
 export function isObject(value: unknown): value is Schema {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

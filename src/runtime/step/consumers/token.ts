@@ -41,6 +41,12 @@ export class TokenConsumer implements RowConsumer {
     sequence.tokensInFlight--;
     // It ended, or was cancelled, while the step ran.
     if (sequence.state === 'finished') return;
+    this.choose(output, place);
+  }
+
+  /** Makes the row into the next token of a sequence that has not ended. */
+  choose(output: StepOutput, place: RowPlace): void {
+    const sequence = this.#sequence;
     try {
       if (place.logits >= 0) this.#chooseOrDefer(output, place.logits);
       else this.#takeChosen(output, place);
