@@ -1,5 +1,6 @@
 import { Server, ServerCredentials, type ServerOptions } from '@grpc/grpc-js';
 import { HealthImplementation } from 'grpc-health-check';
+import { eagerWrites } from './grpc-eager-writes.ts';
 import { addReflection } from './grpc-reflection.ts';
 import { bindService, type GrpcService } from './grpc-service.ts';
 import * as limits from './limits.ts';
@@ -95,6 +96,7 @@ function credentialsOf(tls: TlsMaterial | undefined): ServerCredentials {
 
 function channelOptions(given: GrpcLimits): ServerOptions {
   const options: ServerOptions = {
+    interceptors: [eagerWrites],
     'grpc.max_receive_message_length': given.receivedMessageBytesMax ?? limits.grpcReceivedMessageBytesMax,
     // What a model answers is bounded by the model; the peer decides what it takes.
     'grpc.max_send_message_length': -1,

@@ -16,6 +16,8 @@ const keptBytesMax = 1024 * 1024;
 const firstBytes = 4096;
 /** Texts up to this are looked at character by character. */
 const shortTextLengthMax = 64;
+/** Bytes up to this are copied one by one: a token's tensors. */
+const shortBytesMax = 16;
 
 /** Writes one message after the other; the buffer is used again, so {@link take} copies. */
 export class ProtoWriter {
@@ -67,8 +69,12 @@ export class ProtoWriter {
   bytes(field: number, data: Uint8Array): void {
     this.#reserve(data.length + 16);
     this.#head(field, delimited, data.length);
-    this.#buffer.set(data, this.#at);
-    this.#at += data.length;
+    if (data.length <= shortBytesMax)
+      for (let i = 0; i < data.length; i++) this.#buffer[this.#at++] = data[i] as number;
+    else {
+      this.#buffer.set(data, this.#at);
+      this.#at += data.length;
+    }
   }
 
   bool(field: number, value: boolean): void {

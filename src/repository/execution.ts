@@ -137,7 +137,8 @@ export class Execution implements Inference {
 
   #asWanted(response: InferResponse): InferResponse {
     const { outputs: wanted } = this.request;
-    if (!wanted || response.error) return response;
+    if (!wanted || response.error || response.outputs.every(({ name }) => wanted.includes(name)))
+      return response;
     const outputs = response.outputs.filter(({ name }) => wanted.includes(name));
     return { ...response, outputs };
   }

@@ -35,6 +35,13 @@ export interface Tensor {
   readonly shape: readonly number[];
   /** Little-endian, row-major, at any alignment; BYTES: each element a u32 length and so many bytes. */
   readonly data: Uint8Array;
+  /** What Nereid's own models know of it beyond its bytes (`engine/marks.ts`). No wire carries it. */
+  readonly mark?: TensorMark;
+}
+
+/** {@link Tensor.mark}: each kind of tensor has its own. */
+export interface TensorMark {
+  readonly kind: 'tokens' | 'words';
 }
 
 /** The elements that a shape holds; 1 for []. */
@@ -105,6 +112,29 @@ export function tensorOf<D extends NumericDataType>(
   }
   const data = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
   return { name, datatype, shape, data };
+}
+
+/** One buffer for many small tensors: to make a buffer costs more than to write a token. */
+const slabBytes = 64 * 1024;
+let slab = new Int32Array(slabBytes / 4);
+let slabAt = 0;
+
+/** An INT32 tensor of a few values, in memory that it shares with others. */
+export function smallInt32Tensor(
+  name: string,
+  shape: readonly number[],
+  values: readonly number[],
+  mark?: TensorMark,
+): Tensor {
+  const { length } = values;
+  if (length * 4 > slabBytes / 4) return { ...tensorOf(name, 'INT32', shape, Int32Array.from(values)), mark };
+  if (slabAt + length > slab.length) {
+    slab = new Int32Array(slabBytes / 4);
+    slabAt = 0;
+  }
+  const start = slabAt;
+  for (let i = 0; i < length; i++) slab[slabAt++] = values[i] as number;
+  return { name, datatype: 'INT32', shape, data: new Uint8Array(slab.buffer, start * 4, length * 4), mark };
 }
 
 /** A BYTES tensor of texts (as UTF-8) or raw byte strings. */
@@ -181,5 +211,6 @@ export function textsOf(tensor: Tensor): string[] {
 
 /** The same data under another name. */
 export function renamed(tensor: Tensor, name: string): Tensor {
-  return { name, datatype: tensor.datatype, shape: tensor.shape, data: tensor.data };
+  const { datatype, shape, data, mark } = tensor;
+  return mark ? { name, datatype, shape, data, mark } : { name, datatype, shape, data };
 }

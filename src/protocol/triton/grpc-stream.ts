@@ -2,6 +2,7 @@ import type { ServerDuplexStream, UntypedHandleCall } from '@grpc/grpc-js';
 import { streamBufferBytesMax } from '../../base/limits.ts';
 import { type RepositoryError, toRepositoryError } from '../../repository/errors.ts';
 import type { Inference, InferResponse, Model } from '../../repository/model.ts';
+import { EagerMessage } from '../grpc-eager-writes.ts';
 import type { TritonContext } from './context.ts';
 import { grpcError } from './errors.ts';
 import { admit } from './grpc-admission.ts';
@@ -11,7 +12,7 @@ import { encodeStreamResponse, type ResponseHead, type WireInferRequest } from '
 import { wireOutputs } from './outputs.ts';
 import type { ParsedRequest } from './requests.ts';
 
-type Call = ServerDuplexStream<WireInferRequest, Buffer>;
+type Call = ServerDuplexStream<WireInferRequest, EagerMessage>;
 
 /** Requests of one stream that are under way; the stream is read no further until one ends. */
 export const streamRequestsMax = 4096;
@@ -157,9 +158,11 @@ class InferenceStream {
     if (!message) return;
     const bytes = message.length;
     this.#unreadBytes += bytes;
-    this.#call.write(message, () => {
-      this.#unreadBytes -= bytes;
-    });
+    this.#call.write(
+      new EagerMessage(message, () => {
+        this.#unreadBytes -= bytes;
+      }),
+    );
     // What one response weighs is the model's affair; a client that reads must not lose its stream for that.
     if (this.#unreadBytes <= this.#bufferBytesMax + bytes) return;
     this.#stop();

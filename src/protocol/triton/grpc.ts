@@ -9,7 +9,13 @@ import { admit } from './grpc-admission.ts';
 import { parseInferMessage } from './grpc-requests.ts';
 import { streamHandler } from './grpc-stream.ts';
 import { checkVersion } from './grpc-versions.ts';
-import { encodedCodec, encodeInferResponse, inferRequestCodec, type WireInferRequest } from './messages.ts';
+import {
+  eagerCodec,
+  encodedCodec,
+  encodeInferResponse,
+  inferRequestCodec,
+  type WireInferRequest,
+} from './messages.ts';
 import { wireOutputs } from './outputs.ts';
 
 const decoupledRefusal = "ModelInfer RPC doesn't support models with decoupled transaction policy";
@@ -49,7 +55,7 @@ export function tritonService(context: TritonContext): GrpcService {
         requestStream: true,
         responseStream: true,
         request: inferRequestCodec as never,
-        response: encodedCodec as never,
+        response: eagerCodec as never,
         handler: streamHandler(context),
       },
     ],

@@ -1,4 +1,5 @@
 import type { ParameterValue } from '../../repository/model.ts';
+import type { EagerMessage } from '../grpc-eager-writes.ts';
 import type { MessageCodec } from '../proto-messages.ts';
 import { ProtoReader, ProtoWriter } from '../protobuf.ts';
 import type { WireOutput } from './outputs.ts';
@@ -53,6 +54,14 @@ export const inferRequestCodec: MessageCodec<WireInferRequest> = {
     throw new Error('a server does not write inference requests');
   },
   decode: decodeInferRequest,
+};
+
+/** Responses of a stream: encoded, and flushed at once. */
+export const eagerCodec: MessageCodec<EagerMessage> = {
+  encode: ({ bytes }) => bytes,
+  decode: () => {
+    throw new Error('a server does not read inference responses');
+  },
 };
 
 /** Responses are encoded before they are written, so that their size is known. */

@@ -2,7 +2,7 @@ import type { GenerationRequest, SamplingParameters } from '../../runtime/reques
 import { RepositoryError } from '../errors.ts';
 import type { InferRequest } from '../model.ts';
 import type { Inputs } from './inputs.ts';
-import { type WordsMark, wordsMarkOf } from './marks.ts';
+import { wordsMarkOf } from './marks.ts';
 import { wordsOfRow } from './word-lists.ts';
 
 /** What the engine behind a model is, as far as requests depend on it. */
@@ -43,7 +43,7 @@ export function planGeneration(
   }
   const stopList = inputs.get('stop_words_list');
   const stopWords = stopList ? wordsOfRow(stopList, row) : [];
-  const stopTexts: WordsMark | undefined = stopList && wordsMarkOf(stopList.data);
+  const stopTexts = stopList && wordsMarkOf(stopList)?.rows;
   const priority = request.priority ?? 0;
   return {
     prompt,

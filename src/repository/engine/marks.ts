@@ -1,11 +1,14 @@
+import type { Tensor, TensorMark } from '../tensor.ts';
+
 /**
- * What Nereid's own models know of each other's tensors beyond their bytes. A mark hangs on a tensor's data, so it survives renaming by
- * ensembles and models that call models, and is gone where a client sends the bytes by itself. This is what makes streamed
- * detokenization stateful while the configurations stay the original ones.
+ * What Nereid's own models know of each other's tensors beyond their bytes. A mark survives renaming by ensembles and models that call
+ * models, and is not there where a client sends the bytes by itself. This is what makes streamed detokenization stateful while the
+ * configurations stay the original ones.
  */
 
 /** On `output_ids`: which sequence the tokens belong to. */
-export interface TokensMark {
+export interface TokensMark extends TensorMark {
+  readonly kind: 'tokens';
   /** The same object for all pieces of a sequence. */
   sequence: object;
   /** The tokens go on after the prompt, which is not among them. */
@@ -15,27 +18,17 @@ export interface TokensMark {
 }
 
 /** On `stop_words_list`: the words themselves, by batch row. */
-export type WordsMark = readonly (readonly string[])[];
-
-const tokens = new WeakMap<Uint8Array, TokensMark>();
-const words = new WeakMap<Uint8Array, WordsMark>();
-
-/** Remembers a mark for as long as the data lives. */
-export function markTokens(data: Uint8Array, mark: TokensMark): void {
-  tokens.set(data, mark);
+export interface WordsMark extends TensorMark {
+  readonly kind: 'words';
+  rows: readonly (readonly string[])[];
 }
 
-/** The mark of these very bytes, if they have one. */
-export function tokensMarkOf(data: Uint8Array): TokensMark | undefined {
-  return tokens.get(data);
+/** The mark of a tensor that an engine made. */
+export function tokensMarkOf({ mark }: Tensor): TokensMark | undefined {
+  return mark?.kind === 'tokens' ? (mark as TokensMark) : undefined;
 }
 
-/** Remembers a mark for as long as the data lives. */
-export function markWords(data: Uint8Array, mark: WordsMark): void {
-  words.set(data, mark);
-}
-
-/** The mark of these very bytes, if they have one. */
-export function wordsMarkOf(data: Uint8Array): WordsMark | undefined {
-  return words.get(data);
+/** The mark of a word list that preprocessing made. */
+export function wordsMarkOf({ mark }: Tensor): WordsMark | undefined {
+  return mark?.kind === 'words' ? (mark as WordsMark) : undefined;
 }

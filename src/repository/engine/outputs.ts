@@ -1,7 +1,7 @@
 import type { RequestStart } from '../../runtime/requests/events.ts';
 import type { Execution } from '../execution.ts';
-import { type Tensor, tensorOf } from '../tensor.ts';
-import { markTokens } from './marks.ts';
+import { smallInt32Tensor, type Tensor, tensorOf } from '../tensor.ts';
+import type { TokensMark } from './marks.ts';
 
 /** Positions that the KV counts of a request call a block; the runtime itself counts positions. */
 export const kvBlockPositions = 64;
@@ -69,12 +69,16 @@ export class SequenceOutput {
   take(isStreaming: boolean, result: SequenceResult): Tensor[] {
     const { prompt, withPrompt, batchIndex, sequenceIndex } = this.#options;
     const hasPrompt = withPrompt && !isStreaming;
-    const ids = new Int32Array((hasPrompt ? prompt.length : 0) + this.#ids.length);
-    if (hasPrompt) ids.set(prompt);
-    ids.set(this.#ids, ids.length - this.#ids.length);
-    const tensor = tensorOf('output_ids', 'INT32', [1, 1, ids.length], ids);
-    markTokens(tensor.data, { sequence: this.#sequence, isContinuation: !hasPrompt, isLast: result.isLast });
-    const outputs = [tensor, int32('sequence_length', ids.length)];
+    const ids = hasPrompt ? [...prompt, ...this.#ids] : this.#ids;
+    const { length } = ids;
+    const mark: TokensMark = {
+      kind: 'tokens',
+      sequence: this.#sequence,
+      isContinuation: !hasPrompt,
+      isLast: result.isLast,
+    };
+    const shape = length === 1 ? shapeOfOne : [1, 1, length];
+    const outputs = [smallInt32Tensor('output_ids', shape, ids, mark), lengthTensor(length)];
     this.#addLogprobs(outputs);
     if (batchIndex !== undefined) outputs.push(int32('batch_index', batchIndex));
     if (sequenceIndex !== undefined) outputs.push(int32('sequence_index', sequenceIndex));
@@ -120,6 +124,14 @@ export class SequenceOutput {
       int32('total_draft_tokens', proposed),
     );
   }
+}
+
+const shapeOfOne = [1, 1, 1] as const;
+/** Nearly every streamed response has one token. */
+const lengthOfOne = int32('sequence_length', 1);
+
+function lengthTensor(length: number): Tensor {
+  return length === 1 ? lengthOfOne : int32('sequence_length', length);
 }
 
 function int32(name: string, value: number): Tensor {

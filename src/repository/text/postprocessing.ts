@@ -62,7 +62,7 @@ function decode(
   const { tokenizer, addsBos } = texts;
   // Padding, and what load tools make up.
   const known = ids.filter((id) => id >= 0 && id < tokenizer.vocabularySize);
-  const mark = tokensMarkOf(tensor.data);
+  const mark = tokensMarkOf(tensor);
   if (!mark) {
     // Where whole texts begin with a BOS, ids that do not are the continuation of a prompt, and keep their first space.
     const continuation = addsBos && known[0] !== tokenizer.bosTokenId;

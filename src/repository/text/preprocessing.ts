@@ -1,5 +1,5 @@
 import type { Backend, BackendContext } from '../backend.ts';
-import { markWords } from '../engine/marks.ts';
+import type { WordsMark } from '../engine/marks.ts';
 import { encodeWordLists } from '../engine/word-lists.ts';
 import { RepositoryError } from '../errors.ts';
 import type { Execution } from '../execution.ts';
@@ -122,8 +122,8 @@ function wordOutputs(execution: Execution, texts: ModelTokenizer): Tensor[] {
       output,
       words.map((row) => row.map((word) => [...idsOfWord(texts, word)])),
     );
-    markWords(tensor.data, words);
-    outputs.push(tensor);
+    const mark: WordsMark = { kind: 'words', rows: words };
+    outputs.push({ ...tensor, mark });
   }
   if (execution.wants('EMBEDDING_BIAS')) outputs.push(embeddingBias(execution, texts));
   if (execution.wants('PROMPT_LEARNING_TASK_NAME_IDS')) {
