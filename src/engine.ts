@@ -12,6 +12,7 @@ import { generationDefaults } from './protocol/generation-defaults.ts';
 import { type ServedModel, servedModel } from './protocol/served-model.ts';
 import type { EngineClient } from './runtime/client.ts';
 import { RuntimeError } from './runtime/errors.ts';
+import { type GuideWish, guideOfWish } from './runtime/guidance/grammar/wish.ts';
 import { LocalEngine } from './runtime/local-engine.ts';
 import { loadModel } from './runtime/process/load-model.ts';
 import { EngineSupervisor } from './runtime/process/supervisor.ts';
@@ -74,6 +75,8 @@ export interface GenerateOptions extends Partial<SamplingParameters> {
   includeStopString?: boolean;
   /** Default true. */
   skipSpecialTokens?: boolean;
+  /** What the text must look like: JSON, of a schema, a regex, one of some texts, EBNF. */
+  guide?: GuideWish;
   /** Requests with different salts share no prefix. */
   cacheSalt?: string;
   /** Higher first. */
@@ -270,8 +273,8 @@ class QueuedGeneration implements GenerationStream {
 
   constructor(model: ServedModel, promptTokens: Int32Array, options: GenerateOptions) {
     const { signal, maxTokens, minTokens, stop, sequences, logprobs, ...rest } = options;
-    const { stopTokenIds, ignoreEos, includeStopString, skipSpecialTokens, cacheSalt, priority, ...given } =
-      rest;
+    const { stopTokenIds, ignoreEos, includeStopString, skipSpecialTokens, ...others } = rest;
+    const { cacheSalt, priority, guide, ...given } = others;
     const { maxTokens: advised, ...advice } = model.defaults;
     // At least 1, so that a prompt that fills the context is refused for that and not for its maxTokens.
     const room = Math.max(1, model.client.description.contextLength - promptTokens.length);
@@ -291,6 +294,7 @@ class QueuedGeneration implements GenerationStream {
         sequences: sequences ?? 1,
         logprobs,
         cacheSalt,
+        guide: guide && guideOfWish(guide),
         priority: priority ?? 0,
       },
       {

@@ -6,7 +6,9 @@ import { type AnswerPlan, answer } from '../answering.ts';
 import { type ChatPrompt, encodePrompt, plainText, renderPrompt } from '../chat-prompt.ts';
 import { clientGone } from '../client-gone.ts';
 import { ProtocolError } from '../errors.ts';
+import { answerGuide, formatsFor } from '../guided-answer.ts';
 import type { ServedModel, TextOptions } from '../served-model.ts';
+import { callChoice } from '../tool-choice.ts';
 import { parseRequest } from '../validation.ts';
 import { bansOf } from './bans.ts';
 import type { OpenAiContext } from './context.ts';
@@ -41,6 +43,12 @@ async function planChat(
   const usageWanted = usageReports(body);
   const logprobs = logprobsOf(body);
   const promptLogprobs = promptLogprobsOf(body);
+  const choice = callChoice({
+    functions: (body.tools ?? []).map((tool) => tool.function),
+    choice: body.tool_choice,
+    isParallel: body.parallel_tool_calls ?? true,
+  });
+  const formats = await formatsFor(model, choice);
   const tokensMax = encodableTokens(body.truncate_prompt_tokens);
   const prompt = await encodeChat(context, body, model, { tokensMax, signal });
   if (prompt.warning) warn(prompt.warning);
@@ -55,10 +63,11 @@ async function planChat(
   input.logprobs = logprobs;
   input.promptLogprobs = promptLogprobs;
   input.prediction = await predictionOf(body, model, signal);
-  const reading = answerReading(model.formats, prompt.text, {
+  const reading = answerReading(formats, prompt.text, {
     names: new Set((toolsOf(body) ?? []).map((tool) => tool.function.name)),
-    isParallel: body.parallel_tool_calls ?? true,
+    isParallel: choice.isParallel,
   });
+  input.guide = answerGuide(formats, model, prompt.text, { ...choice, guide: input.guide });
   if (reading?.keepsSpecialTokens) input.skipSpecialTokens = false;
   const choices = body.n ?? 1;
   return answerPlan('chat', body.stream ?? false, [input], {
@@ -161,12 +170,7 @@ function toolsOf({
   tools,
   tool_choice,
 }: ChatPromptFields): (ChatCompletionRequest['tools'] & {}) | undefined {
-  if (tool_choice === 'none') return undefined;
-  if (tool_choice && tool_choice !== 'auto') {
-    const message = "only tool_choice 'none' and 'auto' are supported: a call cannot be forced yet";
-    throw unsupported('tool_choice', message);
-  }
-  return tools ?? undefined;
+  return tool_choice === 'none' ? undefined : (tools ?? undefined);
 }
 
 /** A message as templates expect it: `developer` is the newer name of `system`, and tool arguments are objects rather than JSON text. */

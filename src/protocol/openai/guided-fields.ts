@@ -1,6 +1,7 @@
+import type { GuideWish } from '../../runtime/guidance/grammar/wish.ts';
 import type { Guide } from '../../runtime/guidance/guide.ts';
 import { ProtocolError } from '../errors.ts';
-import { type GuideWish, guideFor } from '../guides.ts';
+import { guideFor } from '../guides.ts';
 import { unsupported } from './refused-fields.ts';
 import type { GenerationFields } from './requests.ts';
 

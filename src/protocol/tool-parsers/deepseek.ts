@@ -93,5 +93,13 @@ class DeepSeekParser implements PartParser {
 export const format: ToolFormat = {
   createParser: () => new DeepSeekParser(),
   usesSpecialTokens: true,
+  guidedSyntax: () => ({
+    before: allBegin,
+    after: allEnd,
+    between: '',
+    begin: (name) => `${begin}${name}${separator}`,
+    end,
+    specialTokens: [allBegin, allEnd, begin, separator, end],
+  }),
   callSyntax: `${allBegin}${begin}<name>${separator}<object>${end}${allEnd}`,
 };

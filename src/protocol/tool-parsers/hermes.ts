@@ -64,5 +64,11 @@ class HermesParser implements PartParser {
 export const format: ToolFormat = {
   createParser: () => new HermesParser(),
   usesSpecialTokens: false,
+  guidedSyntax: () => ({
+    between: '\n',
+    begin: (name) => `${start}\n{"name": ${JSON.stringify(name)}, "arguments": `,
+    end: `}\n${end}`,
+    trigger: start,
+  }),
   callSyntax: `${start}{"name": <name>, "arguments": <object>}${end}`,
 };

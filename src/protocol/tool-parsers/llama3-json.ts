@@ -78,5 +78,10 @@ class Llama3JsonParser implements PartParser {
 export const format: ToolFormat = {
   createParser: (toolNames) => new Llama3JsonParser(toolNames),
   usesSpecialTokens: true,
+  guidedSyntax: () => ({
+    between: '; ',
+    begin: (name) => `{"name": ${JSON.stringify(name)}, "parameters": `,
+    end: '}',
+  }),
   callSyntax: '{"name": <name>, "parameters": <object>}',
 };

@@ -5,6 +5,7 @@ import type { ToolFormat } from './format.ts';
 import { ArgumentsObject } from './named-call.ts';
 
 const marker = '[TOOL_CALLS]';
+const argumentsMarker = '[ARGS]';
 
 type State = 'text' | 'form' | 'object' | 'between' | 'name' | 'arguments';
 
@@ -109,6 +110,22 @@ class MistralParser implements PartParser {
 export const format: ToolFormat = {
   createParser: () => new MistralParser(),
   usesSpecialTokens: true,
+  guidedSyntax: ({ hasToken }) =>
+    hasToken(argumentsMarker)
+      ? {
+          between: '',
+          begin: (name) => `${marker}${name}${argumentsMarker}`,
+          end: '',
+          specialTokens: [marker, argumentsMarker],
+        }
+      : {
+          before: `${marker} [`,
+          after: ']',
+          between: ', ',
+          begin: (name) => `{"name": ${JSON.stringify(name)}, "arguments": `,
+          end: '}',
+          specialTokens: [marker],
+        },
   callSyntax: `${marker}[{"name": <name>, "arguments": <object>}]`,
   callIdLength: 9,
 };

@@ -48,7 +48,6 @@ const missing: readonly MissingFeature[] = [
       'retention_decode_duration_ms',
     ],
   },
-  { feature: 'guided decoding', inputs: ['guided_decoding_guide_type', 'guided_decoding_guide'] },
   { feature: 'disaggregated serving', inputs: ['context_phase_params'] },
   { feature: 'context logits', truths: ['return_context_logits'] },
   { feature: 'generation logits', truths: ['return_generation_logits'] },
@@ -86,7 +85,6 @@ const parametersOfMissing: Readonly<Record<string, string>> = {
   lora_prefetch_dir: 'LoRA',
   medusa_choices: 'Medusa',
   eagle_choices: 'EAGLE',
-  guided_decoding_backend: 'guided decoding',
 };
 const plainDecoding = ['top_k', 'top_p', 'top_k_top_p', 'auto'];
 

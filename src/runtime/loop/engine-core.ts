@@ -88,14 +88,7 @@ export class EngineCore {
     const drafts = new Speculation(this.#options.speculation, clock, counters, inFlightMax > 1);
     this.#speculation = drafts;
     const completion = new Completion({
-      cache,
-      table,
-      events,
-      counters,
-      clock,
-      trace,
-      vocabularySize,
-      drafts,
+      ...{ cache, table, events, counters, clock, trace, vocabularySize, drafts },
       onAnswers: () => this.#options.onRunnable?.(),
     });
     this.#completion = completion;

@@ -18,9 +18,9 @@ import {
 import { arrayBody } from './schema-arrays.ts';
 import { conditionalSchema, withoutNot } from './schema-conditions.ts';
 import type { SchemaContext } from './schema-context.ts';
-import { membersOf } from './schema-members.ts';
+import { keywordPair, membersOf } from './schema-members.ts';
 import { areDisjoint, mergeSchemas } from './schema-merge.ts';
-import { objectBody } from './schema-objects.ts';
+import { objectBody, pairsBody } from './schema-objects.ts';
 import { stringBody } from './schema-strings.ts';
 
 /** How a schema becomes a grammar. */
@@ -28,6 +28,8 @@ export interface JsonSchemaOptions {
   /** Leaves out what a grammar cannot say, instead of refusing it by name. Default false. */
   isLenient?: boolean;
   whitespace?: JsonWhitespace;
+  /** `keywords`: the pairs of an object, as Python passes them to a function: `name=value, name=value`. Default: JSON. */
+  writes?: 'keywords' | undefined;
 }
 
 /** Values that a multipleOf may choose among. */
@@ -64,7 +66,7 @@ const remarks: readonly string[] = [
 export function jsonSchemaGrammar(schema: AnySchema, options: JsonSchemaOptions = {}): string {
   const grammar = new GrammarText();
   const writer = new SchemaWriter(schema, grammar, options);
-  return grammar.text(writer.body(schema, ''));
+  return grammar.text(options.writes === 'keywords' ? writer.keywords(schema) : writer.body(schema, ''));
 }
 
 class SchemaWriter implements SchemaContext {
@@ -94,6 +96,13 @@ class SchemaWriter implements SchemaContext {
   /** One schema for what satisfies both. */
   merged(left: AnySchema, right: AnySchema, place: string): AnySchema {
     return mergeSchemas(left, right, this.#root, place);
+  }
+
+  /** An object's pairs as keyword arguments; only of an object's schema, references followed. */
+  keywords(schema: AnySchema): string {
+    const whole = this.merged(schema, { type: 'object' }, '');
+    if (typeof whole === 'boolean') throw grammarInvalid('nothing satisfies the schema');
+    return pairsBody(membersOf(whole, this, '', keywordPair), this.rules, '');
   }
 
   /** The body of a schema's values. @throws RuntimeError GRAMMAR_INVALID */

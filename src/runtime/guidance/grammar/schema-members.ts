@@ -14,7 +14,12 @@ import type { SchemaContext } from './schema-context.ts';
 import { keyLike, keyOtherThan, type ObjectMember, type ObjectParts } from './schema-objects.ts';
 
 /** An object schema's pairs, as bodies. @throws RuntimeError GRAMMAR_INVALID */
-export function membersOf(schema: Schema, writer: SchemaContext, place: string): ObjectParts {
+export function membersOf(
+  schema: Schema,
+  writer: SchemaContext,
+  place: string,
+  pairOf: PairWriter = jsonPair,
+): ObjectParts {
   const properties = schemaMap(schema.properties, `${place}.properties`);
   const required = requiredOf(schema, place);
   const others = otherSchema(schema, properties, place);
@@ -31,18 +36,28 @@ export function membersOf(schema: Schema, writer: SchemaContext, place: string):
         throw grammarInvalid(`nothing satisfies the required property '${name.slice(0, 80)}'`, place);
       continue;
     }
-    members.push({ pair: pairOf(literal(JSON.stringify(name)), value, writer), isRequired });
+    members.push({ pair: pairOf(name, value, writer), isRequired });
   }
   const min = countOr(schema.minProperties, 0, `${place}.minProperties`);
   const max = countOr(schema.maxProperties, Number.POSITIVE_INFINITY, `${place}.maxProperties`);
-  const additional = additionalPair(schema, others, taken, writer, place);
+  // A keyword that nobody described is no argument.
+  const isJson = pairOf === jsonPair;
+  const additional = isJson ? additionalPair(schema, others, taken, writer, place) : undefined;
   if (additional !== undefined && min > members.length + 1) {
     writer.refuse('minProperties over the named ones (a key may come twice)', place);
   }
   return { members, additional, min, max };
 }
 
-function pairOf(key: string, value: string, { rules }: SchemaContext): string {
+/** Writes a named pair. */
+type PairWriter = (name: string, value: string, writer: SchemaContext) => string;
+
+const jsonPair: PairWriter = (name, value, writer) => keyed(literal(JSON.stringify(name)), value, writer);
+
+/** A keyword argument of Python. */
+export const keywordPair: PairWriter = (name, value, { rules }) => rules.sequence(literal(`${name}=`), value);
+
+function keyed(key: string, value: string, { rules }: SchemaContext): string {
   return rules.sequence(key, rules.colon, value);
 }
 
@@ -100,15 +115,15 @@ function additionalPair(
   if (schema === undefined || schema === false) return undefined;
   const value = writer.bodyOrNone(schema, `${place}.additionalProperties`);
   if (value === undefined) return undefined;
-  if (pattern !== undefined) return pairOf(keyLike(pattern, writer.rules), value, writer);
+  if (pattern !== undefined) return keyed(keyLike(pattern, writer.rules), value, writer);
   if (propertyNames === undefined || propertyNames === true)
-    return pairOf(keyOtherThan(taken, writer.rules), value, writer);
+    return keyed(keyOtherThan(taken, writer.rules), value, writer);
   if (!isObject(propertyNames)) return undefined;
   const names = listedValues(propertyNames, `${place}.propertyNames`);
   if (names) {
     const free = names.filter((name) => typeof name === 'string' && !taken.includes(name));
     if (free.length === 0) return undefined;
-    return pairOf(
+    return keyed(
       prefixTree(
         free.map((name) => patternOf(JSON.stringify(name))),
         writer.rules.grammar,
@@ -121,8 +136,8 @@ function additionalPair(
   if (typeof namePattern !== 'string') {
     const isAny = Object.keys(propertyNames).every((keyword) => keyword === 'type');
     if (!isAny) writer.refuse('propertyNames that are no pattern and no list', place);
-    return pairOf(keyOtherThan(taken, writer.rules), value, writer);
+    return keyed(keyOtherThan(taken, writer.rules), value, writer);
   }
   if (taken.some((name) => matches(namePattern, name))) return undefined;
-  return pairOf(keyLike(namePattern, writer.rules), value, writer);
+  return keyed(keyLike(namePattern, writer.rules), value, writer);
 }

@@ -35,7 +35,13 @@ const countedMax = 1_000;
  * An object's body: its members in their order, the optional ones or not, then additional ones. A rule for each member and number of those before it
  * (or only whether there are any, where nothing counts them).
  */
-export function objectBody(
+export function objectBody(parts: ObjectParts, rules: JsonRules, place: string): string {
+  const { space } = rules;
+  return rules.grammar.rule(rules.sequence('"{"', space, pairsBody(parts, rules, place), space, '"}"'));
+}
+
+/** As {@link objectBody}, without the braces. */
+export function pairsBody(
   { members, additional, min, max }: ObjectParts,
   rules: JsonRules,
   place: string,
@@ -83,7 +89,7 @@ export function objectBody(
   };
   const inner = after(0, 0);
   if (inner === undefined) throw grammarInvalid('no object has such a number of properties', place);
-  return rules.grammar.rule(rules.sequence('"{"', space, inner, space, '"}"'));
+  return inner;
 }
 
 const specials: readonly CodeRange[] = [
