@@ -1,4 +1,5 @@
-import { jsonSchemaGrammar } from '../../runtime/guidance/grammar/json-schema.ts';
+import { GrammarText, literal, oneOf } from '../../runtime/guidance/grammar/grammar-text.ts';
+import { schemaBody } from '../../runtime/guidance/grammar/json-schema.ts';
 import { asSchema } from '../../runtime/guidance/grammar/schema.ts';
 import { grammarFormat, type TagFormat } from '../../runtime/guidance/grammar/structural-tag.ts';
 
@@ -39,18 +40,26 @@ export interface CallSyntax {
   specialTokens?: readonly string[];
 }
 
-/** One call or more, and nothing else. */
+/** One call or more, and nothing else. @throws RuntimeError GRAMMAR_INVALID for a schema that no grammar can hold */
 export function callsFormat(syntax: CallSyntax, { tools, isParallel }: CallWish): TagFormat {
-  const tags = tools.map((tool) => callTag(syntax, tool));
-  const calls: TagFormat = {
-    type: 'tags_with_separator',
-    tags,
-    separator: syntax.between,
-    at_least_one: true,
-    stop_after_first: !isParallel,
-  };
-  const around = [text(syntax.before), calls, text(syntax.after)].filter((part) => part !== undefined);
-  return around.length === 1 ? calls : { type: 'sequence', elements: around };
+  const grammar = new GrammarText();
+  const begins = tools.map(({ name }) => syntax.begin(name));
+  const shared = sharedStart(begins);
+  const calls = tools.map((tool, index) => {
+    const own = (begins[index] as string).slice(shared.length);
+    return grammar.rule(`${literal(own)} ${argumentsBody(syntax, tool, grammar)}`);
+  });
+  const call = grammar.rule(`${literal(shared)} ${oneOf(calls)} ${literal(syntax.end)}`);
+  const more = isParallel ? `(${literal(syntax.between)} ${call})*` : '';
+  const whole = [literal(syntax.before ?? ''), call, more, literal(syntax.after ?? '')];
+  return grammarFormat(grammar.text(whole.filter((part) => part !== '' && part !== '""').join(' ')));
+}
+
+function sharedStart(texts: readonly string[]): string {
+  const [first = ''] = texts;
+  let length = first.length;
+  for (const text of texts) while (!text.startsWith(first.slice(0, length))) length--;
+  return first.slice(0, length);
 }
 
 /** Any text in which calls may stand; undefined where nothing marks their beginning. */
@@ -63,12 +72,17 @@ export function textWithCallsFormat(syntax: CallSyntax, { tools }: CallWish): Ta
   };
 }
 
-function callTag(syntax: CallSyntax, { name, parameters, isStrict }: CallableTool): TagFormat {
-  const schema = asSchema(parameters ?? anyArguments, `tools.${name}.parameters`);
-  const grammar = jsonSchemaGrammar(schema, { isLenient: !isStrict, writes: syntax.writesArguments });
-  return { type: 'tag', begin: syntax.begin(name), content: grammarFormat(grammar), end: syntax.end };
+function callTag(syntax: CallSyntax, tool: CallableTool): TagFormat {
+  const grammar = new GrammarText();
+  const content = grammarFormat(grammar.text(argumentsBody(syntax, tool, grammar)));
+  return { type: 'tag', begin: syntax.begin(tool.name), content, end: syntax.end };
 }
 
-function text(value: string | undefined): TagFormat | undefined {
-  return value === undefined ? undefined : { type: 'const_string', value };
+function argumentsBody(
+  { writesArguments: writes }: CallSyntax,
+  { name, parameters, isStrict }: CallableTool,
+  grammar: GrammarText,
+): string {
+  const schema = asSchema(parameters ?? anyArguments, `tools.${name}.parameters`);
+  return schemaBody(schema, grammar, { isLenient: !isStrict, writes });
 }

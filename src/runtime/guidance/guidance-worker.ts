@@ -79,8 +79,9 @@ async function compile(grammar: number, guide: Guide): Promise<void> {
 
 /** The library prints what is wrong with its own file and line in front, then aborts without saying more. */
 function problemOf(thrown: unknown): string {
-  const lines = takeMessages().map((line) => /\.cc:\d+: (.*)$/s.exec(line)?.[1] ?? line);
-  const told = lines.filter((line) => !line.startsWith('Aborted('));
+  const told = takeMessages()
+    .map((line) => /\.cc:\d+: (.*)$/s.exec(line)?.[1])
+    .filter((line) => line !== undefined);
   return told.length > 0 ? told.join('; ').slice(0, 500) : messageOf(thrown);
 }
 

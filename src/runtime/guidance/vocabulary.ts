@@ -20,6 +20,13 @@ export async function loadVocabulary(source: VocabularySource): Promise<Guidance
   return 'folder' in source ? vocabularyOf(await openTokenizer(source.folder)) : source;
 }
 
+const noBytes = new Uint8Array(0);
+
+/** Bytes that UTF-8 never has: a token with one spoils what it is in. */
+function isInNoText(byte: number): boolean {
+  return byte === 0xc0 || byte === 0xc1 || byte > 0xf4;
+}
+
 /** A tokenizer's vocabulary as grammars see it. */
 export function vocabularyOf(tokenizer: Tokenizer): GuidanceVocabulary {
   const tokens: string[] = [];
@@ -27,7 +34,9 @@ export function vocabularyOf(tokenizer: Tokenizer): GuidanceVocabulary {
   for (let id = 0; id < tokenizer.vocabularySize; id++) {
     const name = tokenizer.token(id);
     if (name !== undefined && tokenizer.isSpecial(id)) special.set(id, name);
-    tokens.push(name === undefined || special.has(id) ? '' : byteLevelText(tokenizer.tokenBytes(id)));
+    const isText = name !== undefined && !special.has(id);
+    const bytes = isText ? tokenizer.tokenBytes(id) : noBytes;
+    tokens.push(bytes.some(isInNoText) ? '' : byteLevelText(bytes));
   }
   return { tokens, special, stopTokenIds: tokenizer.stopTokenIds };
 }

@@ -65,8 +65,13 @@ const remarks: readonly string[] = [
  */
 export function jsonSchemaGrammar(schema: AnySchema, options: JsonSchemaOptions = {}): string {
   const grammar = new GrammarText();
+  return grammar.text(schemaBody(schema, grammar, options));
+}
+
+/** As {@link jsonSchemaGrammar}: a body among others. */
+export function schemaBody(schema: AnySchema, grammar: GrammarText, options: JsonSchemaOptions): string {
   const writer = new SchemaWriter(schema, grammar, options);
-  return grammar.text(options.writes === 'keywords' ? writer.keywords(schema) : writer.body(schema, ''));
+  return options.writes === 'keywords' ? writer.keywords(schema) : writer.body(schema, '');
 }
 
 class SchemaWriter implements SchemaContext {
