@@ -45,8 +45,8 @@ function decodeLaunch(
     splits: number;
   },
 ) {
-  const { WARPS = 4, STAGES = 3, BALANCED = 0 } = variant;
-  const shared = Math.max(WARPS * STAGES * 8192, WARPS * 8 * 130 * 4);
+  const { WARPS = 4, STAGES = 3, BALANCED = 0, KV_FP8 = 0 } = variant;
+  const shared = Math.max((WARPS * STAGES * 8192) / (1 + KV_FP8), WARPS * 8 * 130 * 4);
   const kernel = gpu.modules.kernel('attention-decode', 'attentionDecode', variant, shared);
   const p = [
     pointer(o.q),
@@ -110,23 +110,41 @@ if (runs('decode')) {
     const partial = own.take(Math.max(batch * heads * splits, 132 * 8 * 16) * 130 * 4);
     const arrivals = upload(new Int32Array(batch * kvHeads + 132 * 8));
     const line: string[] = [];
-    for (const [WARPS, STAGES, BALANCED, perSm] of [
-      [4, 2, 0, 0],
+    const fp8 = process.argv.includes('fp8');
+    const KV_FP8 = fp8 ? 1 : 0;
+    const fp8Variants = [
       [4, 3, 0, 0],
+      [4, 2, 0, 5],
+      [4, 2, 0, 6],
+      [4, 2, 0, 7],
+      [4, 3, 0, 6],
       [2, 3, 0, 0],
-      [2, 4, 0, 0],
-      [8, 2, 0, 0],
-      [4, 2, 1, 3],
-      [4, 3, 1, 2],
-      [2, 2, 1, 6],
-      [2, 3, 1, 4],
-      [2, 4, 1, 3],
-      [1, 4, 1, 6],
-      [1, 3, 1, 8],
-    ] as const) {
+      [2, 4, 0, 10],
+      [2, 3, 0, 12],
+      [2, 3, 0, 14],
+      [4, 3, 1, 4],
+      [4, 2, 1, 5],
+    ] as const;
+    for (const [WARPS, STAGES, BALANCED, perSm] of fp8
+      ? fp8Variants
+      : ([
+          [4, 2, 0, 0],
+          [4, 3, 0, 0],
+          [2, 3, 0, 0],
+          [2, 4, 0, 0],
+          [8, 2, 0, 0],
+          [4, 2, 1, 3],
+          [4, 3, 1, 2],
+          [2, 2, 1, 6],
+          [2, 3, 1, 4],
+          [2, 4, 1, 3],
+          [1, 4, 1, 6],
+          [1, 3, 1, 8],
+        ] as const)) {
       if (batch * context < 2000 && BALANCED && batch !== 3) continue;
+      if (fp8 && batch < 64) continue;
       const prepared = kvs.map((kv) =>
-        decodeLaunch({ WARPS, STAGES, BALANCED }, perSm, {
+        decodeLaunch({ WARPS, STAGES, BALANCED, KV_FP8, MIN_BLOCKS: fp8 ? perSm : 0 }, perSm, {
           q,
           out,
           kv,
@@ -144,7 +162,7 @@ if (runs('decode')) {
           for (const p of prepared) launch(driver, p);
         }) / caches;
       let check = '';
-      if (batch === 3) {
+      if (batch === 3 && !fp8) {
         const hq = download(q, batch * 4096);
         const hkv = download(kvs[0] as number, batch * perSequence * blockElements);
         const expected = Array.from({ length: batch }, (_, b) =>
@@ -165,7 +183,7 @@ if (runs('decode')) {
           ),
         ).flat();
         const own1 = kvs.slice(0, 1).map((kv) =>
-          decodeLaunch({ WARPS, STAGES, BALANCED }, perSm, {
+          decodeLaunch({ WARPS, STAGES, BALANCED, KV_FP8, MIN_BLOCKS: fp8 ? perSm : 0 }, perSm, {
             q,
             out,
             kv,
@@ -182,7 +200,7 @@ if (runs('decode')) {
         check = ` error ${relativeError(download(out, batch * 4096), expected).toExponential(1)}`;
       }
       line.push(
-        `w${WARPS}s${STAGES}${BALANCED ? `b${perSm}` : ''} ${(ms * 1000).toFixed(1)} µs ${((batch * context * kvHeads * 512) / ms / 1e9).toFixed(2)} TB/s${check}`,
+        `w${WARPS}s${STAGES}${BALANCED ? 'b' : 'm'}${perSm} ${(ms * 1000).toFixed(1)} µs ${((batch * context * kvHeads * (512 >> KV_FP8)) / ms / 1e9).toFixed(2)} TB/s${check}`,
       );
     }
     console.log(`decode ${batch} × ${context}, splits ${splits}: ${line.join('  ')}`);

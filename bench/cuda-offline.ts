@@ -1,11 +1,12 @@
 // Many requests queued at once, through the whole runtime (scheduler, paged KV, overlapped loop), on the CUDA device with random weights:
-// node --import tsx bench/cuda-offline.ts REQUESTS PROMPT OUTPUT [SEQUENCES] [BATCH TOKENS] [WARM-UP REQUESTS]
+// node --import tsx bench/cuda-offline.ts [fp8] REQUESTS PROMPT OUTPUT [SEQUENCES] [BATCH TOKENS] [WARM-UP REQUESTS]
 import { SeededRandom } from '../src/base/random.ts';
 import { EngineCore } from '../src/runtime/loop/engine-core.ts';
 import { loadModel } from '../src/runtime/process/load-model.ts';
 import { greedySampling } from '../src/runtime/requests/request.ts';
 import { clocks, llama8b, randomSource } from './cuda-model.ts';
 
+const isFp8 = process.argv.includes('fp8');
 const [
   requests = 2048,
   prompt = 128,
@@ -13,11 +14,16 @@ const [
   sequences = 1024,
   batchTokens = 4096,
   warm = sequences + 64,
-] = process.argv.slice(2).map(Number);
+] = process.argv
+  .slice(2)
+  .filter((word) => word !== 'fp8')
+  .map(Number);
 const started = performance.now();
 const source = await randomSource({ ...llama8b, contextLength: 4096 }, 'bf16');
 const { device, model, options } = await loadModel('llama-3.1-8b', source, {
-  ...{ device: 'cuda', deviceOptions: {}, threads: 1, kvDtype: 'f16', prefixReuse: false },
+  ...{ device: 'cuda', threads: 1, prefixReuse: false },
+  deviceOptions: isFp8 ? { matrices: 'fp8' } : {},
+  kvDtype: isFp8 ? 'fp8' : 'f16',
   slots: sequences,
   batchTokensMax: batchTokens,
 });

@@ -1,11 +1,13 @@
 // Times and checks the CUDA device's matrix products at the shape of Llama 3.1 8B; docs/gpu-log.md holds its output.
-// node --import tsx bench/cuda-products.ts [gemv] [gemm]
+// node --import tsx bench/cuda-products.ts [fp8] [gemv] [gemm]
 import { Gemms, gemmWorkspaceBytes } from '../src/device/cuda/gemm.ts';
 import { float, int, launch, pointer } from '../src/device/cuda/launch.ts';
 import { MemoryPool } from '../src/device/cuda/memory-pool.ts';
 import { download, driver, fill, gpu, pool, prepare, relativeError, runs, time } from './cuda-harness.ts';
 import { clocks } from './cuda-model.ts';
 
+const isFp8 = process.argv.includes('fp8');
+const FP8 = isFp8 ? 1 : 0;
 const layers = 32;
 const shapes: [string, number, number][] = [
   ['qkv', 6144, 4096],
@@ -27,7 +29,7 @@ function gemvLaunch(
   outputs: number,
 ) {
   const { WARPS = 8, GATED = 0 } = variant;
-  const shared = batch * (inputs + 8) * 2 + (GATED ? 2 : 1) * WARPS * 128 * 4;
+  const shared = batch * (inputs + 8) * 2 + 2 * (GATED ? 2 : 1) * WARPS * 128 * 4;
   const kernel = gpu.modules.kernel('gemv', 'gemv', variant, shared);
   const tiles = Math.ceil(outputs / 16);
   const grid = Math.min(tiles, gpu.facts.multiprocessors * perSm);
@@ -45,6 +47,7 @@ function gemvLaunch(
     int(outputs),
     int(outputs),
     float(1e-5),
+    ...(variant.FP8 ? [pointer(norm)] : []),
   ];
   return prepare(kernel, [grid, 1, 1], WARPS * 32, shared, p);
 }
@@ -90,10 +93,10 @@ function gemvCheck(): void {
 }
 
 if (runs('gemv')) {
-  gemvCheck();
+  if (!isFp8) gemvCheck();
   const x = pool.take(8 * 14336 * 2);
   const y = pool.take(8 * 128256 * 2);
-  const norm = pool.take(14336 * 4);
+  const norm = pool.take(128256 * 4);
   fill(x, 8 * 14336, 3, 1);
   for (const [name, outputs, inputs] of shapes) {
     const copies = name === 'lm head' ? 2 : 8;
@@ -109,7 +112,7 @@ if (runs('gemv')) {
       ? ([
           [8, 2, 3, 3],
           [8, 4, 2, 2],
-          [8, 4, 1, 2],
+          [8, 4, 1, 1],
           [16, 2, 1, 1],
           [16, 2, 2, 2],
           [16, 1, 2, 2],
@@ -129,7 +132,7 @@ if (runs('gemv')) {
         ] as const);
     for (const [WARPS, UNROLL, perSm, MIN_BLOCKS] of variants) {
       for (const NORM of inputs === 4096 && name !== 'o' ? [0, 1] : [0]) {
-        const variant = { WARPS, UNROLL, MIN_BLOCKS, NORM, GATED: gated ? 1 : 0 };
+        const variant = { WARPS, UNROLL, MIN_BLOCKS, NORM, GATED: gated ? 1 : 0, FP8 };
         const prepared = weights.map((w) =>
           gemvLaunch(variant, perSm, w, x, y, norm, 1, inputs, gated ? outputs / 2 : outputs),
         );
@@ -137,7 +140,7 @@ if (runs('gemv')) {
           for (const p of prepared) launch(driver, p);
         });
         line.push(
-          `w${WARPS}u${UNROLL}x${perSm}m${MIN_BLOCKS}${NORM ? 'n' : ''} ${((copies * outputs * inputs * 2) / ms / 1e9).toFixed(2)}`,
+          `w${WARPS}u${UNROLL}x${perSm}m${MIN_BLOCKS}${NORM ? 'n' : ''} ${((copies * outputs * inputs * (2 - FP8)) / ms / 1e9).toFixed(2)}`,
         );
       }
     }
@@ -145,6 +148,44 @@ if (runs('gemv')) {
     own.close();
   }
   console.log('clocks', clocks());
+}
+
+if (runs('gemm8')) {
+  const own = new MemoryPool(driver);
+  const x = own.take(4096 * 14336);
+  const y = own.take(4096 * 28672 * 2);
+  const scales = own.take(128256 * 4);
+  fill(x, 2048 * 14336, 3, 1);
+  for (const rows of [64, 256]) {
+    for (const [name, outputs, inputs] of shapes.slice(0, 4)) {
+      const weightPool = new MemoryPool(driver);
+      const weights = Array.from({ length: 8 }, (_, k) => {
+        const at = weightPool.take(outputs * inputs);
+        fill(at, (outputs * inputs) / 2, 10 + k, 0.05);
+        return at;
+      });
+      const line: string[] = [];
+      for (const candidates of [8, 40]) {
+        const gemms = new Gemms(gpu, own.take(gemmWorkspaceBytes), candidates);
+        for (const accumulates of [false, true]) {
+          const shape = {
+            ...{ rows, inputs, outputs, inputStride: inputs, outputStride: outputs },
+            ...{ inputType: 'e4m3' as const, outputType: 'bf16' as const, accumulates, hasBias: false },
+          };
+          const products = weights.map((weight) =>
+            gemms.prepare(shape, { weight, x, y, weightScales: scales, inputScales: scales }, weights),
+          );
+          const ms = time(() => {
+            for (const product of products) product();
+          });
+          line.push(`${candidates}${accumulates ? '+' : ''} ${((ms / 8) * 1000).toFixed(1)} µs`);
+        }
+      }
+      console.log(`gemm e4m3 ${rows} rows, ${name}: ${line.join('  ')}`);
+      weightPool.close();
+    }
+  }
+  own.close();
 }
 
 if (runs('gemm')) {

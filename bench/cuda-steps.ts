@@ -1,15 +1,22 @@
 import { definite } from '../src/base/errors.ts';
-// Steps of a Llama-3.1-8B-shaped model with random weights on the CUDA device: `node --import tsx bench/cuda-steps.ts`.
+// Steps of a Llama-3.1-8B-shaped model with random weights on the CUDA device: `node --import tsx bench/cuda-steps.ts [fp8] [PART...]`.
+// Parts: one, few, ctx260, ctx1030, prefill; default all. `fp8` makes matrices and KV cache e4m3.
 
 import { openDevice } from '../src/device/cuda/index.ts';
 import type { CudaModel } from '../src/device/cuda/model.ts';
 import { batchOf, clocks, llama8b, type Part, randomSource, step } from './cuda-model.ts';
 
+const wanted = process.argv.slice(2).filter((word) => word !== 'fp8');
+const has = (part: string) => wanted.length === 0 || wanted.includes(part);
+const isFp8 = process.argv.includes('fp8');
 const started = performance.now();
-const device = await openDevice({});
+const device = await openDevice(isFp8 ? { matrices: 'fp8' } : {});
 console.log(JSON.stringify(device.describe()));
 const source = await randomSource({ ...llama8b, contextLength: 4096 }, 'bf16');
-const weights = await device.load(source, { batchTokensMax: 8192, kvDtype: 'f16', threads: 1 });
+const weights = await device.load(source, {
+  ...{ batchTokensMax: 8192, threads: 1 },
+  kvDtype: isFp8 ? 'fp8' : 'f16',
+});
 const gib = 2 ** 30;
 const { freeBytes } = weights.memory();
 console.log(
@@ -112,20 +119,26 @@ async function prefillBench(count: number, context: number, perStep: number): Pr
   );
 }
 
-await decode(1, 350);
-await decode(1, 350);
-await profile(1, 350);
-await decode(2, 350);
-await decode(4, 350);
-await decode(8, 350);
-await decode(64, 260);
-await decode(256, 236);
-await profile(256, 260);
-await decode(256, 1006);
-await profile(256, 1030);
-await prefillBench(16, 2048, 1);
-await prefillBench(16, 2048, 4);
-{
+if (has('one')) {
+  await decode(1, 350);
+  await decode(1, 350);
+  await profile(1, 350);
+}
+if (has('few')) {
+  for (const count of [2, 4, 8]) await decode(count, 350);
+  await decode(64, 260);
+}
+if (has('ctx260')) {
+  await decode(256, 236);
+  await profile(256, 260);
+}
+if (has('ctx1030')) {
+  await decode(256, 1006);
+  await profile(256, 1030);
+}
+if (has('prefill')) {
+  await prefillBench(16, 2048, 1);
+  await prefillBench(16, 2048, 4);
   const table = sequences(2, 2048);
   const parts = table.map((blocks) => ({
     tokens: Array.from({ length: 2048 }, (_, k) => k),
@@ -134,9 +147,8 @@ await prefillBench(16, 2048, 4);
     wants: true,
   }));
   await step(model, parts);
-  console.log(
-    `profile prefill 2 × 2048: ${[...model.profile(batchOf(parts))].map(([name, ms]) => `${name} ${ms.toFixed(3)}`).join('; ')}`,
-  );
+  const times = [...model.profile(batchOf(parts))].map(([name, ms]) => `${name} ${ms.toFixed(3)}`);
+  console.log(`profile prefill 2 × 2048: ${times.join('; ')}`);
 }
 model.close();
 device.close();

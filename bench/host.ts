@@ -243,7 +243,14 @@ for (const [name, { scenario, bar }] of Object.entries(scenarios)) {
 function measureMatch(): number[] {
   const blockPositions = 32;
   const blocks = 100_000;
-  const options = { blocks, blockPositions, bytesPerPosition: 1, prefixReuse: true, hostBlocks: 0 };
+  const options = {
+    blocks,
+    blockPositions,
+    bytesPerPosition: 1,
+    prefixReuse: true,
+    hostBlocks: 0,
+    nowMs: () => 0,
+  };
   const cache = new BlockKvCache({ ...options, retainedBlocksMax: blocks });
   const text = (first: number, length: number) => ({
     length,
@@ -251,7 +258,7 @@ function measureMatch(): number[] {
   });
   for (let first = 0; first < blocks / 63; first++) {
     const tokens = text(first, 2016);
-    const demand = { prefixKey: '', tokens, reusableMax: 0, retentionPriority: 35 };
+    const demand = { prefixKey: '', tokens, reusableMax: 0, promptLength: tokens.length };
     const place = cache.reserve(demand, 2016);
     cache.writeBlocks(place, 2016, new Int32Array(64), 0);
     cache.commit(place, tokens, 2016);
@@ -260,7 +267,7 @@ function measureMatch(): number[] {
   return Array.from({ length: 2000 }, (_, i) => {
     const tokens = text(Math.floor(blocks / 63) - 2 - (i % 1000), 2000);
     const startMs = performance.now();
-    cache.cost({ prefixKey: '', tokens, reusableMax: 1999, retentionPriority: 35 }, 2100);
+    cache.cost({ prefixKey: '', tokens, reusableMax: 1999, promptLength: tokens.length }, 2100);
     return (performance.now() - startMs) * 1000;
   });
 }

@@ -13,6 +13,7 @@ import { type ServedModel, servedModel } from './protocol/served-model.ts';
 import type { EngineClient } from './runtime/client.ts';
 import { RuntimeError } from './runtime/errors.ts';
 import { type GuideWish, guideOfWish } from './runtime/guidance/grammar/wish.ts';
+import type { Retention } from './runtime/kv/retention.ts';
 import { LocalEngine } from './runtime/local-engine.ts';
 import { loadModel } from './runtime/process/load-model.ts';
 import { EngineSupervisor } from './runtime/process/supervisor.ts';
@@ -79,6 +80,8 @@ export interface GenerateOptions extends Partial<SamplingParameters> {
   guide?: GuideWish;
   /** Requests with different salts share no prefix. */
   cacheSalt?: string;
+  /** How long its KV should be kept for others, and how dear it is. */
+  retention?: Retention;
   /** Higher first. */
   priority?: number;
   signal?: AbortSignal;
@@ -274,7 +277,7 @@ class QueuedGeneration implements GenerationStream {
   constructor(model: ServedModel, promptTokens: Int32Array, options: GenerateOptions) {
     const { signal, maxTokens, minTokens, stop, sequences, logprobs, ...rest } = options;
     const { stopTokenIds, ignoreEos, includeStopString, skipSpecialTokens, ...others } = rest;
-    const { cacheSalt, priority, guide, ...given } = others;
+    const { cacheSalt, retention, priority, guide, ...given } = others;
     const { maxTokens: advised, ...advice } = model.defaults;
     // At least 1, so that a prompt that fills the context is refused for that and not for its maxTokens.
     const room = Math.max(1, model.client.description.contextLength - promptTokens.length);
@@ -295,6 +298,7 @@ class QueuedGeneration implements GenerationStream {
         logprobs,
         cacheSalt,
         guide: guide && guideOfWish(guide),
+        retention,
         priority: priority ?? 0,
       },
       {

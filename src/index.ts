@@ -3,6 +3,7 @@ export { AssertionError, type ErrorKind, NereidError } from './base/errors.ts';
 export { Engine, type EngineOptions, type GenerateOptions, type GenerationStream } from './engine.ts';
 export type { GenerationDelta, GenerationUsage } from './generation/generation.ts';
 export type { EngineClient, RequestHandle } from './runtime/client.ts';
+export type { Retention, RetentionLevel, RetentionRange } from './runtime/kv/retention.ts';
 export type { FinishReason, SequenceEvent, TokenLogprobs } from './runtime/requests/events.ts';
 export type { GenerationRequest, SamplingParameters } from './runtime/requests/request.ts';
 export type { EngineDescription, EngineStatistics } from './runtime/requests/statistics.ts';

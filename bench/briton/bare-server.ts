@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { Server, ServerCredentials, type ServerWritableStream } from '@grpc/grpc-js';
 import protobuf from 'protobufjs';
 import { packageRoot } from '../../src/base/entry.ts';
-import { answerCodec } from '../../src/protocol/briton/messages.ts';
+import { encodeAnswerPart } from '../../src/protocol/briton/messages.ts';
 
 interface BareRequest {
   requestId?: number;
@@ -43,7 +43,7 @@ server.addService(
       requestSerialize: (message: object) => Buffer.from(requestType.encode(message).finish()),
       requestDeserialize: (bytes: Buffer) =>
         requestType.toObject(requestType.decode(bytes), { longs: Number }) as BareRequest,
-      responseSerialize: (message: object) => answerCodec.encode(message as never),
+      responseSerialize: (message: object) => encodeAnswerPart(message as never),
       responseDeserialize: (bytes: Buffer) => bytes,
     },
   },

@@ -9,6 +9,8 @@ export interface BenchServer {
   processId: number;
   /** Briton's address, where it was asked for. */
   briton: string | undefined;
+  /** KServe's gRPC address, where it was asked for. */
+  grpc: string | undefined;
   stop(): Promise<void>;
 }
 
@@ -33,7 +35,8 @@ export async function serveBench(
     child.once('exit', () => reject(new Error(log)));
     child.stderr.on('data', (bytes) => {
       log += bytes;
-      const found = /on (http:\/\/\S+)/.exec(log)?.[1];
+      // The line that comes after the addresses.
+      const found = /on (http:\/\/\S+)[\s\S]*Started HTTPService/.exec(log)?.[1];
       if (found) resolve(found);
     });
   });
@@ -41,6 +44,7 @@ export async function serveBench(
     url,
     processId: child.pid ?? 0,
     briton: /on (\S+) \(Briton gRPC\)/.exec(log)?.[1],
+    grpc: /GRPCInferenceService at (\S+)/.exec(log)?.[1],
     stop: async () => {
       if (child.exitCode !== null) return;
       child.removeAllListeners('exit');

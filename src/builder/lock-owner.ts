@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { z } from 'zod';
+import { isProcessAlive } from '../base/processes.ts';
 
 /**
  * Who holds a lock. A process id alone says too little: in containers every Nereid has the same small one, so that a killed builder on a
@@ -63,16 +64,6 @@ export function isOwnerAlive(owner: LockOwner, ageMs: number): boolean {
   if (!found) return true;
   // A zombie holds nothing; another start time is another process with the same id.
   return found.state !== 'Z' && (owner.startTime ?? found.startTime) === found.startTime;
-}
-
-/** Whether a process with this id lives (signal 0 checks without touching it). */
-function isProcessAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (thrown) {
-    return (thrown as { code?: string }).code === 'EPERM';
-  }
 }
 
 function bootId(): string | undefined {

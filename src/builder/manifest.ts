@@ -77,7 +77,7 @@ export const manifestSchema = z.object({
     tensors: z.record(z.string(), z.int()),
     exceptions: z.array(exceptionEntry),
   }),
-  kvDtype: z.enum(['f16', 'f32']),
+  kvDtype: z.enum(['f16', 'f32', 'fp8']),
   recipe: buildConfigSchema.omit({ model: true, output: true, name: true }),
   /** One weight file a rank, in rank order. */
   ranks: z.array(relativePath).min(1).max(ranksMax),

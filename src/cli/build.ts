@@ -43,7 +43,9 @@ export function createCommand(): Command {
       'positions of one sequence at most',
       integerOption(1, contextLengthMax),
     )
-    .addOption(new Option('--kv-dtype <type>', 'type of the KV cache (default: f16)').choices(['f16', 'f32']))
+    .addOption(
+      new Option('--kv-dtype <type>', 'type of the KV cache (default: f16)').choices(['f16', 'f32', 'fp8']),
+    )
     .option(
       '--tensor-parallel <n>',
       'ranks that share every layer, one weight file each (default: 1)',

@@ -45,7 +45,11 @@ export function createCommand(): Command {
     .option('--threads <n>', 'CPU threads', integerOption(1, threadsMax), availableParallelism())
     .option('--context-length <n>', 'positions of the sequence at most', integerOption(2, tokensMax))
     .addOption(
-      new Option('--kv-dtype <type>', "type of the KV cache (default: the engine's)").choices(['f16', 'f32']),
+      new Option('--kv-dtype <type>', "type of the KV cache (default: the engine's)").choices([
+        'f16',
+        'f32',
+        'fp8',
+      ]),
     )
     .option('-q, --quiet', 'only the text')
     .addHelpText('after', examples)

@@ -33,7 +33,7 @@ export interface DeviceModelSource {
 }
 
 /** Type of the KV cache's elements. */
-export type KvDtype = 'f16' | 'f32';
+export type KvDtype = 'f16' | 'f32' | 'fp8';
 
 /** How a model is put on its device. */
 export interface DeviceModelOptions {
@@ -77,6 +77,8 @@ export interface DeviceMemory {
   freeBytes: number;
   /** What part of it a KV cache takes unless told otherwise. */
   kvShareDefault: number;
+  /** Whether each rank of a group on one host has such memory of its own; absent: they share it. */
+  isEachRanksOwn?: boolean;
 }
 
 /** A model's weights on a device, before its KV cache: on a GPU that takes what the weights leave. */

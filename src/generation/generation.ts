@@ -2,6 +2,7 @@ import { type Clock, systemClock } from '../base/clock.ts';
 import { definite, messageOf, NereidError } from '../base/errors.ts';
 import type { EngineClient, RequestHandle } from '../runtime/client.ts';
 import type { Guide } from '../runtime/guidance/guide.ts';
+import type { Retention } from '../runtime/kv/retention.ts';
 import type { RequestStart, SequenceEvent } from '../runtime/requests/events.ts';
 import type { SamplingParameters } from '../runtime/requests/request.ts';
 import type { Tokenizer } from '../tokenizer/types.ts';
@@ -41,6 +42,7 @@ export interface GenerationInput {
   cacheSalt?: string;
   /** What the texts must look like. */
   guide?: Guide;
+  retention?: Retention;
   priority: number;
   /** As in `GenerationRequest`. */
   prediction?: Int32Array;
@@ -161,6 +163,7 @@ export class Generation {
         promptLogprobs: input.promptLogprobs,
         guide: input.guide,
         cacheSalt: input.cacheSalt,
+        retention: input.retention,
         priority: input.priority,
         prediction: input.prediction,
       },

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import type { AnswerPart, PartParser } from './answer-parts.ts';
 import type { ReasoningFormat } from './reasoning/format.ts';
-import type { ToolFormat } from './tool-parsers/format.ts';
+import type { OfferedTools, ToolFormat } from './tool-parsers/format.ts';
 
 /** What a model's answers are made of beside text. */
 export interface AnswerFormats {
@@ -20,8 +20,8 @@ export interface AnswerReading {
 
 /** What a request says of tools. */
 export interface ToolChoice {
-  /** Of the tools that were offered; empty: calls are not looked for. */
-  names: ReadonlySet<string>;
+  /** Empty: calls are not looked for. */
+  tools: OfferedTools;
   /** Whether one answer may call several. */
   isParallel: boolean;
 }
@@ -36,14 +36,14 @@ export function answerReading(
   choice: ToolChoice,
 ): AnswerReading | undefined {
   const { reasoning } = formats;
-  const tools = choice.names.size > 0 ? formats.tools : undefined;
+  const tools = choice.tools.size > 0 ? formats.tools : undefined;
   if (!tools && !reasoning) return undefined;
   return {
     keepsSpecialTokens: tools?.usesSpecialTokens ?? false,
     createParser: () =>
       new AnswerParser(
         reasoning?.createParser(prompt),
-        tools?.createParser(choice.names),
+        tools?.createParser(choice.tools),
         choice.isParallel ? Number.POSITIVE_INFINITY : 1,
       ),
     callId: () => {

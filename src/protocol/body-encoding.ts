@@ -2,6 +2,14 @@ import { promisify } from 'node:util';
 import { brotliDecompress, gunzip, inflate } from 'node:zlib';
 import { messageOf } from '../base/errors.ts';
 import { ProtocolError } from './errors.ts';
+import { Gate } from './gate.ts';
+import { unpackingMax } from './limits.ts';
+
+/** Over all protocols: the threads that unpack are the process's, too. What comes to little never waits for what may come to much. */
+const unpacking = { little: new Gate(unpackingMax.little), much: new Gate(unpackingMax.much) };
+/** No deflated byte comes to more (zlib's own figure); what brotli makes of one has no such bound. */
+const deflatedRatioMax = 1032;
+const littleBytesMax = 8 * 1024 * 1024;
 
 type Decoder = (bytes: Buffer, options: { maxOutputLength: number }) => Promise<Buffer>;
 
@@ -32,7 +40,10 @@ export async function decodeBody(
     throw new ProtocolError('CONTENT_ENCODING_UNSUPPORTED', message);
   }
   try {
-    return await decode(bytes, { maxOutputLength: bytesMax });
+    const isLittle = encoding !== 'br' && bytes.length * deflatedRatioMax <= littleBytesMax;
+    return await unpacking[isLittle ? 'little' : 'much'].run(() =>
+      decode(bytes, { maxOutputLength: bytesMax }),
+    );
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code === 'ERR_BUFFER_TOO_LARGE') throw bodyTooLarge(bytesMax);
     const message = `the body is not the ${encoding} that its content-encoding says: ${messageOf(cause)}`;

@@ -1,19 +1,19 @@
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { ByteBudget, ByteHolder } from './byte-budget.ts';
+import type { ClientBounds } from './client-bounds.ts';
 import { probeHalfClosed } from './half-closed.ts';
+import type { Placed, SocketPlaces } from './socket-places.ts';
 
 /** Bounds of {@link Connections}. */
 export interface ConnectionsOptions {
-  socketsMax: number;
-  socketsPerAddressMax: number;
   pipelinedRequestsMax: number;
-  /** What all connections' unread answers may take. */
-  answers: ByteBudget;
+  /** What clients may take, over all ports. */
+  bounds: Pick<ClientBounds, 'answers' | 'places'>;
 }
 
 /** A client's socket and the responses under way on it. */
-export class Connection implements ByteHolder {
+export class Connection implements ByteHolder, Placed {
   /** The one that HTTP is spoken over: after a TLS handshake not the one that was accepted. */
   socket: Socket;
   readonly address: string;
@@ -50,6 +50,10 @@ export class Connection implements ByteHolder {
   cut(): void {
     this.socket.destroy();
   }
+
+  evict(): void {
+    this.socket.destroy();
+  }
 }
 
 const connectionOfSocket = new WeakMap<Socket, Connection>();
@@ -59,20 +63,10 @@ export function connectionOf(socket: Socket | null): Connection | undefined {
   return socket ? connectionOfSocket.get(socket) : undefined;
 }
 
-interface Address {
-  count: number;
-  /** Connections that owe us (the rest of) a request, the longest waiting first. */
-  waiting: Set<Connection>;
-}
-
-/**
- * The open connections of an HTTP server. When there are too many, one that has no whole request makes room, the longest waiting of
- * the address with the most: who holds sockets and asks nothing only gets in its own way.
- */
+/** The open connections of an HTTP server. */
 export class Connections {
   readonly #options: ConnectionsOptions;
   readonly #connections = new Set<Connection>();
-  readonly #addresses = new Map<string, Address>();
   /** Accepted, but TLS is not agreed yet: by remote port and address, which no other open connection has. */
   readonly #inHandshake = new Map<string, Connection>();
   #closing = false;
@@ -96,8 +90,8 @@ export class Connections {
     });
   }
 
-  get size(): number {
-    return this.#connections.size;
+  get #places(): SocketPlaces {
+    return this.#options.bounds.places;
   }
 
   /** A request's headers are here. @returns false when too many of this connection wait for their answers */
@@ -110,7 +104,7 @@ export class Connections {
     const onAsked = (): void => {
       asked = true;
       connection.askedCount++;
-      this.#placeOf(connection)?.waiting.delete(connection);
+      this.#places.setWaiting(connection, false);
     };
     if (hasBody(request)) request.once('end', onAsked);
     else onAsked();
@@ -119,9 +113,7 @@ export class Connections {
       connection.responses.delete(response);
       if (asked) connection.askedCount--;
       if (this.#closing && connection.responses.size === 0) connection.socket.destroy();
-      else if (connection.askedCount === 0 && this.#connections.has(connection)) {
-        this.#placeOf(connection)?.waiting.add(connection);
-      }
+      else if (connection.askedCount === 0) this.#places.setWaiting(connection, true);
     });
     return isRoom;
   }
@@ -142,16 +134,12 @@ export class Connections {
   }
 
   #open(socket: Socket, secure: boolean): void {
-    const connection = new Connection(socket, this.#options.answers);
-    if (!this.#makeRoom(connection.address)) {
+    const connection = new Connection(socket, this.#options.bounds.answers);
+    if (!this.#places.take(connection)) {
       socket.destroy();
       return;
     }
     this.#connections.add(connection);
-    const place = this.#addresses.get(connection.address) ?? { count: 0, waiting: new Set() };
-    this.#addresses.set(connection.address, place);
-    place.count++;
-    place.waiting.add(connection);
     connectionOfSocket.set(socket, connection);
     const peer = peerOf(socket);
     if (secure) this.#inHandshake.set(peer, connection);
@@ -164,44 +152,14 @@ export class Connections {
 
   #closed(connection: Connection): void {
     if (!this.#connections.delete(connection)) return;
-    const place = this.#placeOf(connection);
-    place?.waiting.delete(connection);
-    if (place && --place.count === 0) this.#addresses.delete(connection.address);
-    this.#options.answers.remove(connection);
+    this.#places.leave(connection);
+    this.#options.bounds.answers.remove(connection);
     // Node tells only the response whose turn it is that the socket is gone; the others would run on for nobody.
     for (const response of [...connection.responses]) {
       if (response.socket) continue;
       response.destroy();
       response.emit('close');
     }
-  }
-
-  #placeOf(connection: Connection): Address | undefined {
-    return this.#addresses.get(connection.address);
-  }
-
-  /** @returns false when every connection that could make room has a whole request */
-  #makeRoom(address: string): boolean {
-    const { socketsMax, socketsPerAddressMax } = this.#options;
-    const own = this.#addresses.get(address);
-    if (own && own.count >= socketsPerAddressMax) return this.#evict(own);
-    if (this.#connections.size < socketsMax) return true;
-    const byCount = [...this.#addresses.values()].filter(({ waiting }) => waiting.size > 0);
-    return this.#evict(
-      byCount.reduce<Address | undefined>(
-        (most, one) => (one.count > (most?.count ?? 0) ? one : most),
-        undefined,
-      ),
-    );
-  }
-
-  #evict(place: Address | undefined): boolean {
-    const [oldest] = place?.waiting ?? [];
-    if (!oldest) return false;
-    oldest.socket.destroy();
-    // Its 'close' comes later; the place is free now.
-    this.#closed(oldest);
-    return true;
   }
 }
 

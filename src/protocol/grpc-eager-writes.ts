@@ -1,4 +1,5 @@
 import { ServerInterceptingCall, type ServerInterceptor } from '@grpc/grpc-js';
+import type { MessageCodec } from './proto-messages.ts';
 
 /**
  * A message of a stream that does not wait for the one before to be on its way. grpc-js hands HTTP/2 one message, waits, and hands it the
@@ -14,6 +15,14 @@ export class EagerMessage {
     this.flushed = flushed;
   }
 }
+
+/** Messages of a stream that are encoded already, and flushed at once. */
+export const eagerCodec: MessageCodec<EagerMessage> = {
+  encode: ({ bytes }) => bytes,
+  decode: () => {
+    throw new Error('a server reads no answers');
+  },
+};
 
 class EagerCall extends ServerInterceptingCall {
   readonly #next: ConstructorParameters<typeof ServerInterceptingCall>[0];

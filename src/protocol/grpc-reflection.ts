@@ -1,10 +1,12 @@
 import { createRequire } from 'node:module';
-import type { MethodDefinition, Server, UntypedHandleCall } from '@grpc/grpc-js';
+import type { MethodDefinition, Server, ServerDuplexStream, UntypedHandleCall } from '@grpc/grpc-js';
 import { protoFolder } from './proto-messages.ts';
 
 const require = createRequire(import.meta.url);
 const versions = ['grpc.reflection.v1.ServerReflection', 'grpc.reflection.v1alpha.ServerReflection'];
 const methodName = 'ServerReflectionInfo';
+
+type Call = ServerDuplexStream<unknown, unknown>;
 
 interface BoundReflection {
   definition: MethodDefinition<unknown, unknown>;
@@ -32,9 +34,20 @@ export function addReflection(server: Server, protoFiles: readonly string[]): vo
       responseSerialize: (message) => real().definition.responseSerialize(message),
       responseDeserialize: (bytes) => real().definition.responseDeserialize(bytes),
     };
-    const handler = (call: unknown): void => real().handler(call);
+    const handler = (call: Call): void => {
+      real().handler(call);
+      readAsAnswered(call);
+    };
     server.addService({ [methodName]: definition }, { [methodName]: handler as UntypedHandleCall });
   }
+}
+
+/** Each request is answered: a client that does not read its answers is asked for no more requests. */
+function readAsAnswered(call: Call): void {
+  call.on('data', () => {
+    if (call.writableNeedDrain) call.pause();
+  });
+  call.on('drain', () => call.resume());
 }
 
 function bindReflection(protoFiles: readonly string[]): Map<string, BoundReflection> {

@@ -20,6 +20,7 @@ const metadataService: GrpcService = {
     },
     {
       name: 'ModelReady',
+      requestBytesMax: 8_000_000,
       handler: (call: { request: PlainMessage }, done: sendUnaryData<PlainMessage>) =>
         done(null, { ready: String(call.request.name).length > 5_000_000 }),
     },

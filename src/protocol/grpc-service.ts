@@ -1,5 +1,12 @@
 import type { MethodDefinition, UntypedHandleCall } from '@grpc/grpc-js';
+import { grpcAdministrationBytesMax } from './limits.ts';
 import { type MessageCodec, messageCodec } from './proto-messages.ts';
+
+/** Answers that are encoded already: what they weigh must be known before they are sent. */
+export const encodedCodec: MessageCodec<Buffer> = {
+  encode: (message) => message,
+  decode: (bytes) => Buffer.from(bytes),
+};
 
 /** One RPC of a service. */
 export interface GrpcMethod {
@@ -9,6 +16,8 @@ export interface GrpcMethod {
   responseStream?: boolean;
   /** grpc-js's handler for the method's kind (unary, server streaming, …). */
   handler: UntypedHandleCall;
+  /** What a request may have. Default: {@link grpcAdministrationBytesMax} for those without a codec of their own. */
+  requestBytesMax?: number;
   /** A codec by hand, for the token path. Default: the messages `NAMERequest` and `NAMEResponse` by protobufjs. */
   request?: MessageCodec<never>;
   response?: MessageCodec<never>;
@@ -29,8 +38,14 @@ export interface GrpcBinding {
   implementation: Record<string, UntypedHandleCall>;
 }
 
-/** Binds a service's methods to paths and codecs. */
-export function bindService({ name, protoFile, methods }: GrpcService): GrpcBinding {
+/**
+ * Binds a service's methods to paths and codecs.
+ * @param onAnswer told of the bytes of each answer
+ */
+export function bindService(
+  { name, protoFile, methods }: GrpcService,
+  onAnswer: (bytes: number) => void,
+): GrpcBinding {
   const packageName = name.slice(0, name.lastIndexOf('.'));
   const definition: GrpcBinding['definition'] = {};
   const implementation: GrpcBinding['implementation'] = {};
@@ -39,13 +54,22 @@ export function bindService({ name, protoFile, methods }: GrpcService): GrpcBind
       (given ?? messageCodec(protoFile, `${packageName}.${method.name}${suffix}`)) as MessageCodec<unknown>;
     const request = codec(method.request, 'Request');
     const response = codec(method.response, 'Response');
+    const bytesMax =
+      method.requestBytesMax ?? (method.request ? Number.POSITIVE_INFINITY : grpcAdministrationBytesMax);
     definition[method.name] = {
       path: `/${name}/${method.name}`,
       requestStream: method.requestStream ?? false,
       responseStream: method.responseStream ?? false,
       requestSerialize: (message) => request.encode(message),
-      requestDeserialize: (bytes) => request.decode(bytes),
-      responseSerialize: (message) => response.encode(message),
+      requestDeserialize: (bytes) => {
+        if (bytes.length > bytesMax) throw new RangeError(`a request is over ${bytesMax} bytes`);
+        return request.decode(bytes);
+      },
+      responseSerialize: (message) => {
+        const bytes = response.encode(message);
+        onAnswer(bytes.length);
+        return bytes;
+      },
       responseDeserialize: (bytes) => response.decode(bytes),
     };
     implementation[method.name] = method.handler;

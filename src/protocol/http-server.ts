@@ -10,7 +10,8 @@ import { messageOf, NereidError } from '../base/errors.ts';
 import { bodyBytesMax } from '../base/limits.ts';
 import type { KeyUse } from './authentication.ts';
 import { bodyTooLarge, decodeBody } from './body-encoding.ts';
-import { ByteBudget } from './byte-budget.ts';
+import type { ByteBudget } from './byte-budget.ts';
+import { type ClientBounds, type ClientLimits, clientBounds } from './client-bounds.ts';
 import { Connections } from './connections.ts';
 import { httpStatusOf, ProtocolError, type ProtocolErrorCode } from './errors.ts';
 import { TracedGenerations } from './generation-spans.ts';
@@ -22,7 +23,7 @@ import { loggedError, logRequest, type RequestLogger } from './request-log.ts';
 import type { RequestSpans } from './request-spans.ts';
 import { addResponseHeaders, type ResponseHeaderOptions, securityHeaders } from './response-headers.ts';
 import { type TlsMaterial, tlsVersionMin } from './tls.ts';
-import { Uploads } from './uploads.ts';
+import type { Uploads } from './uploads.ts';
 import { sendLargeAnswersInPieces } from './whole-answer.ts';
 
 export type { RequestLogger } from './request-log.ts';
@@ -35,11 +36,9 @@ export interface HttpErrorResponse {
 }
 
 /** Limits of an HTTP server; each has a default of the same name in `limits.ts` or `base/limits.ts`. */
-export interface HttpLimits {
+export interface HttpLimits extends ClientLimits {
   bodyBytesMax?: number;
   headerBytesMax?: number;
-  socketsMax?: number;
-  socketsPerAddressMax?: number;
   pipelinedRequestsMax?: number;
   headersTimeoutMs?: number;
   bodyTimeoutMs?: number;
@@ -47,10 +46,6 @@ export interface HttpLimits {
   /** Arrival to last byte; 0 is none. Protocols apply it. */
   requestTimeoutMs?: number;
   streamBufferBytesMax?: number;
-  unreadAnswerBytesMax?: number;
-  answerStallTimeoutMs?: number;
-  uploadBytesMax?: number;
-  uploadStallTimeoutMs?: number;
 }
 
 /** What a protocol gives {@link createHttpServer}. */
@@ -65,8 +60,8 @@ export interface HttpServerOptions {
   tls?: TlsMaterial;
   /** Web origins that may read answers; see `response-headers.ts`. */
   corsOrigins?: readonly string[];
-  /** Bounds what answers may wait with; to be shared by all servers of a process. Default: one of its own, by `limits`. */
-  answers?: ByteBudget;
+  /** Bounds what clients may take; to be shared by all servers of a process. Default: some of its own, by `limits`. */
+  bounds?: ClientBounds;
   /** How errors are worded where no protocol of the path has its own way (see {@link wordErrors}). */
   errorResponse(error: unknown): HttpErrorResponse;
   /** How errors are worded that reach no route (malformed paths), by the path's prefix, as `/v2`. Default: `errorResponse`. */
@@ -101,13 +96,9 @@ const checkingIntervalMsMax = 5_000;
 /** A fastify instance with what every HTTP front end shares: limits, JSON bodies, error mapping, one log line a request, counts. */
 export function createHttpServer(options: HttpServerOptions): FastifyInstance {
   const { clock = systemClock, limits: asked = {} } = options;
-  const answers = options.answers ?? answerBudget(asked, clock);
-  const connections = new Connections({
-    socketsMax: asked.socketsMax ?? limits.socketsMax,
-    socketsPerAddressMax: asked.socketsPerAddressMax ?? limits.socketsPerAddressMax,
-    pipelinedRequestsMax: asked.pipelinedRequestsMax ?? limits.pipelinedRequestsMax,
-    answers,
-  });
+  const bounds = options.bounds ?? clientBounds(asked, clock);
+  const pipelinedRequestsMax = asked.pipelinedRequestsMax ?? limits.pipelinedRequestsMax;
+  const connections = new Connections({ pipelinedRequestsMax, bounds });
   const app = Fastify({
     logger: false,
     bodyLimit: asked.bodyBytesMax ?? bodyBytesMax,
@@ -132,9 +123,9 @@ export function createHttpServer(options: HttpServerOptions): FastifyInstance {
     done();
   });
   parseJsonBodies(app);
-  followRequests(app, { connections, answers, clock }, options);
+  followRequests(app, { connections, answers: bounds.answers, clock }, options);
   addResponseHeaders(app, headerOptions(options));
-  watchUploads(app, asked);
+  watchUploads(app, bounds.uploads);
   sendLargeAnswersInPieces(app);
   wordErrors(app, options.errorResponse, options.logger);
   return app;
@@ -169,15 +160,6 @@ function followRequests(
   });
 }
 
-/** The bound on what answers may wait with, for {@link HttpServerOptions.answers}. */
-export function answerBudget(asked: HttpLimits = {}, clock: Clock = systemClock): ByteBudget {
-  return new ByteBudget({
-    bytesMax: asked.unreadAnswerBytesMax ?? limits.unreadAnswerBytesMax,
-    stallTimeoutMs: asked.answerStallTimeoutMs ?? limits.answerStallTimeoutMs,
-    clock,
-  });
-}
-
 /** The options of Node's own HTTP or HTTPS server. */
 function nodeServer({ limits: asked = {}, tls }: HttpServerOptions): object {
   const bodyTimeoutMs = asked.bodyTimeoutMs ?? limits.bodyTimeoutMs;
@@ -192,11 +174,7 @@ function nodeServer({ limits: asked = {}, tls }: HttpServerOptions): object {
   return { https: { ...server, ...tls, minVersion: tlsVersionMin, handshakeTimeout: headersTimeout } };
 }
 
-function watchUploads(app: FastifyInstance, asked: HttpLimits): void {
-  const uploads = new Uploads({
-    bytesMax: asked.uploadBytesMax ?? limits.uploadBytesMax,
-    stallTimeoutMs: asked.uploadStallTimeoutMs ?? limits.uploadStallTimeoutMs,
-  });
+function watchUploads(app: FastifyInstance, uploads: Uploads): void {
   app.addHook('preParsing', (request, _reply, payload, done) => {
     uploads.watch(request.raw);
     done(null, payload);

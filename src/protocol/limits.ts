@@ -77,6 +77,13 @@ export const jsonFieldsMax = 32_768;
 /** Values in a JSON body, token ids and tensor elements included: parsing a million takes about 50 ms. */
 export const jsonValuesMax = 1_048_576;
 
+/** Fields and values of one protobuf message of the token path: a view or a number each, and about 100 ns. */
+export const protobufValuesMax = 1_048_576;
+
+/** Bytes of a gRPC request that is no inference; of one that brings a model's files. */
+export const grpcAdministrationBytesMax = 1024 * 1024;
+export const grpcModelLoadBytesMax = 64 * 1024 * 1024;
+
 /** Tokens of a text that is cut to fit (`truncate_prompt_tokens`), or only counted (`/tokenize`): no context is longer. */
 export const truncatedTokensMax = 2_097_152;
 
@@ -92,8 +99,20 @@ export const shortTextLengthMax = 1024;
 /** What a client is told to wait before it tries again after 429 or 503. */
 export const retryAfterSeconds = 1;
 
-/** Bytes of one gRPC message that a client sends: tritonserver's limit, which is protobuf's own. */
+/** Bytes of one gRPC message that a client sends: tritonserver's limit, which is protobuf's own. Less where memory is small. */
 export const grpcReceivedMessageBytesMax = 2 ** 31 - 1;
+
+/** What a packed gRPC message may come to. */
+export const grpcUnpackedMessageBytesMax = 64 * 1024 * 1024;
+
+/**
+ * Packed bodies and messages that are unpacked at a time, the others wait: each may come to a thousand times its size. Those that can come
+ * to 8 MiB at most have places of their own.
+ */
+export const unpackingMax = { little: 8, much: 2 } as const;
+
+/** Bytes of a service's name that gRPC's health service is asked about. */
+export const healthServiceNameBytesMax = 1024;
 
 /** Calls at a time on one gRPC connection; clients wait with the next one. */
 export const grpcStreamsPerConnectionMax = 16_384;

@@ -3,6 +3,8 @@
  * (docs/decisions/protobuf.md). All other messages go through `proto-messages.ts`.
  */
 
+import { protobufValuesMax } from './limits.ts';
+
 const varint = 0;
 const fixed64 = 1;
 const delimited = 2;
@@ -180,6 +182,8 @@ export class ProtoReader {
   #at: number;
   #end: number;
   #wireType = 0;
+  /** Fields and values read so far. */
+  #count = 0;
 
   constructor(bytes: Uint8Array) {
     this.#bytes = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -190,6 +194,7 @@ export class ProtoReader {
   /** The next field's number; 0 at the message's end. Its value must be read or skipped before the next call. */
   field(): number {
     if (this.#at >= this.#end) return 0;
+    this.#counted();
     const tag = this.#varint32();
     this.#wireType = tag & 7;
     const field = tag >>> 3;
@@ -260,7 +265,10 @@ export class ProtoReader {
       return;
     }
     this.message(() => {
-      while (this.#at < this.#end) add(this.#bigVarint());
+      while (this.#at < this.#end) {
+        this.#counted();
+        add(this.#bigVarint());
+      }
     });
   }
 
@@ -277,8 +285,18 @@ export class ProtoReader {
       return;
     }
     this.message(() => {
-      while (this.#at < this.#end) one();
+      while (this.#at < this.#end) {
+        this.#counted();
+        one();
+      }
     });
+  }
+
+  #counted(): void {
+    if (++this.#count <= protobufValuesMax) return;
+    throw new ProtobufError(
+      `the message has over ${protobufValuesMax} fields and values; send large tensors as raw contents`,
+    );
   }
 
   #length(): number {

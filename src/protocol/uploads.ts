@@ -14,12 +14,20 @@ export interface UploadsOptions {
 export const smallBodyBytesMax = 1024 * 1024;
 /** While a large body waits for its turn, who sends less than this many bytes a second loses its own. */
 const bytesPerSecondMin = 256 * 1024;
-/** How often that is looked at. */
-const paceIntervalMs = 1_000;
+/** How often that is looked at: what somebody sent long ago does not count for what does not come now. */
+const paceIntervalMs = 500;
+
+/** Where a body comes from. */
+export interface UploadSource {
+  pause(): void;
+  resume(): void;
+  /** Hangs up. */
+  cut(): void;
+}
 
 /**
- * The bodies that are arriving. Large ones take turns: together they never take more than half of the bound, and one that must wait is
- * not read (TCP then holds its sender back). The other half is for small ones.
+ * The bodies that are arriving. Large ones take turns: together they never take more than half of the bound (one that is larger than that is
+ * alone), and one that must wait is not read (TCP then holds its sender back). The other half is for small ones.
  */
 export class Uploads {
   readonly #budget: ByteBudget;
@@ -34,46 +42,67 @@ export class Uploads {
     this.#largeBytesMax = Math.max(bodyBytesMax, bytesMax / 2);
   }
 
-  /** Watches a body from its first byte to its last, or to the end of its connection. */
+  /** Watches a body of HTTP from its first byte to its last, or to the end of its connection. */
   watch(request: IncomingMessage): void {
-    const upload = new Upload(request);
-    const onData = (chunk: Buffer): void => {
-      upload.heldBytes += chunk.length;
-      if (!upload.waits) this.#budget.update(upload);
-      if (upload.heldBytes > smallBodyBytesMax && !upload.isLarge) this.#takeTurn(upload);
-    };
+    const bytesMax = Math.min(Number(request.headers['content-length'] ?? bodyBytesMax), bodyBytesMax);
+    const upload = this.begin(
+      {
+        pause: () => request.pause(),
+        resume: () => request.resume(),
+        cut: () => request.socket.destroy(),
+      },
+      bytesMax,
+    );
+    const onData = (chunk: Buffer): void => upload.received(chunk.length);
     const onOver = (): void => {
       request.off('data', onData);
-      this.#budget.remove(upload);
-      this.#leave(upload);
+      upload.over();
     };
     request.on('data', onData);
     request.once('end', onOver);
     request.once('close', onOver);
   }
 
+  /** A body begins. @param bytesMax what it may come to */
+  begin(source: UploadSource, bytesMax: number): Upload {
+    const upload: Upload = new Upload(source, bytesMax, this.#largeBytesMax, {
+      grown: () => {
+        if (!upload.waits) this.#budget.update(upload);
+        if (upload.arrivedBytes > smallBodyBytesMax) this.#takeTurn(upload);
+      },
+      takeTurn: () => this.#takeTurn(upload),
+      over: () => {
+        this.#budget.remove(upload);
+        this.#leave(upload);
+      },
+    });
+    return upload;
+  }
+
   #takeTurn(upload: Upload): void {
+    if (upload.isLarge) return;
     upload.isLarge = true;
     this.#waiting.add(upload);
     this.#admit();
     if (!this.#waiting.has(upload)) return;
     upload.waits = true;
     this.#budget.remove(upload);
-    upload.request.pause();
+    upload.source.pause();
     this.#timer ??= setInterval(() => this.#keepPace(), paceIntervalMs).unref();
   }
 
   #admit(): void {
     for (const upload of this.#waiting) {
-      if (this.#largeBytes + upload.bytesMax > this.#largeBytesMax) return;
+      const isRoom = this.#largeBytes + upload.bytesMax <= this.#largeBytesMax;
+      if (this.#turns.size > 0 && !isRoom) return;
       this.#waiting.delete(upload);
       this.#turns.add(upload);
       this.#largeBytes += upload.bytesMax;
-      upload.turnStartMs = performance.now();
-      upload.turnStartBytes = upload.heldBytes;
+      upload.lookedMs = performance.now();
+      upload.lookedBytes = upload.arrivedBytes;
       if (!upload.waits) continue;
       upload.waits = false;
-      upload.request.resume();
+      upload.source.resume();
     }
     clearInterval(this.#timer);
     this.#timer = undefined;
@@ -90,34 +119,70 @@ export class Uploads {
   #keepPace(): void {
     const nowMs = performance.now();
     for (const upload of this.#turns) {
-      const seconds = (nowMs - upload.turnStartMs) / 1000;
-      const bytes = upload.heldBytes - upload.turnStartBytes;
-      if (seconds >= 1 && bytes < bytesPerSecondMin * seconds) upload.cut();
+      const passedMs = nowMs - upload.lookedMs;
+      if (passedMs < paceIntervalMs) continue;
+      const bytes = upload.arrivedBytes - upload.lookedBytes;
+      upload.lookedMs = nowMs;
+      upload.lookedBytes = upload.arrivedBytes;
+      if (bytes < (bytesPerSecondMin * passedMs) / 1000) upload.cut();
     }
   }
 }
 
-/** One body. */
-class Upload implements ByteHolder {
-  readonly request: IncomingMessage;
-  /** What it may come to: its declared length, or the limit. */
+/** What {@link Uploads} does when something happens to a body. */
+interface UploadEvents {
+  grown(): void;
+  takeTurn(): void;
+  over(): void;
+}
+
+/** One body that is arriving. */
+export class Upload implements ByteHolder {
+  readonly source: UploadSource;
+  /** What it may come to. */
   readonly bytesMax: number;
-  heldBytes = 0;
+  arrivedBytes = 0;
   isLarge = false;
   waits = false;
-  turnStartMs = 0;
-  turnStartBytes = 0;
+  /** When it was looked at, and what was there then. */
+  lookedMs = 0;
+  lookedBytes = 0;
+  readonly #countedMax: number;
+  readonly #events: UploadEvents;
 
-  constructor(request: IncomingMessage) {
-    this.request = request;
-    this.bytesMax = Math.min(Number(request.headers['content-length'] ?? bodyBytesMax), bodyBytesMax);
+  constructor(source: UploadSource, bytesMax: number, countedMax: number, events: UploadEvents) {
+    this.source = source;
+    this.bytesMax = bytesMax;
+    this.#countedMax = countedMax;
+    this.#events = events;
+  }
+
+  /** One that is larger than all large ones together may be has their turns alone: it counts as they would. */
+  get heldBytes(): number {
+    return Math.min(this.arrivedBytes, this.#countedMax);
   }
 
   get movedBytes(): number {
-    return this.heldBytes;
+    return this.arrivedBytes;
+  }
+
+  /** So many bytes more are here. */
+  received(bytes: number): void {
+    this.arrivedBytes += bytes;
+    this.#events.grown();
+  }
+
+  /** It will be large, however few bytes of it there are (it is packed): it waits for its turn now. */
+  takeTurn(): void {
+    this.#events.takeTurn();
+  }
+
+  /** All of it is here and taken over, or nothing more comes. Twice is harmless. */
+  over(): void {
+    this.#events.over();
   }
 
   cut(): void {
-    this.request.socket.destroy();
+    this.source.cut();
   }
 }

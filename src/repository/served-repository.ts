@@ -1,7 +1,6 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Clock } from '../base/clock.ts';
+import { makeTemporaryFolder, removeTemporaryFolder } from '../base/temporary-folder.ts';
 import type { EngineClient } from '../runtime/client.ts';
 import type { RepositoryLogger } from './backend.ts';
 import { createRepository } from './create.ts';
@@ -29,7 +28,7 @@ export async function servedRepository(
   const [engine] = engines;
   if (!engine)
     throw new RepositoryError('NOT_FOUND', 'no engine runs, so there is nothing to show as a model');
-  const root = await mkdtemp(join(tmpdir(), 'nereid-served-'));
+  const root = makeTemporaryFolder('served');
   try {
     const folder = join(root, 'models');
     await createRepository({
@@ -46,11 +45,11 @@ export async function servedRepository(
       repository,
       close: async () => {
         await repository.close();
-        await rm(root, { recursive: true, force: true });
+        removeTemporaryFolder(root);
       },
     };
   } catch (thrown) {
-    await rm(root, { recursive: true, force: true });
+    removeTemporaryFolder(root);
     throw thrown;
   }
 }

@@ -23,6 +23,8 @@ export interface EngineClient {
   statistics(): EngineStatistics;
   /** What prompts the engine knows, kept up to date from now on; for routers. Absent where nobody can tell. */
   watchPrefixes?(): PrefixView;
+  /** Gives back the KV memory that is kept for reuse and that no request in flight holds: no later one finds any of it. */
+  releaseRetained(): void;
   /** Stops taking requests, lets the running ones finish for at most `timeoutMs`, then closes. */
   close(options?: { drainTimeoutMs?: number }): Promise<void>;
 }

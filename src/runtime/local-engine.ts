@@ -82,6 +82,11 @@ export class LocalEngine implements EngineClient {
     return this.#prefixes;
   }
 
+  releaseRetained(): void {
+    this.#core.releaseRetained();
+    this.#wake();
+  }
+
   statistics(): EngineStatistics {
     return this.#core.statistics();
   }

@@ -5,6 +5,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { packageRoot } from '../../src/base/entry.ts';
+import { endsWithTests } from '../support/children.ts';
 
 /** A server in processes of its own, as a user runs it, to be attacked from outside. */
 export interface Target {
@@ -16,10 +17,6 @@ export interface Target {
 }
 
 const startTimeoutMs = 120_000;
-const running = new Set<ChildProcess>();
-process.on('exit', () => {
-  for (const child of running) child.kill('SIGKILL');
-});
 
 /** How a {@link Target} is started. */
 export interface TargetOptions {
@@ -46,8 +43,7 @@ export async function startTarget(flags: readonly string[], options: TargetOptio
     },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
-  running.add(child);
-  child.once('exit', () => running.delete(child));
+  endsWithTests(child);
   let text = '';
   for (const stream of [child.stdout, child.stderr]) {
     stream?.on('data', (chunk) => {

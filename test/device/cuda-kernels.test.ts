@@ -14,18 +14,30 @@ const variants: Record<string, Record<string, number>[]> = {
     { WARPS: 8, UNROLL: 8, MIN_BLOCKS: 2 },
     { WARPS: 16, UNROLL: 2, MIN_BLOCKS: 2 },
     { WARPS: 16, UNROLL: 2, MIN_BLOCKS: 1, NORM: 1, GATED: 1 },
+    { WARPS: 8, UNROLL: 4, MIN_BLOCKS: 3, NORM: 1, ROPE: 1, FP8: 1, KV_FP8: 1 },
+    { WARPS: 8, UNROLL: 8, MIN_BLOCKS: 2, FP8: 1 },
+    { WARPS: 16, UNROLL: 2, MIN_BLOCKS: 2, FP8: 1 },
+    { WARPS: 16, UNROLL: 2, MIN_BLOCKS: 1, NORM: 1, GATED: 1, FP8: 1 },
   ],
   'attention-decode': [
     { HEAD: 64, WARPS: 8, STAGES: 2, BLOCK: 32 },
     { HEAD: 128, WARPS: 8, STAGES: 2, BLOCK: 32 },
     { HEAD: 128, WARPS: 4, STAGES: 2, BLOCK: 32, BALANCED: 1 },
+    { HEAD: 64, WARPS: 8, STAGES: 4, BLOCK: 32, KV_FP8: 1 },
+    { HEAD: 128, WARPS: 4, STAGES: 4, BLOCK: 32, KV_FP8: 1, BALANCED: 1 },
   ],
   'attention-prefill': [
     { HEAD: 64, BLOCK: 32 },
     { HEAD: 128, BLOCK: 32 },
+    { HEAD: 128, BLOCK: 32, KV_FP8: 1 },
   ],
   elementwise: Array.from({ length: 14 }, (_, OP) => ({ OP })),
-  rope: [{ ROPE_INTERLEAVED: 0 }, { ROPE_INTERLEAVED: 1 }],
+  rope: [{ ROPE_INTERLEAVED: 0 }, { ROPE_INTERLEAVED: 1 }, { ROPE_INTERLEAVED: 1, KV_FP8: 1 }],
+  quantize: [
+    { MODE: 0, VECTORS: 2 },
+    { MODE: 1, VECTORS: 4 },
+    { MODE: 2, VECTORS: 4 },
+  ],
 };
 
 /** Bytes a thread may spill to local memory: the tensor-core prefill kernel sits at the register limit. */
@@ -63,7 +75,7 @@ test('other activation types compile too', async (t) => {
   if ('skip' in foreign) return t.skip(foreign.skip);
   const environment = { VIRTUAL_ENV: dirname(dirname(foreign.python)) };
   const compiler = new KernelCompiler({ environment, home: '/nonexistent' });
-  const fast = ['attention-decode.cu', 'attention-prefill.cu', 'gemv.cu'];
+  const fast = ['attention-decode.cu', 'attention-prefill.cu', 'gemv.cu', 'quantize.cu'];
   for (const file of readdirSync(kernelFolder).filter((name) => name.endsWith('.cu'))) {
     const source = readFileSync(join(kernelFolder, file), 'utf8');
     for (const ACTIVATION of fast.includes(file) ? [1] : [0, 1]) {

@@ -25,6 +25,33 @@ else {
       kvDtype: 'f32',
     });
   }
+  // Activations of 4 bits of mantissa: what is left of an op where the reference has float32.
+  opConformance('cuda (fp8)', {
+    openDevice: () => openDevice({ activations: 'bf16', matrices: 'fp8' }),
+    tolerance: () => 6e-2,
+    kvDtype: 'f32',
+  });
+  const has16Bits = (type: string) => type !== 'f32';
+  // Few rows keep 16 bits, and these models' matrices lose nothing in 8: only products of many rows have less.
+  const fewRows = 4;
+  modelConformance('cuda (fp8)', {
+    openDevice: () => openDevice({ matrices: 'fp8' }),
+    tolerance: (_, freshRows = Number.POSITIVE_INFINITY) => (freshRows <= fewRows ? 2e-2 : 1.5e-1),
+    kvDtype: 'f32',
+    takes: (_, type) => has16Bits(type),
+  });
+  // The reference rounds keys and values alike; a few fall to the other side.
+  for (const [matrices, tolerance] of [
+    ['auto', 5e-2],
+    ['fp8', 2e-1],
+  ] as const) {
+    modelConformance(`cuda (fp8 KV, matrices ${matrices})`, {
+      openDevice: () => openDevice({ matrices }),
+      tolerance: () => tolerance,
+      kvDtype: 'fp8',
+      takes: ({ headDimension }, type) => has16Bits(type) && headDimension % 64 === 0,
+    });
+  }
   samplingConformance('cuda', () => openDevice({ activations: 'f32' }));
   modelConformance('cuda', {
     openDevice: () => openDevice({}),

@@ -6,6 +6,7 @@ import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { packageRoot } from '../../src/base/entry.ts';
+import { endsWithTests } from '../support/children.ts';
 
 /**
  * The README's commands, as printed: shell blocks are run line by line against the built dist/, with only the port numbers and /tmp
@@ -81,6 +82,7 @@ describe('the commands of README.md', { skip }, () => {
       stdio: ['ignore', 'ignore', 'pipe'],
     });
     servers.push(server);
+    endsWithTests(server);
     let log = '';
     await new Promise<void>((resolve, reject) => {
       server.stderr?.on('data', (chunk) => {

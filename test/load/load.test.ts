@@ -8,6 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { ResultFile } from '../../src/load/report/result-json.ts';
 import { runCli } from '../support/run-cli.ts';
 import { type ServeProcess, startServe } from '../support/serve.ts';
+import { recomputed } from './recompute.ts';
 
 /** `nereid load` and `nereid bench` as a user runs them, against `nereid serve` with the null device. */
 const folder = mkdtempSync(join(tmpdir(), 'nereid-load-'));
@@ -77,6 +78,30 @@ describe('load against a server', { concurrency: false }, () => {
       assert.ok((file.mean_itl_ms as number) > 0 && 'p50_itl_ms' in file);
       assert.equal((file.ttfts as number[]).length, 30);
       assert.equal((file.itls as number[][])[0]!.length, 7);
+    }
+  });
+
+  test('every figure of the JSON is that of its raw log', async () => {
+    const goodput = { ttft: 30, tpot: 4 };
+    const run = await runCli([
+      ...['bench', 'serving', '--base-url', server.url, '--num-prompts', '60', '--request-rate', '400'],
+      ...['--random-input-len', '16', '--random-output-len', '8', '--random-range-ratio', '0.9'],
+      ...[
+        '--goodput',
+        `ttft:${goodput.ttft}`,
+        `tpot:${goodput.tpot}`,
+        '--metric-percentiles',
+        '1,50,90,99.9',
+      ],
+      ...['--save-result', '--result-dir', folder, '--result-filename', 'raw.json'],
+    ]);
+    assert.equal(run.code, 0, run.stderr);
+    const file = read('raw.json');
+    const expected = recomputed(file.nereid.requests, [1, 50, 90, 99.9], goodput);
+    assert.ok(Object.keys(expected).length > 30);
+    for (const [field, value] of Object.entries(expected)) {
+      const reported = file[field] as number;
+      assert.ok(Math.abs(reported - value) <= 1e-9 * Math.max(1, value), `${field}: ${reported} ≠ ${value}`);
     }
   });
 

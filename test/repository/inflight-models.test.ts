@@ -215,6 +215,15 @@ describe('inflight_batcher_llm', () => {
       await refused([], { parameters: { request_type: 'context_only' } }),
       /^UNSUPPORTED disaggregated/,
     );
+    const retained = ['starts', 'ends', 'priorities', 'durations_ms'].map((name, index) =>
+      tensorOf(`retention_token_range_${name}`, 'INT32', [1, 1], Int32Array.of([0, -1, 90, -1][index]!)),
+    );
+    assert.equal(await refused([...retained, int('retention_decode_priority', 10)]), 'nothing');
+    assert.match(
+      await refused(retained.slice(0, 2)),
+      /^INVALID_ARGUMENT the tensors 'retention_token_range_starts'/,
+    );
+    assert.match(await refused([int('retention_decode_priority', 101)]), /retention.decode.priority is 101/);
     const far = tensorOf('bad_words_list', 'INT32', [1, 2, 2], Int32Array.of(65, 99_999, 2, -1));
     assert.match(await refused([far]), /^\w+ .*badWords has token 99999/);
     const broken = tensorOf('stop_words_list', 'INT32', [1, 2, 2], Int32Array.of(65, 66, 3, -1));

@@ -8,7 +8,7 @@ import { readBritonConfig } from '../../src/cli/serving/briton-config.ts';
 import type { ResultFile } from '../../src/load/report/result-json.ts';
 import { britonPortDefault } from '../../src/protocol/briton/limits.ts';
 import { runCli } from '../support/run-cli.ts';
-import { startServe } from '../support/serve.ts';
+import { type ServeProcess, startServe } from '../support/serve.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'nereid-briton-'));
 
@@ -73,46 +73,63 @@ test('a BritonConfig that is none says what and where', () => {
   });
 });
 
+const addressOf = (server: ServeProcess): string => {
+  const address = /on (127\.0\.0\.1:\d+) \(Briton gRPC\)/.exec(server.log())?.[1];
+  assert.ok(address, server.log());
+  return address;
+};
+
+const load = (address: string, ...more: string[]) =>
+  runCli([
+    ...['load', '--target', 'briton', '--url', address, '-n', '12', '-c', '4'],
+    ...['--output-tokens', '6', '--input-tokens', '20', ...more, '-o', '-'],
+  ]);
+
 test('nereid serve --briton-config: the engine, the port; nereid load talks to it with text and ids; the command line wins', async () => {
   const path = file('engine_path: "nereid-16m"\nport: 1\nmax_tokens_in_paged_kv_cache: 3000');
   const flags = ['--briton-config', path, '--briton-port', '0', '--device', 'null', '--log-level', 'error'];
   const server = await startServe('briton-test', flags, {}, []);
-  const address = /on (127\.0\.0\.1:\d+) \(Briton gRPC\)/.exec(server.log())?.[1];
-  assert.ok(address, server.log());
-  const load = (...more: string[]) =>
-    runCli([
-      'load',
-      '--target',
-      'briton',
-      '--url',
-      address,
-      '-n',
-      '12',
-      '-c',
-      '4',
-      '--output-tokens',
-      '6',
-      '--input-tokens',
-      '20',
-      ...more,
-      '-o',
-      '-',
-    ]);
-  const tokenizer = join(packageRoot, 'models', 'nereid-16m');
-  for (const more of [[], ['--token-ids'], ['--detokenize', '--tokenizer', tokenizer]]) {
-    const run = await load(...more);
-    assert.equal(run.code, 0, run.stderr);
-    const result = JSON.parse(run.stdout) as ResultFile;
-    assert.equal(result.completed, 12, more.join(' '));
-    assert.equal(result.total_output_tokens, 72);
+  try {
+    const address = addressOf(server);
+    const tokenizer = join(packageRoot, 'models', 'nereid-16m');
+    for (const more of [[], ['--token-ids'], ['--detokenize', '--tokenizer', tokenizer]]) {
+      const run = await load(address, ...more);
+      assert.equal(run.code, 0, run.stderr);
+      const result = JSON.parse(run.stdout) as ResultFile;
+      assert.equal(result.completed, 12, more.join(' '));
+      assert.equal(result.total_output_tokens, 72);
+    }
+    const refused = await load(address, '--temperature', '-1');
+    assert.equal(refused.code, 2);
+    const tooLong = await load(address, '--input-tokens', '4000');
+    assert.match(tooLong.stderr, /failed a warm-up request: INVALID_ARGUMENT: .*LOAD_TARGET_REFUSED/);
+  } finally {
+    assert.equal(await server.stop(), 0);
   }
-  const refused = await load('--temperature', '-1');
-  assert.equal(refused.code, 2);
-  const tooLong = await load('--input-tokens', '4000');
-  assert.match(tooLong.stderr, /failed a warm-up request: INVALID_ARGUMENT: .*LOAD_TARGET_REFUSED/);
-  assert.equal(await server.stop(), 0);
-  const clash = await runCli(['serve', '--briton-config', path, '--front-ends', '2']);
-  assert.match(clash.stderr, /leave out --front-ends/);
+});
+
+test('several front ends share the port; the metrics count the requests of all', async () => {
+  const flags = ['--front-ends', '2', '--briton-port', '0', '--metrics-port', '0', '--device', 'null'];
+  const server = await startServe('briton-front-ends-test', [...flags, '--log-level', 'error']);
+  try {
+    const run = await load(addressOf(server), '--channels', '4', '--warmup', '0');
+    assert.equal(run.code, 0, run.stderr);
+    assert.equal((JSON.parse(run.stdout) as ResultFile).completed, 12);
+    const metricsUrl = /curl (\S+\/metrics)/.exec(server.log())?.[1] ?? '';
+    const metrics = await (await fetch(metricsUrl)).text();
+    const counts = [...metrics.matchAll(/^vllm:request_success_total\{.*\} (\d+)$/gm)];
+    assert.equal(
+      counts.reduce((sum, [, count]) => sum + Number(count), 0),
+      12,
+    );
+  } finally {
+    assert.equal(await server.stop(), 0);
+  }
+});
+
+test('without a model there is nothing to serve', async () => {
+  const run = await runCli(['serve', '--model-repository', folder, '--briton-port', '0']);
+  assert.match(run.stderr, /name one on the command line.*CLI_VALUE_INVALID/);
 });
 
 after(() => rmSync(folder, { recursive: true }));

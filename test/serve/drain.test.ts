@@ -31,7 +31,7 @@ function post(
 }
 
 async function drains(server: ServeProcess): Promise<void> {
-  const running = post(server.url, new Agent(), { max_tokens: 60 });
+  const running = post(server.url, new Agent(), { max_tokens: 120 });
   // A connection that stays open beside it.
   const idle = new Agent({ keepAlive: true, maxSockets: 1 });
   assert.equal((await post(server.url, idle, { max_tokens: 1 })).status, 200);
@@ -48,7 +48,7 @@ async function drains(server: ServeProcess): Promise<void> {
   assert.match(await ready.text(), /shutting down/);
   const { status, body } = await running;
   assert.equal(status, 200, body);
-  assert.equal(JSON.parse(body).usage.completion_tokens, 60);
+  assert.equal(JSON.parse(body).usage.completion_tokens, 120);
   assert.deepEqual(await exit, [0, null], server.log());
 }
 

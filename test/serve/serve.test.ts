@@ -3,12 +3,13 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, describe, test } from 'node:test';
+import { describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { credentials, loadPackageDefinition } from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
 import { protoPath } from 'grpc-health-check';
 import { packageRoot } from '../../src/base/entry.ts';
+import { endsWithTests } from '../support/children.ts';
 import { runCli } from '../support/run-cli.ts';
 
 /** `bin/nereid serve` as a user runs it: real processes, real ports, the embedded model; the null device where maths does not matter. */
@@ -28,15 +29,10 @@ interface RunningServer {
   log: () => string;
 }
 
-const running: ChildProcess[] = [];
-after(() => {
-  for (const child of running) child.kill('SIGKILL');
-});
-
 async function serve(...flags: string[]): Promise<RunningServer> {
   const command = [join(packageRoot, 'bin/nereid'), 'serve', 'nereid-16m', '--http-port', '0', ...flags];
   const child = spawn(process.execPath, command, { env: environment, stdio: ['ignore', 'pipe', 'pipe'] });
-  running.push(child);
+  endsWithTests(child);
   let text = '';
   for (const stream of [child.stdout, child.stderr]) {
     stream?.on('data', (chunk) => {
@@ -54,7 +50,7 @@ async function serve(...flags: string[]): Promise<RunningServer> {
 }
 
 async function stop({ child }: RunningServer): Promise<number | null> {
-  if (child.exitCode !== null) return child.exitCode;
+  if (child.exitCode !== null || child.signalCode !== null) return child.exitCode;
   child.kill('SIGINT');
   const [code] = await once(child, 'exit');
   return code;
@@ -141,9 +137,8 @@ describe('nereid serve', { concurrency: false }, () => {
       const server = await serve('--device', 'null', ...flags);
       const response = await chat(server.url, { max_tokens: 60, stream: true, ignore_eos: true });
       const body = response.text();
-      server.child.kill('SIGINT');
-      await sleep(100);
       const exit = once(server.child, 'exit');
+      server.child.kill('SIGINT');
       const events = (await body).split('\n\n');
       assert.equal(events.at(-2), 'data: [DONE]');
       assert.equal((await exit)[0], 0);

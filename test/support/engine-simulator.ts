@@ -333,6 +333,7 @@ export function randomArrivals(random: SeededRandom, positionsMax: number, count
       priority: random.integer(4) === 0 ? random.integer(3) : 0,
       sampling: randomSampling(random, id),
       cacheSalt: random.integer(5) === 0 ? 'salt' : undefined,
+      retention: random.integer(5) === 0 ? randomRetention(random) : undefined,
       logprobs: random.integer(6) === 0 ? random.integer(5) : undefined,
       promptLogprobs: random.integer(10) === 0 ? random.integer(3) : undefined,
     });
@@ -343,6 +344,15 @@ export function randomArrivals(random: SeededRandom, positionsMax: number, count
     arrivals.push({ step, request, cancel });
   }
   return arrivals;
+}
+
+function randomRetention(random: SeededRandom): NonNullable<GenerationRequest['retention']> {
+  const level = () => ({
+    priority: random.integer(101),
+    ...(random.integer(2) === 0 && { durationMs: random.integer(100) }),
+  });
+  const start = random.integer(40);
+  return { ranges: [{ start, end: start + random.integer(60), ...level() }], decode: level() };
 }
 
 function randomTokens(random: SeededRandom, count: number): number[] {

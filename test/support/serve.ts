@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { packageRoot } from '../../src/base/entry.ts';
+import { endsWithTests } from './children.ts';
 
 /** A running `nereid serve`. */
 export interface ServeProcess {
@@ -15,10 +16,11 @@ export interface ServeProcess {
   stop(): Promise<number | null>;
 }
 
-const startTimeoutMs = 60_000;
+const startTimeoutMs = 120_000;
 
 /**
- * Runs `bin/nereid serve` of the embedded model (unless told otherwise) from source with an HTTP port of its own, as a user would.
+ * Runs `bin/nereid serve` of the embedded model (unless told otherwise) from source with an HTTP port of its own, as a user would. One that
+ * is not stopped is killed when the file's tests are over.
  * @param cacheName a folder under `.cache/`, so that test files do not wait for each other's builds
  */
 export async function startServe(
@@ -39,6 +41,7 @@ export async function startServe(
     },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
+  endsWithTests(child);
   let text = '';
   for (const stream of [child.stdout, child.stderr]) {
     stream?.on('data', (bytes) => {
@@ -46,14 +49,14 @@ export async function startServe(
     });
   }
   const stop = async (): Promise<number | null> => {
-    if (child.exitCode !== null) return child.exitCode;
+    if (child.exitCode !== null || child.signalCode !== null) return child.exitCode;
     child.kill('SIGINT');
     const [code] = await once(child, 'exit');
     return code;
   };
   const deadline = Date.now() + startTimeoutMs;
   for (;;) {
-    const port = /on http:\/\/127\.0\.0\.1:(\d+)/.exec(text)?.[1];
+    const port = /on https?:\/\/127\.0\.0\.1:(\d+)/.exec(text)?.[1];
     if (port) return { child, url: `http://127.0.0.1:${port}`, log: () => text, stop };
     assert.equal(child.exitCode, null, text);
     assert.ok(Date.now() < deadline, text);

@@ -1,32 +1,28 @@
+import { definite } from '../../base/errors.ts';
+import type { ApiKeys } from '../../protocol/authentication.ts';
 import type { RunningBriton } from '../../protocol/briton/server.ts';
-import { CliError } from '../errors.ts';
-import type { FrontEnd } from './front-end.ts';
-import type { ServeOptions } from './options.ts';
-import { portError } from './ports.ts';
-import type { Security } from './security.ts';
+import type { ClientBounds } from '../../protocol/client-bounds.ts';
+import type { ServerMetrics } from '../../protocol/metrics.ts';
+import type { ServedModel } from '../../protocol/served-model.ts';
+import type { TlsMaterial } from '../../protocol/tls.ts';
 
-/**
- * Starts Briton's gRPC port over the front end's first model, with the same keys and certificates, if it was asked for.
- * @param frontEnd undefined where several processes share the HTTP port, which options refuse
- * @throws CliError PORT_IN_USE, PORT_UNAVAILABLE; CLI_VALUE_INVALID where only a model repository is served
- */
-export async function listenBriton(
-  { host, britonPort: port }: ServeOptions,
-  { tls }: Security,
-  frontEnd: FrontEnd | undefined,
-): Promise<RunningBriton | undefined> {
-  if (port === undefined) return undefined;
-  const model = frontEnd?.models[0];
-  if (!frontEnd || !model)
-    throw new CliError('CLI_VALUE_INVALID', '--briton-port serves a model; name one on the command line');
+/** What a front end brings to Briton's port. */
+export interface BritonSide {
+  models: readonly ServedModel[];
+  keys?: ApiKeys;
+  metrics: ServerMetrics;
+  readiness: () => Readonly<Record<string, boolean>>;
+  bounds: ClientBounds;
+}
+
+/** Starts Briton's gRPC port over a front end's first model, with the same keys and certificates. @throws Error `EADDRINUSE` and the like */
+export async function openBriton(
+  { models, keys, metrics, readiness, bounds }: BritonSide,
+  { host, port }: { host: string; port: number },
+  tls: TlsMaterial | undefined,
+): Promise<RunningBriton> {
+  const model = definite(models[0], 'a model (the options were checked)');
   const { startBriton } = await import('../../protocol/briton/server.ts');
-  const { keys, metrics, readiness } = frontEnd;
   const observer = metrics.observer(model.name);
-  const briton = await startBriton({ model, keys, observer, host, port, readiness, tls }).catch(
-    (thrown: unknown) => {
-      throw portError(thrown, '--briton-port', port);
-    },
-  );
-  process.stderr.write(`Serving ${model.name} on ${host}:${briton.port} (Briton gRPC)\n`);
-  return briton;
+  return startBriton({ model, keys, observer, host, port, readiness, tls, bounds });
 }

@@ -17,12 +17,14 @@ import { SharedResponses } from './shared-responses.ts';
 export class FrontEndCluster {
   readonly port: number;
   readonly grpcPort: number | undefined;
+  readonly britonPort: number | undefined;
   readonly #slots: readonly FrontEndSlot[];
 
-  private constructor(slots: readonly FrontEndSlot[], { port, grpcPort }: FrontEndPorts) {
+  private constructor(slots: readonly FrontEndSlot[], { port, grpcPort, britonPort }: FrontEndPorts) {
     this.#slots = slots;
     this.port = port;
     this.grpcPort = grpcPort;
+    this.britonPort = britonPort;
   }
 
   /** @throws CliError when a front end cannot listen */
@@ -41,6 +43,7 @@ export class FrontEndCluster {
       host: options.host,
       httpPort: options.httpPort,
       grpcPort: options.grpcPort,
+      britonPort: options.britonPort,
       kserve: options.kserve,
       security: options.security,
       requestTimeoutSeconds: options.requestTimeoutSeconds,
@@ -65,6 +68,7 @@ export class FrontEndCluster {
     // When all of them die at once, the next ones must come back to the same.
     configuration.httpPort = ports.port;
     if (ports.grpcPort !== undefined) configuration.grpcPort = ports.grpcPort;
+    if (ports.britonPort !== undefined) configuration.britonPort = ports.britonPort;
     return new FrontEndCluster(slots, ports);
   }
 

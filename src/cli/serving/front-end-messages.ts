@@ -15,6 +15,7 @@ export interface FrontEndConfiguration {
   host: string;
   httpPort: number;
   grpcPort?: number;
+  britonPort?: number;
   kserve: KserveOptions;
   security: SecurityOptions;
   requestTimeoutSeconds: number;
@@ -45,7 +46,7 @@ export type ControlMessage =
 export type FrontEndMessage =
   /** It listens for its configuration now: sent any earlier, a message can be lost while modules load. */
   | { kind: 'online' }
-  | { kind: 'listening'; port: number; grpcPort?: number }
+  | { kind: 'listening'; port: number; grpcPort?: number; britonPort?: number }
   | { kind: 'alive' }
   | { kind: 'metrics'; number: number; metrics: object[] }
   | { kind: 'drained' }

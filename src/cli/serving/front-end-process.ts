@@ -63,11 +63,13 @@ async function start(configuration: FrontEndConfiguration): Promise<void> {
       void registry.getMetricsAsJSON().then((metrics) => send({ kind: 'metrics', number, metrics }));
     }
   });
-  const { host, httpPort, grpcPort } = configuration;
+  const { host, httpPort, grpcPort, britonPort } = configuration;
   await frontEnd.http.listen({ host, port: httpPort, backlog: listenBacklog });
   const { port } = frontEnd.http.server.address() as AddressInfo;
   const grpc = grpcPort === undefined ? undefined : await frontEnd.listenGrpc({ host, port: grpcPort });
-  send({ kind: 'listening', port, grpcPort: grpc });
+  const briton =
+    britonPort === undefined ? undefined : await frontEnd.listenBriton({ host, port: britonPort });
+  send({ kind: 'listening', port, grpcPort: grpc, britonPort: briton });
 }
 
 // Ctrl-C reaches the whole foreground group; the primary decides what it means.

@@ -15,6 +15,7 @@ const metricsTimeoutMs = 8_000;
 export interface FrontEndPorts {
   port: number;
   grpcPort: number | undefined;
+  britonPort: number | undefined;
 }
 
 /** One of several front ends: its process, and the next one when that ends. */
@@ -174,7 +175,8 @@ function listening(worker: Worker, configuration: FrontEndConfiguration): Promis
     worker.on('message', (message: FrontEndMessage) => {
       if (message.kind === 'online')
         worker.send({ kind: 'configure', configuration } satisfies ControlMessage);
-      else if (message.kind === 'listening') resolve({ port: message.port, grpcPort: message.grpcPort });
+      else if (message.kind === 'listening')
+        resolve({ port: message.port, grpcPort: message.grpcPort, britonPort: message.britonPort });
       else if (message.kind === 'failed') {
         const inUse = message.message.includes('EADDRINUSE');
         const fix = inUse ? portInUse(message.message, configuration) : message.message;
@@ -187,11 +189,11 @@ function listening(worker: Worker, configuration: FrontEndConfiguration): Promis
   });
 }
 
-function portInUse(message: string, { httpPort, grpcPort }: FrontEndConfiguration): string {
-  const isGrpc = grpcPort !== undefined && message.includes(`:${grpcPort}`);
-  return isGrpc
-    ? `port ${grpcPort} is in use; give another --grpc-port`
-    : `port ${httpPort} is in use; give another --http-port`;
+function portInUse(message: string, { httpPort, grpcPort, britonPort }: FrontEndConfiguration): string {
+  const others = { '--grpc-port': grpcPort, '--briton-port': britonPort };
+  const named = Object.entries(others).find(([, port]) => port !== undefined && message.includes(`:${port}`));
+  const [flag, port] = named ?? ['--http-port', httpPort];
+  return `port ${port} is in use; give another ${flag}`;
 }
 
 function failed(reason: string, cause?: unknown): CliError {

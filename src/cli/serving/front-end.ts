@@ -8,6 +8,8 @@ import type { AnswerFormats } from '../../protocol/answer-parser.ts';
 import { errorResponse as messagesErrorResponse } from '../../protocol/anthropic/errors.ts';
 import { addMessages, messagesPath } from '../../protocol/anthropic/server.ts';
 import { ApiKeys } from '../../protocol/authentication.ts';
+import type { RunningBriton } from '../../protocol/briton/server.ts';
+import { type ClientBounds, clientBounds } from '../../protocol/client-bounds.ts';
 import { generationDefaults } from '../../protocol/generation-defaults.ts';
 import type { GrpcServerOptions, RunningGrpcServer } from '../../protocol/grpc-server.ts';
 import { createHttpServer, type HttpLimits } from '../../protocol/http-server.ts';
@@ -99,10 +101,14 @@ export interface FrontEnd {
   metrics: ServerMetrics;
   /** Undefined: no key is asked for. */
   keys?: ApiKeys;
+  /** What clients of all ports may take together. */
+  bounds: ClientBounds;
   /** For gRPC's health service: by model, and '' for all. */
   readiness(): Readonly<Record<string, boolean>>;
   /** Opens the gRPC port; resolves with its number. */
   listenGrpc(address: { host: string; port: number }): Promise<number>;
+  /** Opens Briton's gRPC port over the first model; resolves with its number. */
+  listenBriton(address: { host: string; port: number }): Promise<number>;
   /** Takes other keys and certificates from now on. */
   reload(security: Security): void;
   /** Refuses new requests and waits for the running ones, so long at most; the port stays open. */
@@ -114,11 +120,11 @@ export interface FrontEnd {
 function httpServer(
   options: FrontEndOptions,
   limits: HttpLimits,
-  metrics: ServerMetrics,
-  spans: RequestSpans | undefined,
+  { metrics, spans, bounds }: { metrics: ServerMetrics; spans?: RequestSpans; bounds: ClientBounds },
 ): FastifyInstance {
   return createHttpServer({
     limits,
+    bounds,
     metrics,
     logger: options.logger,
     spans,
@@ -136,12 +142,13 @@ export function createFrontEnd(options: FrontEndOptions): FrontEnd {
   const { logger, security, notReadyReason } = options;
   const keys =
     security.keys.length > 0 ? new ApiKeys(security.keys, keyMetrics(metrics.registry)) : undefined;
-  const limits = { requestTimeoutMs: options.requestTimeoutSeconds * 1000, ...socketLimits() };
+  const limits = { requestTimeoutMs: options.requestTimeoutSeconds * 1000 };
+  const bounds = clientBounds(socketLimits());
   const gate = new RequestGate();
   const api = { models, metrics, limits, keys, gate };
   const spans = requestSpans(process.env, logger);
   const endExport = exportMetrics(process.env, metrics, logger);
-  const http = httpServer(options, limits, metrics, spans);
+  const http = httpServer(options, limits, { metrics, spans, bounds });
   addOpenAi(http, {
     ...api,
     version: packageVersion(),
@@ -153,23 +160,32 @@ export function createFrontEnd(options: FrontEndOptions): FrontEnd {
   const { repository } = options;
   const kserve = addKserve({ http, repository, metrics, gate, logger, keys, notReadyReason }, options.kserve);
   let grpc: RunningGrpcServer | undefined;
+  let briton: RunningBriton | undefined;
   const readiness = () => readinessOf(models, repository, notReadyReason() === undefined);
   return {
     http,
-    ...{ models, metrics, keys, readiness },
+    ...{ models, metrics, keys, readiness, bounds },
     listenGrpc: async (address) => {
-      grpc = await listenGrpc(kserve, { ...address, readiness }, security.tls);
+      grpc = await listenGrpc(kserve, { ...address, readiness, bounds }, security.tls);
       return grpc.port;
+    },
+    listenBriton: async (address) => {
+      const { openBriton } = await import('./briton.ts');
+      briton = await openBriton({ models, keys, metrics, readiness, bounds }, address, security.tls);
+      return briton.port;
     },
     reload: (changed) => {
       keys?.replace(changed.keys);
-      if (changed.tls && http.server instanceof TlsServer) http.server.setSecureContext(changed.tls);
+      if (!changed.tls) return;
+      if (http.server instanceof TlsServer) http.server.setSecureContext(changed.tls);
+      grpc?.setTls(changed.tls);
+      briton?.setTls(changed.tls);
     },
     drain: async (timeoutMs) => {
-      await Promise.all([gate.close(timeoutMs), grpc?.close(timeoutMs)]);
+      await Promise.all([gate.close(timeoutMs), grpc?.close(timeoutMs), briton?.drain(timeoutMs)]);
     },
     close: async () => {
-      await Promise.all([http.close(), grpc?.close()]);
+      await Promise.all([http.close(), grpc?.close(), briton?.close()]);
       await Promise.all([spans?.close(), endExport?.()]);
       kserve.close();
       await Promise.all(pools.map((pool) => pool.close()));

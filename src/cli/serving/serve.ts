@@ -7,9 +7,9 @@ import { threadTracer } from '../../trace/process-tracer.ts';
 import { CliError } from '../errors.ts';
 import { createProgress } from '../progress.ts';
 import { announce } from './announce.ts';
-import { listenBriton } from './briton.ts';
 import { type PreparedModel, prepareModels, type RunningModel, startModels, stopModels } from './engines.ts';
 import type { createFrontEnd, FrontEnd, ModelText, reload } from './front-end.ts';
+import type { FrontEndPorts } from './front-end-slot.ts';
 import { createLogger } from './log.ts';
 import type { MetricsPort } from './metrics-port.ts';
 import type { OpenRepository } from './model-repository.ts';
@@ -21,13 +21,8 @@ import { selfTest } from './self-test.ts';
 import type { openServed } from './served-models.ts';
 import { stopSignal } from './stop-signal.ts';
 
-/** What answers HTTP: one front end in this process, or several in processes of their own. */
-interface HttpSide {
-  port: number;
-  /** The front end in this process; undefined where several share the port. */
-  frontEnd?: FrontEnd;
-  /** Absent: none was asked for. */
-  grpcPort: number | undefined;
+/** What answers clients: one front end in this process, or several in processes of their own. */
+interface HttpSide extends FrontEndPorts {
   /** Whether anybody answers there now. */
   readonly listening: boolean;
   metricsText: () => Promise<{ text: string; contentType: string }>;
@@ -80,15 +75,13 @@ export async function serve(options: ServeOptions): Promise<void> {
       if (metrics) void reloadTls(metrics, options, logger);
     };
     if (isReloadable(options.security)) process.on('SIGHUP', reloading);
-    const briton = await listenBriton(options, security, http.frontEnd);
-    if (briton) closers.push(() => briton.close());
-    announce(options, models, { http: http.port, grpc: http.grpcPort, metrics: metrics?.port });
+    announce(options, models, { ...http, metricsPort: metrics?.port });
     await runSelfTest(options, http.port, logger);
     await stop.wait();
     logger.info({ drainSeconds: options.drainSeconds }, 'stopping: running requests may finish');
     const drainStartMs = performance.now();
     const timeoutMs = options.drainSeconds * 1000;
-    await Promise.all([http.drain(timeoutMs), briton?.drain(timeoutMs)]);
+    await http.drain(timeoutMs);
     // What is left of it is for protocols on other ports.
     drainTimeoutMs = Math.max(0, options.drainSeconds * 1000 - (performance.now() - drainStartMs));
   } finally {
@@ -123,11 +116,8 @@ function checkCombination(options: ServeOptions): void {
       '--served-model-name names one model; serve one, or leave it out',
     );
   }
-  if (options.britonPort !== undefined && options.frontEnds > 1) {
-    throw new CliError(
-      'CLI_VALUE_INVALID',
-      "Briton's port is served by one front end; leave out --front-ends, or serve Briton by a process of its own",
-    );
+  if (options.britonPort !== undefined && options.models.length === 0) {
+    throw new CliError('CLI_VALUE_INVALID', '--briton-port serves a model; name one on the command line');
   }
   if (options.repository && options.frontEnds > 1) {
     throw new CliError(
@@ -135,10 +125,10 @@ function checkCombination(options: ServeOptions): void {
       '--model-repository is served by one front end; leave out --front-ends, or serve its engines as models',
     );
   }
-  if (options.device === 'cuda' && options.kvDtype !== undefined) {
+  if (options.device === 'cuda' && options.kvDtype !== undefined && options.kvDtype !== 'fp8') {
     throw new CliError(
       'CLI_VALUE_INVALID',
-      '--kv-dtype has no effect on cuda, which keeps the KV cache in the type of its activations; leave it out',
+      '--kv-dtype on cuda is fp8, or left out: the KV cache is then of the type of its activations',
     );
   }
   if (options.maxBatchTokens < options.maxSequences) {
@@ -220,7 +210,6 @@ async function listenHttp(
   const ports = await listen(frontEnd, options);
   return {
     ...ports,
-    frontEnd,
     listening: true,
     metricsText: () => frontEnd.metrics.exposition(),
     reload: () => void reload(frontEnd, options.security, logger),
@@ -234,8 +223,8 @@ async function listenHttp(
 
 async function listen(
   frontEnd: FrontEnd,
-  { host, httpPort, grpcPort }: ServeOptions,
-): Promise<{ port: number; grpcPort: number | undefined }> {
+  { host, httpPort, grpcPort, britonPort }: ServeOptions,
+): Promise<FrontEndPorts> {
   const failed = async (thrown: unknown, flag: string, port: number): Promise<never> => {
     await frontEnd.close();
     throw portError(thrown, flag, port);
@@ -244,11 +233,19 @@ async function listen(
     .listen({ host, port: httpPort, backlog: listenBacklog })
     .catch((thrown: unknown) => failed(thrown, '--http-port', httpPort));
   const { port } = frontEnd.http.server.address() as AddressInfo;
-  if (grpcPort === undefined) return { port, grpcPort };
-  const bound = await frontEnd
-    .listenGrpc({ host, port: grpcPort })
-    .catch((thrown: unknown) => failed(thrown, '--grpc-port', grpcPort));
-  return { port, grpcPort: bound };
+  const opened = async (
+    open: (address: { host: string; port: number }) => Promise<number>,
+    flag: string,
+    asked: number | undefined,
+  ): Promise<number | undefined> =>
+    asked === undefined
+      ? undefined
+      : open({ host, port: asked }).catch((thrown: unknown) => failed(thrown, flag, asked));
+  return {
+    port,
+    grpcPort: await opened(frontEnd.listenGrpc, '--grpc-port', grpcPort),
+    britonPort: await opened(frontEnd.listenBriton, '--briton-port', britonPort),
+  };
 }
 
 /** The port of its own for metrics, if one was asked for. */
@@ -269,6 +266,7 @@ async function listenMetrics(
   return metrics;
 }
 
+/** The certificates of ports that are not the front end's. */
 async function reloadTls(metrics: MetricsPort, { security }: ServeOptions, logger: Logger): Promise<void> {
   if (!security.tls) return;
   try {

@@ -2,6 +2,7 @@ import { closeSync, existsSync, openSync, readdirSync, rmSync, writeSync } from 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { messageOf } from '../../base/errors.ts';
+import { isProcessAlive } from '../../base/processes.ts';
 import { DeviceError } from '../errors.ts';
 
 /** Float32 elements of one buffer: what is exchanged is cut into pieces of so many. */
@@ -78,17 +79,7 @@ export function sweepRegions(): void {
   const folder = regionFolder();
   for (const file of readdirSync(folder)) {
     const pid = Number(new RegExp(`^${namePrefix}(\\d+)-`).exec(file)?.[1]);
-    if (pid > 0 && !isAlive(pid)) removeRegion(join(folder, file));
-  }
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (thrown) {
-    // Another user's process may not be signalled, but it lives.
-    return (thrown as NodeJS.ErrnoException).code === 'EPERM';
+    if (pid > 0 && !isProcessAlive(pid)) removeRegion(join(folder, file));
   }
 }
 

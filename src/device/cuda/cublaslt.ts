@@ -85,6 +85,8 @@ export const matmulAttributes = {
   biasPointer: 8,
   scalePointerA: 17,
   scalePointerB: 18,
+  /** int8: 8-bit products add up inside the tensor cores, without float32 sums between. */
+  fastAccumulation: 25,
   scaleModeA: 31,
   scaleModeB: 32,
 } as const;

@@ -191,8 +191,9 @@ test('a compiled kernel belongs to its source, macros and target', () => {
 test('options that the device does not have are refused before anything is loaded', () => {
   assert.throws(
     () => openDevice({ speed: 'high' }),
-    /no option 'speed'; it has gpu, library, activations, weights/,
+    /no option 'speed'; it has gpu, library, activations, matrices, weights/,
   );
   assert.throws(() => openDevice({ activations: 'f64' }), /activations is 'f64': give auto, f32, f16, bf16/);
+  assert.throws(() => openDevice({ matrices: 'int4' }), /matrices is 'int4': give auto, fp8/);
   assert.throws(() => openDevice({ weights: 'zero' }), /weights is 'zero': give random:SEED/);
 });

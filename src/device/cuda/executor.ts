@@ -9,9 +9,10 @@ import type { Gpu } from './gpu.ts';
 import { int, LaunchArena, pointer } from './launch.ts';
 import type { Bucket, Constants, LoweringState, ModelParts } from './lowering.ts';
 import { MemoryPool } from './memory-pool.ts';
+import type { NcclGroup } from './nccl.ts';
 import { Program } from './program.ts';
 import { bucketOf, type StepColumns, StepLayout, samplingWords, stepNeeds } from './step-layout.ts';
-import { type ElementType, fixedView, type View } from './views.ts';
+import { type ActivationType, type ElementType, fixedView, type View } from './views.ts';
 import type { GpuWeights } from './weights.ts';
 
 /** Programs kept; the least recently used one goes. */
@@ -64,7 +65,8 @@ export class Executor {
     gpu: Gpu,
     pool: MemoryPool,
     weights: GpuWeights,
-    activation: ElementType,
+    types: { activation: ActivationType; kv: ElementType },
+    group: NcclGroup | undefined,
     cache: Pick<ModelParts, 'kvLayer' | 'blockPositions'>,
     record: RecordGraph,
     options: ExecutorOptions,
@@ -81,7 +83,9 @@ export class Executor {
       gpu,
       gemms: new Gemms(gpu, pool.take(gemmWorkspaceBytes)),
       weights,
-      activation,
+      activation: types.activation,
+      kvType: types.kv,
+      ...(group && { group }),
       launches: new LaunchArena(),
       kvLayer: cache.kvLayer,
       // Known only once the KV cache is made, after the plans that size the arena.

@@ -10,9 +10,10 @@ export interface LibrarySpec {
   readonly wheel: string;
 }
 
-/** What the CUDA device needs beside the driver. None of it comes with the driver. */
+/** What the CUDA device needs beside the driver (NCCL for several GPUs only). None of it comes with the driver. */
 export const libraries = {
   nvrtc: { files: ['libnvrtc.so.13', 'libnvrtc.so.12'], wheel: 'nvidia-cuda-nvrtc' },
+  nccl: { files: ['libnccl.so.2'], wheel: 'nvidia-nccl-cu13' },
   cublasLt: { files: ['libcublasLt.so.13', 'libcublasLt.so.12'], wheel: 'nvidia-cublas' },
 } as const satisfies Record<string, LibrarySpec>;
 

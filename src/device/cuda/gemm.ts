@@ -14,7 +14,7 @@ import { type DevicePointer, type Handle, handleFrom } from './driver.ts';
 import type { Gpu } from './gpu.ts';
 
 /** Algorithms that are timed for a shape before one is kept, and how often each runs. */
-const candidatesMax = 8;
+const candidatesDefault = 8;
 const timedRuns = 4;
 
 /** cuBLASLt's scratch memory; NVIDIA's own advice for Hopper is 32 MiB. */
@@ -58,16 +58,22 @@ export type PreparedGemm = () => void;
 export class Gemms {
   readonly #gpu: Gpu;
   readonly #workspace: DevicePointer;
+  readonly #candidatesMax: number;
   readonly #algorithms = new Map<string, { algorithm: Uint8Array; workspaceBytes: number }>();
   readonly #handles: { layouts: Handle[]; descriptions: Handle[] } = { layouts: [], descriptions: [] };
   readonly #layouts = new Map<string, readonly [Handle, Handle, Handle]>();
+  readonly #supported = new Map<string, boolean>();
   readonly #one = Float32Array.of(1);
   readonly #zero = Float32Array.of(0);
 
-  /** @param workspace {@link gemmWorkspaceBytes} of GPU memory */
-  constructor(gpu: Gpu, workspace: DevicePointer) {
+  /**
+   * @param workspace {@link gemmWorkspaceBytes} of GPU memory
+   * @param candidatesMax algorithms that are timed for a shape
+   */
+  constructor(gpu: Gpu, workspace: DevicePointer, candidatesMax = candidatesDefault) {
     this.#gpu = gpu;
     this.#workspace = workspace;
+    this.#candidatesMax = candidatesMax;
   }
 
   /**
@@ -77,6 +83,20 @@ export class Gemms {
   prepare(shape: GemmShape, operands: GemmOperands, rotation: readonly DevicePointer[] = []): PreparedGemm {
     const plan = this.#plan(shape, operands, rotation);
     return () => this.#run(plan, shape, operands, operands.weight);
+  }
+
+  /** Whether cuBLASLt has an algorithm for a shape on this GPU. */
+  supports(shape: GemmShape): boolean {
+    const key = JSON.stringify(shape);
+    const known = this.#supported.get(key);
+    if (known !== undefined) return known;
+    // Any aligned address does: nothing is run.
+    const at = this.#workspace;
+    const operands = { weight: at, x: at, y: at, bias: at, weightScales: at, inputScales: at };
+    const isSupported =
+      this.#heuristics(this.#describe(shape, operands), this.#layoutsOf(key, shape)).length > 0;
+    this.#supported.set(key, isSupported);
+    return isSupported;
   }
 
   #plan(shape: GemmShape, operands: GemmOperands, rotation: readonly DevicePointer[]): Plan {
@@ -98,10 +118,11 @@ export class Gemms {
       return 0;
     });
     this.#handles.descriptions.push(description);
-    const set = (attribute: number, value: number | bigint) => {
-      const bytes = new Uint8Array(typeof value === 'bigint' ? 8 : 4);
+    const set = (attribute: number, value: number | bigint, size = typeof value === 'bigint' ? 8 : 4) => {
+      const bytes = new Uint8Array(size);
       const view = new DataView(bytes.buffer);
       if (typeof value === 'bigint') view.setBigUint64(0, value, true);
+      else if (size === 1) view.setInt8(0, value);
       else view.setInt32(0, value, true);
       checkCublas(
         calls.cublasLtMatmulDescSetAttribute(description, attribute, bytes, bytes.length),
@@ -114,6 +135,7 @@ export class Gemms {
       set(matmulAttributes.biasPointer, BigInt(definite(operands.bias, 'a bias')));
     }
     if (shape.inputType === 'e4m3') {
+      set(matmulAttributes.fastAccumulation, 1, 1);
       set(matmulAttributes.scaleModeA, scaleOuterVector);
       set(matmulAttributes.scaleModeB, scaleOuterVector);
       set(matmulAttributes.scalePointerA, BigInt(definite(operands.weightScales, 'scales of the weight')));
@@ -163,7 +185,7 @@ export class Gemms {
     if (candidates.length === 1) return definite(best, 'an algorithm');
     for (const candidate of candidates) {
       const ms = this.#time({ description, layouts, ...candidate }, shape, operands, weights);
-      if (ms >= bestMs) continue;
+      if (ms === undefined || ms >= bestMs) continue;
       best = candidate;
       bestMs = ms;
     }
@@ -179,11 +201,22 @@ export class Gemms {
     const bytes = new Uint8Array(8);
     new DataView(bytes.buffer).setBigUint64(0, BigInt(gemmWorkspaceBytes), true);
     calls.cublasLtMatmulPreferenceSetAttribute(preference, preferenceWorkspaceBytes, bytes, 8);
-    const results = new Uint8Array(candidatesMax * heuristicResult.bytes);
+    const results = new Uint8Array(this.#candidatesMax * heuristicResult.bytes);
     const returned = new Int32Array(1);
     const [a, b, c] = layouts;
     const handle = this.#gpu.cublasHandle;
-    const query = [handle, description, a, b, c, c, preference, candidatesMax, results, returned] as const;
+    const query = [
+      handle,
+      description,
+      a,
+      b,
+      c,
+      c,
+      preference,
+      this.#candidatesMax,
+      results,
+      returned,
+    ] as const;
     const status = calls.cublasLtMatmulAlgoGetHeuristic(...query);
     calls.cublasLtMatmulPreferenceDestroy(preference);
     if (status !== 0) return [];
@@ -196,7 +229,13 @@ export class Gemms {
     }).filter(({ valid }) => valid);
   }
 
-  #time(plan: Plan, shape: GemmShape, operands: GemmOperands, weights: readonly DevicePointer[]): number {
+  /** @returns milliseconds; undefined for an algorithm that was offered but does not run */
+  #time(
+    plan: Plan,
+    shape: GemmShape,
+    operands: GemmOperands,
+    weights: readonly DevicePointer[],
+  ): number | undefined {
     const { driver, stream } = this.#gpu;
     const start = handleFrom((out) => driver.cuEventCreate(out, 0));
     const end = handleFrom((out) => driver.cuEventCreate(out, 0));
@@ -209,7 +248,10 @@ export class Gemms {
       driver.cuEventSynchronize(end);
       const ms = new Float32Array(1);
       driver.cuEventElapsedTime_v2(ms, start, end);
-      return ms[0] ?? Number.POSITIVE_INFINITY;
+      return ms[0];
+    } catch (thrown) {
+      if (thrown instanceof DeviceError && thrown.message.includes('cuBLASLt')) return undefined;
+      throw thrown;
     } finally {
       driver.cuEventDestroy_v2(start);
       driver.cuEventDestroy_v2(end);

@@ -14,7 +14,8 @@ const ropeDimensionsMax = 512;
 const decodeWarpsFew = 8;
 const decodeWarpsMany = 4;
 const decodeItemsFew = 8;
-const decodeStages = 2;
+/** Tiles of a warp's ring, by bytes of an element (bench/cuda-attention.ts). */
+const decodeStages = { 1: 3, 2: 2 };
 /** From so many (sequence, key head) pairs a multiprocessor on, blocks take equal runs of all tiles; and blocks that one holds at once. */
 const balancedUnits = 2;
 /** With more of them the last wave is a small part, and blocks of whole sequences are faster (docs/gpu-log.md). */
@@ -93,7 +94,10 @@ function pushRope(state: LoweringState, { q, qOut, heads, dimension, rope, cache
   state.pushKernel({
     file: 'rope',
     name: 'rope',
-    defines: { ROPE_INTERLEAVED: rope?.attributes.mode === 'interleaved' ? 1 : 0 },
+    defines: {
+      ROPE_INTERLEAVED: rope?.attributes.mode === 'interleaved' ? 1 : 0,
+      KV_FP8: cache && state.parts.kvType === 'e4m3' ? 1 : 0,
+    },
     grid: [q.rows, 1, 1],
     threads: ropeThreads,
     touches: [q, qOut, ...(cache ? [cache.k, cache.v] : [])],
@@ -243,6 +247,7 @@ export function lowerAttention(state: LoweringState, node: GraphNode): void {
     turned.stride % 8 === 0 &&
     state.parts.blockPositions % decodeTile === 0;
   if (!isFast) {
+    if (state.parts.kvType === 'e4m3') unsupported(`an fp8 KV cache with heads of ${headDimension} elements`);
     pushAny(state, node, turned, out, kv);
     return;
   }
@@ -268,7 +273,10 @@ function pushDecode(state: LoweringState, node: AttentionNode, q: View, out: Vie
   const partial = isBalanced
     ? state.fresh(blocks * 2 * headTile, headDimension + 2, 'f32')
     : state.fresh(items * heads * splits, headDimension + 2, 'f32');
-  const ring = decodeWarps * decodeStages * 2 * decodeTile * headDimension * 2;
+  const isFp8 = state.parts.kvType === 'e4m3';
+  const elementSize = isFp8 ? 1 : 2;
+  const stages = decodeStages[elementSize];
+  const ring = decodeWarps * stages * 2 * decodeTile * headDimension * elementSize;
   const merge = decodeWarps * headTile * (headDimension + 2) * 4;
   const step = (address: number) => fixedView(address, 1, 1, 'f32');
   state.pushKernel({
@@ -277,8 +285,9 @@ function pushDecode(state: LoweringState, node: AttentionNode, q: View, out: Vie
     defines: {
       HEAD: headDimension,
       WARPS: decodeWarps,
-      STAGES: decodeStages,
+      STAGES: stages,
       BLOCK: state.parts.blockPositions,
+      KV_FP8: isFp8 ? 1 : 0,
       BALANCED: isBalanced ? 1 : 0,
     },
     grid: isBalanced ? [blocks, 1, 1] : [groups, items, splits],
@@ -309,14 +318,15 @@ function pushDecode(state: LoweringState, node: AttentionNode, q: View, out: Vie
 
 function pushPrefill(state: LoweringState, node: AttentionNode, q: View, out: View, kv: View): void {
   const { heads, kvHeads, headDimension, scale, window, softcap } = node.attributes;
+  const isFp8 = state.parts.kvType === 'e4m3';
   const step = (address: number) => fixedView(address, 1, 1, 'f32');
   state.pushKernel({
     file: 'attention-prefill',
     name: 'attentionPrefill',
-    defines: { HEAD: headDimension, BLOCK: state.parts.blockPositions },
+    defines: { HEAD: headDimension, BLOCK: state.parts.blockPositions, KV_FP8: isFp8 ? 1 : 0 },
     grid: [heads, state.bucket.prefillItems, 1],
     threads: 128,
-    sharedBytes: (prefillRows + 2 * prefillTile) * headDimension * 2,
+    sharedBytes: (prefillRows * 2 + 2 * prefillTile * (isFp8 ? 1 : 2)) * headDimension,
     touches: [q, out],
     parameters: (at) => [
       at(q),

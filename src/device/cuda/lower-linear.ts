@@ -1,39 +1,15 @@
 import { assert, definite } from '../../base/errors.ts';
 import type { GraphNode } from '../../graph/graph.ts';
+import type { GemmShape } from './gemm.ts';
 import { float, int, pointer } from './launch.ts';
 import { type CacheTarget, cacheTarget, ropeArguments } from './lower-attention.ts';
+import { isFp8Product, quantizedInput } from './lower-fp8.ts';
+import { gatherBehind, gatheredStride, pushAllReduce } from './lower-ranks.ts';
 import type { LoweringState } from './lowering.ts';
-import type { View } from './views.ts';
+import { gemvSharedBytes, streams, variantOf } from './streaming.ts';
+import type { ActivationType, View } from './views.ts';
 
 type LinearNode = Extract<GraphNode, { op: 'linear' }>;
-
-/** Rows up to which a product streams the weight through `gemv.cu`. */
-export const gemvRowsMax = 4;
-
-/** How `gemv.cu` is compiled and launched for a shape. */
-interface GemvVariant {
-  warps: number;
-  unroll: number;
-  blocksPerMultiprocessor: number;
-  minBlocks: number;
-}
-
-/** Best for many rows of up to 8,192 elements (bench/cuda-kernels.ts, docs/gpu-log.md). */
-const wideVariant: GemvVariant = { warps: 8, unroll: 4, blocksPerMultiprocessor: 3, minBlocks: 3 };
-/** Best for long rows. */
-const longVariant: GemvVariant = { warps: 8, unroll: 8, blocksPerMultiprocessor: 2, minBlocks: 2 };
-/** Best for fewer tiles than the GPU takes at once. */
-const smallVariant: GemvVariant = { warps: 16, unroll: 2, blocksPerMultiprocessor: 2, minBlocks: 2 };
-/** Best for two matrices at once. */
-const gatedVariant: GemvVariant = { warps: 16, unroll: 2, blocksPerMultiprocessor: 1, minBlocks: 1 };
-const longInputs = 8192;
-const gemvWarpsMax = 16;
-
-function variantOf(outputs: number, inputs: number, isGated: boolean, multiprocessors: number): GemvVariant {
-  if (isGated) return gatedVariant;
-  if (inputs > longInputs) return longVariant;
-  return Math.ceil(outputs / 16) <= 2 * multiprocessors ? smallVariant : wideVariant;
-}
 
 /** What else one product's operation does. */
 interface Around {
@@ -61,31 +37,26 @@ export function deferNorm(state: LoweringState, node: Extract<GraphNode, { op: '
   return true;
 }
 
-function gemvSharedBytes(rows: number, inputs: number, isGated: boolean, warps: number): number {
-  return rows * (inputs + 8) * 2 + (isGated ? 2 : 1) * warps * 128 * 4;
+/** An add whose other operand a product may be added to where that lies; with the sum over the ranks that comes between. */
+interface Accumulation {
+  add: GraphNode;
+  residual: View;
+  sum?: GraphNode;
 }
 
-/** Whether a product is small enough for the streaming kernel. */
-function streams(state: LoweringState, node: LinearNode): boolean {
-  const [rows = 0] = node.shape;
-  const inputs = definite(state.input(node, 1).shape[1], 'inputs');
-  if (state.parts.activation === 'f32' || rows > gemvRowsMax || inputs % 8 !== 0) return false;
-  return gemvSharedBytes(rows, inputs, true, gemvWarpsMax) <= state.parts.gpu.facts.sharedBytesMax - 1024;
-}
-
-/** The add whose other operand this product may be added to where that lies. */
-function accumulation(
-  state: LoweringState,
-  node: LinearNode,
-): { add: GraphNode; residual: View } | undefined {
-  const add = state.onlyReader(node);
+function accumulation(state: LoweringState, node: LinearNode): Accumulation | undefined {
+  const reader = state.onlyReader(node);
+  const sum = reader?.op === 'allReduce' ? reader : undefined;
+  const value = sum ?? node;
+  const add = sum ? state.onlyReader(sum) : reader;
   if (add?.op !== 'add' || state.isDone(add)) return undefined;
-  const other = state.input(add, add.inputs[0] === node.id ? 1 : 0);
-  if (other === node || other.shape.join() !== node.shape.join() || !state.hasView(other)) return undefined;
+  const other = state.input(add, add.inputs[0] === value.id ? 1 : 0);
+  if (other === value || other.shape.join() !== node.shape.join() || !state.hasView(other)) return undefined;
   // Its memory must be its own, and nobody may read it later.
   const owns = other.op === 'embedding' || other.op === 'add' || other.op === 'rows';
   if (!owns || state.isOutput(other)) return undefined;
-  return lastRead(state, other, add) > node.id ? undefined : { add, residual: state.view(other) };
+  if (lastRead(state, other, add) > node.id) return undefined;
+  return { add, residual: state.view(other), ...(sum && { sum }) };
 }
 
 /** The last node but `except` that reads a value's memory, also through views of it and norms that their readers do. */
@@ -118,33 +89,74 @@ function gatedReader(state: LoweringState, node: LinearNode): GraphNode | undefi
 /** y = x · weight' (+ bias), with what surrounds it where that saves a pass over memory. */
 export function lowerLinear(state: LoweringState, node: GraphNode): void {
   assert(node.op === 'linear', 'a linear');
-  const isLogits = state.isOutput(node);
+  const gather = gatherBehind(state, node);
+  const isLogits = state.isOutput(node) || gather !== undefined;
   const streamed = streams(state, node);
   const gated = streamed ? gatedReader(state, node) : undefined;
   const around: Around = { isGated: gated !== undefined };
   const norm = state.deferredNorms.get(node.inputs[0] ?? -1);
   if (norm) around.norm = { weight: norm.weight, epsilon: norm.epsilon };
-  const x = norm?.x ?? state.viewOf(node, 0);
   let y: View;
-  const into = gated || isLogits ? undefined : accumulation(state, node);
+  const into =
+    gated || isLogits || !(streamed || canAccumulate(state, node)) ? undefined : accumulation(state, node);
   if (into) {
     y = into.residual;
-    around.residual = into.residual;
+    // Of several ranks the first adds the residual to its part of the sum, the others put theirs in its place.
+    if (!into.sum || !(state.parts.group && state.parts.group.rank > 0)) around.residual = into.residual;
     state.setView(into.add, y);
     state.markDone(into.add);
+    if (into.sum) state.markDone(into.sum);
   } else if (gated) {
     y = state.result(gated);
     state.markDone(gated);
     for (const { node: slice } of state.readersOf(node)) state.markDone(slice);
   } else {
     const [rows = 0, width = 0] = node.shape;
-    y = state.fresh(rows, width, isLogits ? 'f32' : state.parts.activation);
+    const type = isLogits ? logitsType(state, node) : state.parts.activation;
+    y = { ...state.fresh(rows, gather ? gatheredStride(gather) : width, type), width };
     state.setView(node, y);
   }
   const cache = streamed && !gated && !into ? cacheTarget(state, node) : undefined;
   if (cache) around.cache = cache;
-  if (streamed) pushGemv(state, node, x, y, around);
-  else pushGemm(state, node, x, y, around);
+  if (streamed) pushGemv(state, node, norm?.x ?? state.viewOf(node, 0), y, around);
+  else pushGemm(state, node, y, around);
+  if (into?.sum) pushAllReduce(state, y);
+}
+
+/** A product of cuBLASLt's whose result lies in rows of `outputStride`. */
+function gemmShape(
+  state: LoweringState,
+  node: LinearNode,
+  outputType: ActivationType,
+  outputStride: number,
+): GemmShape {
+  const [rows = 0, outputs = 0] = node.shape;
+  const inputs = definite(state.input(node, 1).shape[1], 'inputs');
+  const isFp8 = isFp8Product(state, node);
+  return {
+    rows,
+    inputs,
+    outputs,
+    inputStride: isFp8 ? inputs : state.viewOf(node, 0).stride,
+    outputStride,
+    inputType: isFp8 ? 'e4m3' : state.parts.activation,
+    outputType,
+    accumulates: false,
+    hasBias: false,
+  };
+}
+
+/** cuBLASLt has no 8-bit products of some kinds on some GPUs: those are done in two steps. */
+function canAccumulate(state: LoweringState, node: LinearNode): boolean {
+  if (!isFp8Product(state, node)) return true;
+  const shape = gemmShape(state, node, state.parts.activation, node.shape[1] ?? 0);
+  return state.parts.gemms.supports({ ...shape, accumulates: true });
+}
+
+function logitsType(state: LoweringState, node: LinearNode): ActivationType {
+  if (!isFp8Product(state, node)) return 'f32';
+  const isSupported = state.parts.gemms.supports(gemmShape(state, node, 'f32', node.shape[1] ?? 0));
+  return isSupported ? 'f32' : state.parts.activation;
 }
 
 function biasView(state: LoweringState, node: LinearNode): View | undefined {
@@ -167,6 +179,7 @@ function pushGemv(state: LoweringState, node: LinearNode, x: View, y: View, arou
     multiprocessors,
   );
   const { cache } = around;
+  const scales = weight.type === 'e4m3' ? state.scalesView(state.input(node, 1)) : undefined;
   const touches = [x, y, ...(residual ? [residual] : [])];
   state.pushKernel({
     file: 'gemv',
@@ -180,6 +193,8 @@ function pushGemv(state: LoweringState, node: LinearNode, x: View, y: View, arou
       NORM: norm ? 1 : 0,
       GATED: isGated ? 1 : 0,
       OUT_FLOAT: y.type === 'f32' ? 1 : 0,
+      FP8: scales ? 1 : 0,
+      KV_FP8: cache && state.parts.kvType === 'e4m3' ? 1 : 0,
     },
     grid: [Math.min(tiles, multiprocessors * blocksPerMultiprocessor), 1, 1],
     threads: warps * 32,
@@ -199,52 +214,55 @@ function pushGemv(state: LoweringState, node: LinearNode, x: View, y: View, arou
       int(residual?.stride ?? 0),
       int(y.stride),
       float(norm?.epsilon ?? 0),
+      ...(scales ? [at(scales)] : []),
       ...(cache ? ropeArguments(cache, at) : []),
     ],
   });
 }
 
-function pushGemm(state: LoweringState, node: LinearNode, x: View, y: View, around: Around): void {
+function pushGemm(state: LoweringState, node: LinearNode, y: View, around: Around): void {
   assert(!around.norm && !around.isGated, 'a plain product');
   const { gemms, activation } = state.parts;
-  const weight = state.weightView(state.input(node, 1));
+  const weightNode = state.input(node, 1);
+  const weight = state.weightView(weightNode);
   const bias = biasView(state, node);
-  const shape = {
-    rows: x.rows,
-    inputs: weight.width,
-    outputs: weight.rows,
-    inputStride: x.stride,
-    outputStride: y.stride,
-    inputType: activation,
-    outputType: y.type,
+  const rows = isFp8Product(state, node) ? quantizedInput(state, state.input(node, 0)) : undefined;
+  const x = rows?.values ?? state.viewOf(node, 0);
+  const scales = rows && { x: rows.scales, weight: state.scalesView(weightNode) };
+  const plain = {
+    ...gemmShape(state, node, y.type as ActivationType, y.stride),
     accumulates: around.residual !== undefined,
-    // cuBLASLt's bias is of the result's type; float32 logits with a 16-bit bias get it from a kernel.
-    hasBias: bias !== undefined && y.type === activation,
   };
+  // cuBLASLt's bias is of the result's type; float32 logits with a 16-bit bias get it from a kernel.
+  const hasBias =
+    bias !== undefined && y.type === activation && (!rows || gemms.supports({ ...plain, hasBias: true }));
+  const shape = { ...plain, hasBias };
   state.push({
     name: `gemm ${weight.rows} × ${weight.width}`,
-    touches: [x, y],
+    touches: [x, y, ...(rows ? [rows.scales] : [])],
     prepare: (address) => {
       const operands = {
         weight: address(weight),
         x: address(x),
         y: address(y),
-        ...(bias && shape.hasBias && { bias: address(bias) }),
+        ...(bias && hasBias && { bias: address(bias) }),
+        ...(scales && { weightScales: address(scales.weight), inputScales: address(scales.x) }),
       };
       return gemms.prepare(shape, operands, state.rotationOf(weight));
     },
   });
-  if (bias && !shape.hasBias) pushBias(state, y, bias);
+  if (bias && !hasBias) pushBias(state, y, bias);
 }
 
-/** y += bias, for float32 y. */
+/** y += bias. */
 function pushBias(state: LoweringState, y: View, bias: View): void {
+  const isFloat = y.type === 'f32';
   state.pushKernel({
     file: 'cast',
-    name: 'addBias',
+    name: isFloat ? 'addBias' : 'addBiasSame',
     grid: [Math.ceil((y.rows * y.width) / 256), 1, 1],
     threads: 256,
     touches: [y],
-    parameters: (at) => [at(bias), at(y), pointer(0), int(y.rows), int(y.width), int(0)],
+    parameters: (at) => [at(bias), at(y), pointer(0), int(y.rows), int(y.width), int(y.stride)],
   });
 }

@@ -3,6 +3,7 @@ import type { GraphNode } from '../../graph/graph.ts';
 import type { Op } from '../../graph/ops.ts';
 import { elementCount, rowLength } from '../../graph/rules.ts';
 import { float, int, pointer } from './launch.ts';
+import { quantizeGated, quantizeNorm } from './lower-fp8.ts';
 import { deferNorm } from './lower-linear.ts';
 import { gridOver, type Lower, type LoweringState, unsupported } from './lowering.ts';
 import { elementBytes, isContiguous, type View } from './views.ts';
@@ -100,6 +101,7 @@ function operand(state: LoweringState, node: GraphNode, a: View): { view: View; 
 }
 
 function lowerElementwise(state: LoweringState, node: GraphNode): void {
+  if (quantizeGated(state, node)) return;
   const attributes: { approximation?: string; factor?: number } = node.attributes as object;
   const key = attributes.approximation ? `${node.op} ${attributes.approximation}` : node.op;
   const a = state.viewOf(node, 0);
@@ -133,7 +135,7 @@ function lowerElementwise(state: LoweringState, node: GraphNode): void {
 
 function lowerNorm(state: LoweringState, node: GraphNode): void {
   assert(node.op === 'rmsNorm' || node.op === 'layerNorm', 'a norm');
-  if (node.op === 'rmsNorm' && deferNorm(state, node)) return;
+  if (node.op === 'rmsNorm' && (deferNorm(state, node) || quantizeNorm(state, node))) return;
   const x = state.viewOf(node, 0);
   const out = state.result(node);
   const width = rowLength(node.shape);

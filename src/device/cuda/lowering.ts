@@ -8,16 +8,30 @@ import type { Gemms } from './gemm.ts';
 import type { Gpu } from './gpu.ts';
 import { type Argument, type KernelLaunch, type LaunchArena, launch, pointer } from './launch.ts';
 import type { Defines } from './module-cache.ts';
-import { addressOf, type ElementType, elementBytes, fixedView, type Region, type View } from './views.ts';
-import { activationCodes, type GpuWeights } from './weights.ts';
+import type { NcclGroup } from './nccl.ts';
+import {
+  type ActivationType,
+  addressOf,
+  type ElementType,
+  elementBytes,
+  fixedView,
+  type Region,
+  type View,
+} from './views.ts';
+import { activationCodes } from './weight-filler.ts';
+import type { GpuWeights } from './weights.ts';
 
 /** What all programs of a model share. */
 export interface ModelParts {
   readonly gpu: Gpu;
   readonly gemms: Gemms;
   readonly weights: GpuWeights;
-  readonly activation: ElementType;
+  readonly activation: ActivationType;
+  /** What the KV cache holds: activations, or e4m3. */
+  readonly kvType: ElementType;
   readonly launches: LaunchArena;
+  /** The other GPUs of a tensor-parallel group. */
+  readonly group?: NcclGroup;
   /** Where a layer's part of the KV cache starts. */
   readonly kvLayer: (layer: number) => DevicePointer;
   /** Positions of a KV block. */
@@ -69,6 +83,12 @@ export interface Operation {
 
 const rotationMax = 8;
 
+/** Rows as e4m3 [rows, width], and their scales [rows]. */
+export interface QuantizedRows {
+  readonly values: View;
+  readonly scales: View;
+}
+
 type Reads = readonly { node: GraphNode; index: number }[];
 
 /** A graph on its way to kernels: views of its values, and the operations so far. */
@@ -81,6 +101,8 @@ export class LoweringState {
   readonly regions: Region[] = [];
   /** RMSNorms that their readers do on the way in, by node. */
   readonly deferredNorms = new Map<number, { x: View; weight: View; epsilon: number }>();
+  /** Values as e4m3, by node: some exist only so. */
+  readonly quantized = new Map<number, QuantizedRows>();
   /** Attentions whose q has turned, and whose k and v are in the cache, before they are lowered. */
   readonly filledAttentions = new Set<number>();
   readonly #views = new Map<number, View>();
@@ -173,6 +195,12 @@ export class LoweringState {
     this.operations.push(operation);
   }
 
+  /** Where the scales of an e4m3 weight's rows lie. */
+  scalesView(node: GraphNode): View {
+    assert(node.op === 'weight', 'a weight');
+    return fixedView(this.parts.weights.scales(node.attributes.name), 1, node.shape[0] ?? 1, 'f32');
+  }
+
   /** A kernel over views; its arguments are made once addresses are known. */
   pushKernel(kernel: KernelRequest): void {
     const { gpu, launches, activation } = this.parts;
@@ -209,11 +237,17 @@ export class LoweringState {
     return weights.slice(0, rotationMax);
   }
 
+  /** How a weight is stored. */
+  weightType(node: GraphNode): ElementType {
+    assert(node.op === 'weight', 'a weight');
+    return this.parts.weights.typeOf(node.attributes.name);
+  }
+
   /** The address of a vector or matrix weight, as a view. */
   weightView(node: GraphNode): View {
     assert(node.op === 'weight', 'a weight');
     const [rows = 1, width = 1] = node.shape.length > 1 ? node.shape : [1, node.shape[0] ?? 1];
-    const type = node.shape.length > 1 ? this.parts.activation : 'f32';
+    const type = node.shape.length > 1 ? this.weightType(node) : 'f32';
     return fixedView(this.parts.weights.address(node.attributes.name), rows, width, type);
   }
 }

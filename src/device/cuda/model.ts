@@ -20,8 +20,9 @@ import type { Gpu } from './gpu.ts';
 import { HostMemory } from './host-memory.ts';
 import { KvPool, layerPositionBytes } from './kv-pool.ts';
 import { MemoryPool } from './memory-pool.ts';
+import type { NcclGroup } from './nccl.ts';
 import type { StepColumns } from './step-layout.ts';
-import type { ElementType } from './views.ts';
+import type { ActivationType, ElementType } from './views.ts';
 import { GpuWeights } from './weights.ts';
 
 /** Positions of a KV block unless told otherwise. */
@@ -35,9 +36,17 @@ const tableEntriesMax = 4 * 1024 * 1024;
 /** One step runs while the next is queued behind it. */
 const inFlightStepsMax = 2;
 
+/** How a model's values are stored on the GPU. */
+export interface StorageTypes {
+  readonly activation: ActivationType;
+  /** Whether the matrices of products are e4m3. */
+  readonly isFp8: boolean;
+  readonly kv: ElementType;
+}
+
 /** The type that activations are stored in: that of most of the matrices' elements; bfloat16 where they are quantized. */
-export function activationOf(source: DeviceModelSource): ElementType {
-  const elements = new Map<ElementType, number>();
+export function activationOf(source: DeviceModelSource): ActivationType {
+  const elements = new Map<ActivationType, number>();
   for (const { dtype, shape } of source.weights.values()) {
     if (shape.length < 2) continue;
     const type = dtype === 'f32' || dtype === 'f16' ? dtype : 'bf16';
@@ -53,7 +62,8 @@ export class CudaLoadedWeights implements LoadedWeights {
   readonly #gpu: Gpu;
   readonly #source: DeviceModelSource;
   readonly #options: DeviceModelOptions;
-  readonly #activation: ElementType;
+  readonly #types: StorageTypes;
+  readonly #group: NcclGroup | undefined;
   readonly #pool: MemoryPool;
   readonly #weights: GpuWeights;
   readonly #executor: Executor;
@@ -61,14 +71,22 @@ export class CudaLoadedWeights implements LoadedWeights {
   #cache: KvPool | undefined;
   #blockPositions = blockPositionsDefault;
 
-  constructor(gpu: Gpu, source: DeviceModelSource, options: DeviceModelOptions, activation: ElementType) {
+  /** @param group the other GPUs, where the model is divided among several */
+  constructor(
+    gpu: Gpu,
+    source: DeviceModelSource,
+    options: DeviceModelOptions,
+    types: StorageTypes,
+    group?: NcclGroup,
+  ) {
     this.#gpu = gpu;
     this.#source = source;
     this.#options = options;
-    this.#activation = activation;
+    this.#types = types;
+    this.#group = group;
     this.#pool = new MemoryPool(gpu.driver);
-    this.#weights = new GpuWeights(gpu, this.#pool, activation, source.weights);
-    const bytesPerPosition = layerPositionBytes(source.kv, activation).reduce((sum, bytes) => sum + bytes, 0);
+    this.#weights = new GpuWeights(gpu, this.#pool, types.activation, types.isFp8, source.weights);
+    const bytesPerPosition = layerPositionBytes(source.kv, types.kv).reduce((sum, bytes) => sum + bytes, 0);
     this.kv = { bytesPerPosition, layout: 'blocks', blockPositions: blockPositionsDefault };
     try {
       this.#executor = this.#openExecutor();
@@ -92,7 +110,7 @@ export class CudaLoadedWeights implements LoadedWeights {
       },
     };
     const record = (tokens: number, outputRows: number): Graph => this.#source.record({ tokens, outputRows });
-    return new Executor(this.#gpu, this.#pool, this.#weights, this.#activation, cache, record, {
+    return new Executor(this.#gpu, this.#pool, this.#weights, this.#types, this.#group, cache, record, {
       batchTokensMax,
       sequencesMax: batchTokensMax,
       tableEntriesMax: Math.min(tableEntriesMax, batchTokensMax * contextLength),
@@ -105,13 +123,17 @@ export class CudaLoadedWeights implements LoadedWeights {
   }
 
   memory(): DeviceMemory {
-    return { freeBytes: Math.max(0, this.#gpu.freeBytes() - reservedBytes), kvShareDefault };
+    return {
+      freeBytes: Math.max(0, this.#gpu.freeBytes() - reservedBytes),
+      kvShareDefault,
+      isEachRanksOwn: true,
+    };
   }
 
   allocateKv(size: KvPoolSize): DeviceModel {
     if (this.#cache) throw new DeviceError('DEVICE_FAILED', 'the KV cache is made once');
     this.#blockPositions = size.blockPositions;
-    this.#cache = new KvPool(this.#gpu, this.#source.kv, this.#activation, size);
+    this.#cache = new KvPool(this.#gpu, this.#source.kv, this.#types.kv, size);
     const facts = { ...size, bytesPerPosition: this.kv.bytesPerPosition };
     return new CudaModel(
       this.#gpu,
@@ -127,6 +149,7 @@ export class CudaLoadedWeights implements LoadedWeights {
   close(): void {
     this.#executor.close();
     this.#cache?.close();
+    this.#group?.close();
   }
 }
 

@@ -1,11 +1,11 @@
 import { definite } from '../../base/errors.ts';
-import type { GraphNode } from '../../graph/graph.ts';
 import type { Op } from '../../graph/ops.ts';
 import type { FusedGraph } from '../passes/fuse.ts';
 import { CapturedGraph } from './capture.ts';
 import type { DevicePointer } from './driver.ts';
 import { lowerAttention, lowerRope } from './lower-attention.ts';
 import { lowerLinear } from './lower-linear.ts';
+import { lowerAllGather, lowerAllReduce } from './lower-ranks.ts';
 import { asFloat32, rowOps } from './lower-rows.ts';
 import {
   type Bucket,
@@ -18,17 +18,13 @@ import {
 } from './lowering.ts';
 import { addressOf, placeRegions, type View } from './views.ts';
 
-/** One rank: nothing to exchange. */
-function identity(state: LoweringState, node: GraphNode): void {
-  state.setView(node, state.viewOf(node, 0));
-}
-
 const ops: Partial<Record<Op, Lower>> = {
   ...rowOps,
   linear: lowerLinear,
   rope: lowerRope,
   attention: lowerAttention,
-  allReduce: identity,
+  allReduce: lowerAllReduce,
+  allGather: lowerAllGather,
 };
 
 /** Adds what follows the logits (sampling) to a program. */
@@ -54,10 +50,13 @@ export class Program {
     this.#parts = parts;
     const state = new LoweringState(parts, fused, bucket, step);
     for (const node of fused.graph.nodes) {
+      if (node.op === 'input' && node.attributes.name === 'hidden')
+        unsupported('stages of layers (pipeline parallelism)');
       if (node.op === 'input' || node.op === 'weight' || state.isDone(node)) continue;
       const lower = ops[node.op] ?? unsupported(`op '${node.op}'`);
       lower(state, node);
     }
+    if (fused.graph.outputs.hidden !== undefined) unsupported('stages of layers (pipeline parallelism)');
     const output = fused.graph.outputs.logits;
     if (output !== undefined) {
       this.#logits = asFloat32(state, state.view(definite(fused.graph.nodes[output], 'the logits')));

@@ -1,12 +1,15 @@
 import { assert, definite } from '../../base/errors.ts';
 import type { DevicePointer } from './driver.ts';
 
-/** How elements are stored on the GPU: a model's activations are all of one of these; logits, norms and biases are float32. */
-export type ElementType = 'f32' | 'f16' | 'bf16';
+/** What values between ops are stored as: a model's are all of one of these. Logits, norms and biases are float32. */
+export type ActivationType = 'f32' | 'f16' | 'bf16';
+
+/** How elements are stored on the GPU. Rows of e4m3 (8 bits: sign, 4 of exponent, 3 of mantissa) go with a float32 scale each. */
+export type ElementType = ActivationType | 'e4m3';
 
 /** Bytes of an element. */
 export function elementBytes(type: ElementType): number {
-  return type === 'f32' ? 4 : 2;
+  return type === 'f32' ? 4 : type === 'e4m3' ? 1 : 2;
 }
 
 /**

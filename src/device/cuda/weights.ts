@@ -1,41 +1,33 @@
-import { closeSync, openSync, readSync } from 'node:fs';
-import koffi from 'koffi';
 import { definite } from '../../base/errors.ts';
-import { f32ToBf16, f32ToF16 } from '../../base/half.ts';
-import { readTensor } from '../../checkpoint/tensor-file.ts';
 import type { Graph } from '../../graph/graph.ts';
 import type { WeightTensor } from '../device.ts';
 import { DeviceError } from '../errors.ts';
-import { dequantize } from '../reference/dequantize.ts';
 import type { DevicePointer } from './driver.ts';
-import { handleFrom } from './driver.ts';
+import { fitsFp8 } from './fp8.ts';
 import type { Gpu } from './gpu.ts';
-import { float, int, LaunchArena, launch, pointer } from './launch.ts';
 import type { MemoryPool } from './memory-pool.ts';
-import { type ElementType, elementBytes } from './views.ts';
+import { type ActivationType, type ElementType, elementBytes } from './views.ts';
+import { readFloats, WeightFiller } from './weight-filler.ts';
 
-/** Where a weight of a random engine comes from: `random:SEED` instead of a file's path. */
-export const randomPathPrefix = 'random:';
+/**
+ * How a graph uses a weight: tables and the matrices of products are stored as activations are (the latter perhaps as e4m3), vectors as
+ * float32, biases of linears as activations.
+ */
+export type WeightUse = 'table' | 'matrix' | 'vector' | 'bias';
 
-/** Bytes that travel from a file to the GPU at once, through pinned memory. */
-const stagingBytes = 64 * 1024 * 1024;
-
-/** ACTIVATION in `common.cuh`. */
-export const activationCodes: Readonly<Record<ElementType, number>> = { f32: 0, f16: 1, bf16: 2 };
-
-/** How a graph uses a weight: matrices are stored as activations are, vectors as float32, and biases of linears both ways. */
-export type WeightUse = 'matrix' | 'vector' | 'bias';
-
-/** What each weight of a graph is used as, in the order of its first use. */
-export function weightUses(graph: Graph): Map<string, WeightUse> {
-  const uses = new Map<string, WeightUse>();
+/** What each weight of a graph is used as, in the order of its first use, and its shape there. */
+export function weightUses(graph: Graph): Map<string, { use: WeightUse; shape: readonly number[] }> {
+  const uses = new Map<string, { use: WeightUse; shape: readonly number[] }>();
   for (const node of graph.nodes) {
     node.inputs.forEach((id, index) => {
       const weight = graph.nodes[id];
       if (weight?.op !== 'weight') return;
-      const rank = weight.shape.length;
-      const use = rank > 1 ? 'matrix' : node.op === 'linear' && index === 2 ? 'bias' : 'vector';
-      uses.set(weight.attributes.name, use);
+      const isLinear = node.op === 'linear';
+      const { name } = weight.attributes;
+      let use: WeightUse = isLinear && index === 2 ? 'bias' : 'vector';
+      // A table that is also the output matrix (tied embeddings) stays a table.
+      if (weight.shape.length > 1) use = isLinear && uses.get(name)?.use !== 'table' ? 'matrix' : 'table';
+      uses.set(name, { use, shape: weight.shape });
     });
   }
   return uses;
@@ -45,16 +37,24 @@ export function weightUses(graph: Graph): Map<string, WeightUse> {
 export class GpuWeights {
   readonly #gpu: Gpu;
   readonly #pool: MemoryPool;
-  readonly #type: ElementType;
+  readonly #type: ActivationType;
+  readonly #isFp8: boolean;
   readonly #tensors: ReadonlyMap<string, WeightTensor>;
-  readonly #addresses = new Map<string, DevicePointer>();
-  #staging = 0n;
+  readonly #placed = new Map<string, { at: DevicePointer; type: ElementType; scales: DevicePointer }>();
   #bytes = 0;
 
-  constructor(gpu: Gpu, pool: MemoryPool, type: ElementType, tensors: ReadonlyMap<string, WeightTensor>) {
+  /** @param isFp8 whether the matrices of products are e4m3, where their shapes allow it */
+  constructor(
+    gpu: Gpu,
+    pool: MemoryPool,
+    type: ActivationType,
+    isFp8: boolean,
+    tensors: ReadonlyMap<string, WeightTensor>,
+  ) {
     this.#gpu = gpu;
     this.#pool = pool;
     this.#type = type;
+    this.#isFp8 = isFp8;
     this.#tensors = tensors;
   }
 
@@ -65,7 +65,21 @@ export class GpuWeights {
 
   /** The address of a weight that {@link load} placed. */
   address(name: string): DevicePointer {
-    return definite(this.#addresses.get(name), `weight '${name}' on the GPU`);
+    return this.#find(name).at;
+  }
+
+  /** How a weight's elements are stored. */
+  typeOf(name: string): ElementType {
+    return this.#find(name).type;
+  }
+
+  /** Where the scales of an e4m3 weight's rows lie. */
+  scales(name: string): DevicePointer {
+    return this.#find(name).scales;
+  }
+
+  #find(name: string) {
+    return definite(this.#placed.get(name), `weight '${name}' on the GPU`);
   }
 
   /** A weight's values on the host, as float32: for the few that kernels want prepared (rope's factors). */
@@ -84,114 +98,46 @@ export class GpuWeights {
    * @param stacked names of stacked weights, by their parts
    */
   load(graph: Graph, stacked: ReadonlyMap<string, readonly string[]>): void {
+    const filler = new WeightFiller(this.#gpu);
     try {
-      for (const [name, use] of weightUses(graph)) {
-        if (this.#addresses.has(name)) continue;
-        const type = use === 'vector' ? 'f32' : this.#type;
-        this.#place(name, stacked.get(name) ?? [name], type);
+      for (const [name, { use, shape }] of weightUses(graph)) {
+        if (this.#placed.has(name)) continue;
+        const parts = (stacked.get(name) ?? [name]).map((part) => this.#tensor(part));
+        if (use === 'matrix' && this.#isFp8 && fitsFp8(shape)) this.#placeFp8(filler, name, parts);
+        else this.#place(filler, name, parts, use === 'vector' ? 'f32' : this.#type);
       }
     } finally {
-      this.#gpu.synchronize();
-      if (this.#staging !== 0n) this.#gpu.driver.cuMemFreeHost(this.#staging);
-      this.#staging = 0n;
+      filler.close();
     }
   }
 
-  #place(name: string, parts: readonly string[], type: ElementType): void {
-    const tensors = parts.map((part) => this.#tensor(part));
-    const counts = tensors.map(({ shape }) => shape.reduce((product, size) => product * size, 1));
-    const bytes = counts.reduce((sum, count) => sum + count, 0) * elementBytes(type);
-    const address = this.#pool.take(bytes);
-    this.#addresses.set(name, address);
-    this.#bytes += bytes;
-    let at = address;
-    tensors.forEach((tensor, index) => {
-      const count = counts[index] ?? 0;
-      this.#fill(tensor, count, at, type);
-      at += count * elementBytes(type);
+  #place(filler: WeightFiller, name: string, parts: readonly WeightTensor[], type: ActivationType): void {
+    const sizes = parts.map(({ shape }) =>
+      shape.reduce((product, size) => product * size, elementBytes(type)),
+    );
+    let at = this.#take(sizes);
+    this.#placed.set(name, { at, type, scales: 0 });
+    parts.forEach((part, index) => {
+      filler.fill(part, at, type);
+      at += sizes[index] ?? 0;
     });
   }
 
-  #fill(tensor: WeightTensor, count: number, at: DevicePointer, type: ElementType): void {
-    if (tensor.path.startsWith(randomPathPrefix)) this.#fillRandom(tensor, count, at, type);
-    else if (tensor.dtype === type) this.#copy(tensor, at);
-    else this.#upload(encode(readFloats(tensor), type), at);
-  }
-
-  /** Small enough that activations neither vanish nor grow: variance 1 / inputs for matrices, ones for norms. */
-  #fillRandom(
-    { name, path, shape }: WeightTensor,
-    count: number,
-    at: DevicePointer,
-    type: ElementType,
-  ): void {
-    const { driver, modules, stream } = this.#gpu;
-    let seed = Number(path.slice(randomPathPrefix.length)) | 0;
-    for (const letter of name) seed = Math.imul(seed ^ letter.charCodeAt(0), 0x01000193);
-    const isVector = shape.length === 1;
-    const scale = isVector ? 0.1 : Math.sqrt(3 / (shape[1] ?? 1));
-    const kernel = modules.kernel('fill', 'fill', { ACTIVATION: activationCodes[type] });
-    const parameters = [pointer(at), pointer(count), int(seed | 0), float(scale), float(isVector ? 1 : 0)];
-    const arena = new LaunchArena();
-    const grid = [Math.min(4096, Math.ceil(count / 256)), 1, 1] as const;
-    launch(
-      driver,
-      arena.prepare({ kernel, grid, threads: 256, sharedBytes: 0, parameters, overlaps: false }, stream),
-    );
-    arena.close();
-  }
-
-  #copy(tensor: WeightTensor, at: DevicePointer): void {
-    const { driver } = this.#gpu;
-    const view = this.#stagingView();
-    const file = openWeights(tensor.path);
-    try {
-      for (let done = 0; done < tensor.byteLength; ) {
-        const bytes = Math.min(stagingBytes, tensor.byteLength - done);
-        readFully(file, view.subarray(0, bytes), tensor.offset + done, tensor.path);
-        driver.cuMemcpyHtoD_v2(at + done, this.#staging, bytes);
-        done += bytes;
-      }
-    } finally {
-      closeSync(file);
+  #placeFp8(filler: WeightFiller, name: string, parts: readonly WeightTensor[]): void {
+    let at = this.#take(parts.map(({ shape }) => (shape[0] ?? 0) * (shape[1] ?? 0)));
+    let scales = this.#take(parts.map(({ shape }) => (shape[0] ?? 0) * elementBytes('f32')));
+    this.#placed.set(name, { at, type: 'e4m3', scales });
+    for (const part of parts) {
+      filler.quantize(part, at, scales, this.#type);
+      const [rows = 0, width = 0] = part.shape;
+      at += rows * width;
+      scales += rows * elementBytes('f32');
     }
   }
 
-  #upload(bytes: Uint8Array, at: DevicePointer): void {
-    if (bytes.byteLength > 0) this.#gpu.driver.cuMemcpyHtoD_v2(at, bytes, bytes.byteLength);
+  #take(sizes: readonly number[]): DevicePointer {
+    const bytes = sizes.reduce((sum, size) => sum + size, 0);
+    this.#bytes += bytes;
+    return this.#pool.take(bytes);
   }
-
-  #stagingView(): Uint8Array {
-    const { driver } = this.#gpu;
-    if (this.#staging === 0n)
-      this.#staging = handleFrom((out) => driver.cuMemHostAlloc(out, stagingBytes, 0));
-    return new Uint8Array(koffi.view(this.#staging, stagingBytes));
-  }
-}
-
-function openWeights(path: string): number {
-  try {
-    return openSync(path, 'r');
-  } catch (cause) {
-    throw new DeviceError('DEVICE_WEIGHT_MISSING', `cannot open ${path}`, { cause });
-  }
-}
-
-function readFully(file: number, target: Uint8Array, position: number, path: string): void {
-  for (let done = 0; done < target.length; ) {
-    const bytes = readSync(file, target, done, target.length - done, position + done);
-    if (bytes === 0)
-      throw new DeviceError('DEVICE_WEIGHT_INVALID', `${path} ends early: download or build it again`);
-    done += bytes;
-  }
-}
-
-function readFloats(tensor: WeightTensor): Float32Array {
-  return dequantize(tensor.dtype, readTensor(tensor));
-}
-
-function encode(values: Float32Array, type: ElementType): Uint8Array {
-  if (type === 'f32') return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
-  const words = Uint16Array.from(values, type === 'f16' ? f32ToF16 : f32ToBf16);
-  return new Uint8Array(words.buffer);
 }

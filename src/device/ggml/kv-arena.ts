@@ -2,9 +2,20 @@ import { definite } from '../../base/errors.ts';
 import { dtypes } from '../../graph/dtype.ts';
 import type { KvSpec } from '../../graph/graph.ts';
 import type { KvDtype } from '../device.ts';
+import { DeviceError } from '../errors.ts';
 import type { Buffer } from './handles.ts';
 import type { GgmlLibrary } from './library.ts';
 import { MemoryMap, pageBytes } from './memory.ts';
+
+/** What ggml's attention reads. */
+export type GgmlKvType = Exclude<KvDtype, 'fp8'>;
+
+/** @throws DeviceError for a type that ggml lacks */
+export function ggmlKvType(dtype: KvDtype): GgmlKvType {
+  if (dtype !== 'fp8') return dtype;
+  const fix = 'give --kv-dtype f16, or --device cuda';
+  throw new DeviceError('DEVICE_DTYPE_UNSUPPORTED', `the ggml device has no fp8 KV cache: ${fix}`);
+}
 
 /** One layer's heads, as its attention op names them. */
 export interface KvHeads {
@@ -53,7 +64,7 @@ export class KvArena {
     library: GgmlLibrary,
     spec: KvSpec,
     heads: readonly KvHeads[],
-    options: { slots: number; contextLength: number; dtype: KvDtype },
+    options: { slots: number; contextLength: number; dtype: GgmlKvType },
   ) {
     this.#library = library;
     this.contextLength = options.contextLength;

@@ -12,7 +12,7 @@ import type {
 import { DeviceError } from '../errors.ts';
 import { hostMemory } from '../host-memory.ts';
 import { fuse } from '../passes/fuse.ts';
-import { KvArena, type KvHeads } from './kv-arena.ts';
+import { ggmlKvType, KvArena, type KvHeads } from './kv-arena.ts';
 import type { GgmlLibrary } from './library.ts';
 import { temperatureLanes } from './lower-probabilities.ts';
 import type { ModelParts } from './lowering-state.ts';
@@ -39,6 +39,7 @@ export class GgmlLoadedWeights implements LoadedWeights {
     options: DeviceModelOptions,
     settings: GgmlModelSettings,
   ) {
+    const kvType = ggmlKvType(options.kvDtype);
     this.#library = library;
     this.#source = source;
     this.#options = options;
@@ -60,7 +61,7 @@ export class GgmlLoadedWeights implements LoadedWeights {
       0,
     );
     this.kv = {
-      bytesPerPosition: elements * dtypes[options.kvDtype].blockBytes,
+      bytesPerPosition: elements * dtypes[kvType].blockBytes,
       layout: 'slots',
       blockPositions: source.contextLength,
     };
@@ -98,9 +99,10 @@ export class GgmlLoadedWeights implements LoadedWeights {
 
   #parts(slots: number, opened: <T extends { close(): void }>(part: T) => T): ModelParts {
     const { contextLength, vocabularySize, kv: spec } = this.#source;
-    const { batchTokensMax, kvDtype } = this.#options;
+    const { batchTokensMax } = this.#options;
+    const kvType = ggmlKvType(this.#options.kvDtype);
     const heads = headsOf(this.#graph, spec);
-    const kv = opened(new KvArena(this.#library, spec, heads, { slots, contextLength, dtype: kvDtype }));
+    const kv = opened(new KvArena(this.#library, spec, heads, { slots, contextLength, dtype: kvType }));
     const windows = [...new Set(spec.layers.map((layer) => layer.window))];
     const workspace = opened(
       new Workspace(this.#library, {
@@ -120,7 +122,7 @@ export class GgmlLoadedWeights implements LoadedWeights {
       workspace,
       kv,
       windows,
-      kvTypeId: dtypes[kvDtype].ggmlId,
+      kvTypeId: dtypes[kvType].ggmlId,
       vocabularySize,
     };
   }

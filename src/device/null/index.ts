@@ -1,5 +1,5 @@
 import { totalmem } from 'node:os';
-import type { Device, DeviceModelSource, LoadedWeights } from '../device.ts';
+import type { Device, DeviceModelSource, KvDtype, LoadedWeights } from '../device.ts';
 import { DeviceError } from '../errors.ts';
 import { hostMemory } from '../host-memory.ts';
 import { NullModel } from './model.ts';
@@ -10,6 +10,8 @@ export { type NullMode, type NullOptions, nullOptionNames, parseNullOptions } fr
 
 /** Positions of a KV block unless the engine is told otherwise: what GPUs use. */
 const blockPositions = 32;
+/** What a cache would take, if it held anything. */
+const kvBytes: Record<KvDtype, number> = { f32: 4, f16: 2, fp8: 1 };
 
 /**
  * The device without mathematics: tokens come from a hash of the sequence's history (or a script) after a given step time, so that
@@ -31,7 +33,7 @@ export function openDevice(texts: Readonly<Record<string, string>>): Device {
         (sum, layer) => sum + layer.keyElements + layer.valueElements,
         0,
       );
-      const bytesPerPosition = elements * (modelOptions.kvDtype === 'f16' ? 2 : 4);
+      const bytesPerPosition = elements * kvBytes[modelOptions.kvDtype];
       return {
         weightBytes: 0,
         kv: { bytesPerPosition, layout: 'either', blockPositions },

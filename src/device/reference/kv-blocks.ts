@@ -1,3 +1,4 @@
+import { e4m3Values, f32ToE4m3 } from '../../base/e4m3.ts';
 import { definite } from '../../base/errors.ts';
 import { f16ToF32, f32ToF16 } from '../../base/half.ts';
 import type { KvSpec } from '../../graph/graph.ts';
@@ -21,21 +22,27 @@ interface Block {
   layers: KvRows[];
 }
 
+const rounding: Record<KvDtype, ((value: number) => number) | undefined> = {
+  f32: undefined,
+  f16: (value) => f16ToF32(f32ToF16(value)),
+  fp8: (value) => e4m3Values[f32ToE4m3(value)] as number,
+};
+
 /**
  * The KV cache as plain float32 arrays, in blocks of any size. What was never written, or was released, is NaN, so that reading it spoils
- * the logits visibly. With `kvDtype` f16 every element is rounded to a half on its way in.
+ * the logits visibly. With `kvDtype` f16 or fp8 (e4m3, without a scale) every element is rounded to that on its way in.
  */
 export class KvBlocks {
   readonly #spec: KvSpec;
   readonly #size: KvPoolSize;
   readonly #blocks: Block[];
   readonly #hostBlocks: Block[];
-  readonly #halves: boolean;
+  readonly #round: ((value: number) => number) | undefined;
 
   constructor(spec: KvSpec, size: KvPoolSize, kvDtype: KvDtype) {
     this.#spec = spec;
     this.#size = size;
-    this.#halves = kvDtype === 'f16';
+    this.#round = rounding[kvDtype];
     this.#blocks = Array.from({ length: size.blocks }, () => emptyBlock(spec));
     this.#hostBlocks = Array.from({ length: size.hostBlocks }, () => emptyBlock(spec));
   }
@@ -117,7 +124,7 @@ export class KvBlocks {
   }
 
   #rounded(source: Float32Array): Float32Array {
-    return this.#halves ? source.map((value) => f16ToF32(f32ToF16(value))) : source;
+    return this.#round ? source.map(this.#round) : source;
   }
 
   #copy(from: number, to: number, length: number): void {

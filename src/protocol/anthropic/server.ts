@@ -102,7 +102,7 @@ function planMessage(
   wish: AnswerWish,
 ): AnswerPlan {
   const reading = answerReading(model.formats, prompt.text, {
-    names: new Set(toolsOf(body).map((tool) => tool.name)),
+    tools: new Map(toolsOf(body).map((tool) => [tool.name, tool.input_schema])),
     isParallel: wish.isParallel,
   });
   const wanted = { temperature: body.temperature, topP: body.top_p, topK: body.top_k };

@@ -20,7 +20,7 @@ import { ApiKeys, plainKeys } from '../authentication.ts';
 import { badWordsMax } from '../bad-words.ts';
 import { messageCodec, type PlainMessage } from '../proto-messages.ts';
 import { outputTokensDefault, streamsPerChannelMax, unreadPartsMax } from './limits.ts';
-import { answerCodec, requestCodec } from './messages.ts';
+import { encodeAnswerPart, requestCodec } from './messages.ts';
 import { type BritonServerOptions, startBriton } from './server.ts';
 
 const requests = messageCodec('briton.proto', 'briton.InferenceRequest');
@@ -114,9 +114,9 @@ describe('messages', () => {
 
   test('answers are read by protobufjs; ids of 64 bits come back exactly', () => {
     const part = { request_id: 7, output_text: '🙂', output_ids: [1, 2, 70_000], finish_reason: 2 };
-    assert.deepEqual(answers.decode(answerCodec.encode(part)), { ...part, finish_reason: 'STOP_WORDS' });
+    assert.deepEqual(answers.decode(encodeAnswerPart(part)), { ...part, finish_reason: 'STOP_WORDS' });
     const exact = 2n ** 63n - 1n;
-    const bytes = answerCodec.encode({
+    const bytes = encodeAnswerPart({
       request_id: exact,
       output_text: '',
       output_ids: [],

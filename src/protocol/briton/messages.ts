@@ -57,7 +57,11 @@ const int32s: ReadField = (reader, before) => {
   reader.varints((value) => values.push(Number(BigInt.asIntN(32, value))));
   return values;
 };
-const texts: ReadField = (reader, before) => [...(before as string[]), reader.string()];
+const texts: ReadField = (reader, before) => {
+  const values = before as string[];
+  values.push(reader.string());
+  return values;
+};
 
 /** The fields by their numbers. */
 const fields: Record<number, readonly [name: keyof InferenceRequest, read: ReadField]> = {
@@ -110,16 +114,11 @@ export const requestCodec: MessageCodec<InferenceRequest> = {
 
 const writer = new ProtoWriter();
 
-/** Answers' parts: only written here, once a token and stream. */
-export const answerCodec: MessageCodec<InferenceAnswerPart> = {
-  encode: (part) => {
-    if (part.request_id !== 0) writer.integer(1, part.request_id);
-    writer.string(2, part.output_text);
-    writer.packedIntegers(3, part.output_ids);
-    if (part.finish_reason !== 0) writer.integer(26, part.finish_reason);
-    return writer.take();
-  },
-  decode: () => {
-    throw new TypeError('a server reads no answers');
-  },
-};
+/** A part of an answer as it goes on the wire: once a token and stream. */
+export function encodeAnswerPart(part: InferenceAnswerPart): Buffer {
+  if (part.request_id !== 0) writer.integer(1, part.request_id);
+  writer.string(2, part.output_text);
+  writer.packedIntegers(3, part.output_ids);
+  if (part.finish_reason !== 0) writer.integer(26, part.finish_reason);
+  return writer.take();
+}

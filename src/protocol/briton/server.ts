@@ -1,14 +1,17 @@
 import { type Clock, systemClock } from '../../base/clock.ts';
+import { bodyBytesMax } from '../../base/limits.ts';
 import { GenerationError } from '../../generation/errors.ts';
 import { Generation, type GenerationObserver } from '../../generation/generation.ts';
 import type { ApiKeys, KeyUse } from '../authentication.ts';
+import type { ClientBounds } from '../client-bounds.ts';
+import { eagerCodec } from '../grpc-eager-writes.ts';
 import { type RunningGrpcServer, startGrpcServer } from '../grpc-server.ts';
 import type { GrpcService } from '../grpc-service.ts';
 import type { ServedModel } from '../served-model.ts';
 import type { TlsMaterial } from '../tls.ts';
 import { statusOf } from './errors.ts';
 import { streamsPerChannelMax } from './limits.ts';
-import { answerCodec, requestCodec } from './messages.ts';
+import { requestCodec } from './messages.ts';
 import { generationInput } from './requests.ts';
 import { AnswerStream, type InferCall } from './stream.ts';
 
@@ -17,6 +20,8 @@ export interface BritonOptions {
   model: ServedModel;
   /** Keys that calls must carry one of, as metadata `authorization: Bearer KEY`. Absent: none is asked for. */
   keys?: ApiKeys;
+  /** Bounds what clients may take; to be shared by all servers of a process. Default: some of its own. */
+  bounds?: ClientBounds;
   /** Measures each generation. */
   observer?: GenerationObserver;
   clock?: Clock;
@@ -42,13 +47,14 @@ export interface RunningBriton extends RunningGrpcServer {
 /** Starts Briton's gRPC port, with health and reflection. @throws Error `EADDRINUSE` and the like */
 export async function startBriton(options: BritonServerOptions): Promise<RunningBriton> {
   const briton = new Briton(options);
-  const { host, port, readiness, tls } = options;
-  const limits = { streamsPerConnectionMax: streamsPerChannelMax };
+  const { host, port, readiness, tls, bounds } = options;
+  const limits = { streamsPerConnectionMax: streamsPerChannelMax, receivedMessageBytesMax: bodyBytesMax };
   const server = await startGrpcServer({
     host,
     port,
     readiness,
     tls,
+    bounds,
     services: [briton.service],
     limits,
   });
@@ -72,7 +78,7 @@ class Briton {
       responseStream: true,
       handler: ((call: InferCall) => this.#handle(call)) as never,
       request: requestCodec as never,
-      response: answerCodec as never,
+      response: eagerCodec as never,
     };
     this.service = { name: 'briton.Briton', protoFile: 'briton.proto', methods: [infer] };
   }

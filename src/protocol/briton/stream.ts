@@ -4,12 +4,13 @@ import type { GenerationDelta, GenerationListener } from '../../generation/gener
 import { phases } from '../../trace/phases.ts';
 import { threadTracer } from '../../trace/process-tracer.ts';
 import { ProtocolError } from '../errors.ts';
+import { EagerMessage } from '../grpc-eager-writes.ts';
 import { statusOf } from './errors.ts';
 import { unreadPartsMax } from './limits.ts';
-import { finishReasons, type InferenceAnswerPart, type InferenceRequest } from './messages.ts';
+import { encodeAnswerPart, finishReasons, type InferenceRequest } from './messages.ts';
 
 /** One call of `Infer`. */
-export type InferCall = ServerWritableStream<InferenceRequest, InferenceAnswerPart>;
+export type InferCall = ServerWritableStream<InferenceRequest, EagerMessage>;
 
 /** Answers with something to send; they are sent once a turn of the event loop, however many steps of the engine it brought. */
 let waiting: AnswerStream[] = [];
@@ -27,6 +28,7 @@ export class AnswerStream implements GenerationListener {
   readonly #call: InferCall;
   readonly #id: number | bigint;
   readonly #onTooSlow: () => void;
+  #unreadParts = 0;
   #text = '';
   #tokens: readonly number[] = [];
   #finish = 0;
@@ -73,16 +75,22 @@ export class AnswerStream implements GenerationListener {
     this.#queued = false;
     if (this.#over || (this.#tokens.length === 0 && this.#text === '' && this.#finish === 0)) return;
     threadTracer.begin(phases.sendResponse, this.requestId);
-    this.#call.write({
+    const part = encodeAnswerPart({
       request_id: this.#id,
       output_text: this.#text,
       output_ids: this.#tokens,
       finish_reason: this.#finish,
     });
+    this.#unreadParts++;
+    this.#call.write(
+      new EagerMessage(part, () => {
+        this.#unreadParts--;
+      }),
+    );
     threadTracer.end(phases.sendResponse, this.requestId);
     this.#text = '';
     this.#tokens = [];
-    if (this.#call.writableLength <= unreadPartsMax) return;
+    if (this.#unreadParts <= unreadPartsMax) return;
     this.fail(new ProtocolError('READER_TOO_SLOW', `over ${unreadPartsMax} parts of the answer lie unread`));
     this.#onTooSlow();
   }

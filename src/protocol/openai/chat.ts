@@ -64,7 +64,7 @@ async function planChat(
   input.promptLogprobs = promptLogprobs;
   input.prediction = await predictionOf(body, model, signal);
   const reading = answerReading(formats, prompt.text, {
-    names: new Set((toolsOf(body) ?? []).map((tool) => tool.function.name)),
+    tools: new Map((toolsOf(body) ?? []).map((tool) => [tool.function.name, tool.function.parameters])),
     isParallel: choice.isParallel,
   });
   input.guide = answerGuide(formats, model, prompt.text, { ...choice, guide: input.guide });

@@ -160,7 +160,7 @@ describe('guided answers', () => {
 });
 
 describe('forced calls', () => {
-  for (const name of ['hermes', 'llama3_json', 'pythonic', 'mistral', 'deepseek_v3']) {
+  for (const name of ['hermes', 'llama3_json', 'pythonic', 'mistral', 'deepseek_v3', 'qwen3_coder']) {
     test(`${name}: required, named, several or one`, async () => {
       const { format } = await toolFormats.load(name);
       await withServer(

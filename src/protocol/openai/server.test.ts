@@ -30,6 +30,18 @@ describe('operations', () => {
     await server.close();
   });
 
+  test('reset_prefix_cache forgets what no request holds', async () => {
+    const server = await testServer();
+    const cached = async () => {
+      const { body } = await post(server, '/v1/completions', { prompt: 'a'.repeat(100), max_tokens: 1 });
+      return body.usage.prompt_tokens_details.cached_tokens > 0;
+    };
+    assert.deepEqual([await cached(), await cached()], [false, true]);
+    assert.equal((await server.app.inject({ method: 'POST', url: '/reset_prefix_cache' })).statusCode, 200);
+    assert.deepEqual([await cached(), await cached()], [false, true]);
+    await server.close();
+  });
+
   test('readiness follows the engine; liveness does not', async () => {
     const server = await testServer();
     assert.equal((await server.app.inject('/health/ready')).statusCode, 200);

@@ -72,6 +72,11 @@ function addApi(api: FastifyInstance, context: OpenAiContext): void {
     const { model } = request.query as { model?: string };
     return tokenizerInfo(models.resolve(model));
   });
+  // As vLLM has it in its development mode; here it is for whoever may send requests.
+  api.post('/reset_prefix_cache', async (_request, reply) => {
+    for (const { client } of models.list) client.releaseRetained();
+    return reply.code(200).send();
+  });
   api.get('/v1/models', async () => ({
     object: 'list',
     data: models.list.flatMap((model) =>

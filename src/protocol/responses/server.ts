@@ -195,7 +195,7 @@ async function planResponse(
   if (prompt.warning) events.warn(prompt.warning);
   const promptTokens = await encodePrompt(prompt.text, model, { signal: events.signal });
   const reading = answerReading(formats, prompt.text, {
-    names: new Set(tools.map((tool) => String(tool.name))),
+    tools: new Map(tools.map((tool) => [String(tool.name), tool.parameters])),
     isParallel: choice.isParallel,
   });
   const sampling = samplingOf(

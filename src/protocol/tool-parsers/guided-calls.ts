@@ -1,5 +1,5 @@
 import { GrammarText, literal, oneOf } from '../../runtime/guidance/grammar/grammar-text.ts';
-import { schemaBody } from '../../runtime/guidance/grammar/json-schema.ts';
+import { type ArgumentsWriting, schemaBody } from '../../runtime/guidance/grammar/json-schema.ts';
 import { asSchema } from '../../runtime/guidance/grammar/schema.ts';
 import { grammarFormat, type TagFormat } from '../../runtime/guidance/grammar/structural-tag.ts';
 
@@ -33,7 +33,7 @@ export interface CallSyntax {
   begin(name: string): string;
   end: string;
   /** How arguments are written. Default: as a JSON object. */
-  writesArguments?: 'keywords';
+  writesArguments?: ArgumentsWriting;
   /** What begins a call in a text that may also have none; absent: nothing tells it from other text. */
   trigger?: string;
   /** Special tokens among all of these. */

@@ -1,5 +1,5 @@
 import type { AnswerPart, PartParser } from '../answer-parts.ts';
-import type { ToolFormat } from './format.ts';
+import type { OfferedTools, ToolFormat } from './format.ts';
 import { readPythonCall } from './python-call.ts';
 
 const openings: readonly string[] = ['<|python_start|>', '<|python_tag|>'];
@@ -12,13 +12,13 @@ export const pythonCallLengthMax = 65_536;
  * offered count. A call is told when its closing bracket is there.
  */
 class PythonicParser implements PartParser {
-  readonly #toolNames: ReadonlySet<string>;
+  readonly #tools: OfferedTools;
   #state: 'start' | 'list' | 'text' | 'over' = 'start';
   #pending = '';
   #calls = 0;
 
-  constructor(toolNames: ReadonlySet<string>) {
-    this.#toolNames = toolNames;
+  constructor(tools: OfferedTools) {
+    this.#tools = tools;
   }
 
   push(text: string): AnswerPart[] {
@@ -61,7 +61,7 @@ class PythonicParser implements PartParser {
     }
     const call = rest.length > pythonCallLengthMax ? undefined : readPythonCall(rest);
     if (call === 'unfinished') return false;
-    if (call === undefined || !this.#toolNames.has(call.name)) {
+    if (call === undefined || !this.#tools.has(call.name)) {
       this.#state = this.#calls > 0 ? 'over' : 'text';
       return false;
     }
@@ -74,7 +74,7 @@ class PythonicParser implements PartParser {
 }
 
 export const format: ToolFormat = {
-  createParser: (toolNames) => new PythonicParser(toolNames),
+  createParser: (tools) => new PythonicParser(tools),
   usesSpecialTokens: true,
   guidedSyntax: () => ({
     before: '[',

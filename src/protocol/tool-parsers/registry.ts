@@ -7,6 +7,7 @@ export const toolFormats = new Registry<{ format: ToolFormat }>('tool-call parse
   llama3_json: () => import('./llama3-json.ts'),
   pythonic: () => import('./pythonic.ts'),
   mistral: () => import('./mistral.ts'),
+  qwen3_coder: () => import('./qwen3-coder.ts'),
   deepseek_v3: () => import('./deepseek.ts'),
 });
 
@@ -14,6 +15,7 @@ export const toolFormats = new Registry<{ format: ToolFormat }>('tool-call parse
 const signs: readonly (readonly [sign: RegExp, name: string])[] = [
   [/<｜tool▁calls▁begin｜>/, 'deepseek_v3'],
   [/\[TOOL_CALLS\]/, 'mistral'],
+  [/<function=/, 'qwen3_coder'],
   [/<tool_call>/, 'hermes'],
   [/func_name1\(params_name1/, 'pythonic'],
   [/<\|python_tag\|>|"parameters": dictionary of argument name/, 'llama3_json'],

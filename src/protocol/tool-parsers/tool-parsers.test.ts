@@ -5,7 +5,22 @@ import { type AnswerPart, addPart, type PartParser, type WholeParts, wholeParts 
 import { pythonCallLengthMax } from './pythonic.ts';
 import { toolFormatOf, toolFormats } from './registry.ts';
 
-const names = new Set(['get_weather', 'add']);
+/** What the offered tools take. */
+const tools = new Map<string, unknown>([
+  ['get_weather', { type: 'object', properties: { city: { type: 'string' } } }],
+  [
+    'add',
+    {
+      type: 'object',
+      properties: {
+        a: { type: 'integer' },
+        b: { anyOf: [{ type: 'array' }, { type: 'null' }] },
+        note: { type: ['string', 'null'] },
+        exact: { type: 'boolean' },
+      },
+    },
+  ],
+]);
 const weather = { name: 'get_weather', arguments: { city: 'Paris' } };
 const sum = { name: 'add', arguments: { a: 1, b: [2, { c: 'x}"]' }] } };
 const json = (call: { name: string; arguments: object }) => JSON.stringify(call);
@@ -22,7 +37,57 @@ const deepSeekV3 = (call: typeof weather) =>
 const deepSeekV31 = (call: typeof weather) =>
   `<｜tool▁call▁begin｜>${call.name}<｜tool▁sep｜>${JSON.stringify(call.arguments)}<｜tool▁call▁end｜>`;
 
+const coder = (name: string, parameters: Record<string, string>) =>
+  `<function=${name}>\n${Object.entries(parameters)
+    .map(([key, value]) => `<parameter=${key}>\n${value}\n</parameter>\n`)
+    .join('')}</function>`;
+
 const cases: Record<string, Case[]> = {
+  qwen3_coder: [
+    { what: 'text alone', answer: 'a < b <function', text: 'a < b <function', calls: [] },
+    {
+      what: 'two calls behind text, values by their schema',
+      answer: `Sure.\n<tool_call>\n${coder('get_weather', { city: '12' })}\n</tool_call>\n<tool_call>\n${coder(
+        'add',
+        {
+          a: '1',
+          b: '[2, {"c": "x}\\"]"}]',
+          exact: 'True',
+          note: 'null',
+          more: '5',
+        },
+      )}\n</tool_call>`,
+      text: 'Sure.\n\n',
+      calls: [
+        { name: 'get_weather', arguments: { city: '12' } },
+        { name: 'add', arguments: { ...sum.arguments, exact: true, note: null, more: '5' } },
+      ],
+    },
+    {
+      what: 'what is of none of the types is a text; lines within a value stay',
+      answer: `<tool_call>\n${coder('add', { a: 'one', note: '\nx <y>\n</z>\n' })}\n</tool_call>`,
+      text: '',
+      calls: [{ name: 'add', arguments: { a: 'one', note: '\nx <y>\n</z>\n' } }],
+    },
+    {
+      what: 'no outer marker, no end of a parameter',
+      answer: '<function=add>\n<parameter=a>\n1\n<parameter=note>\nx\n</function>',
+      text: '',
+      calls: [{ name: 'add', arguments: { a: 1, note: 'x' } }],
+    },
+    {
+      what: 'no parameters, no end of the function',
+      answer: '<tool_call>\n<function=add>\n</tool_call> done',
+      text: ' done',
+      calls: [{ name: 'add', arguments: {} }],
+    },
+    {
+      what: 'something else between the markers',
+      answer: '<tool_call>{"name": "add"}</tool_call>',
+      text: '<tool_call>{"name": "add"}</tool_call>',
+      calls: [],
+    },
+  ],
   hermes: [
     { what: 'text alone', answer: 'a < b <tool', text: 'a < b <tool', calls: [] },
     {
@@ -163,10 +228,10 @@ for (const [name, list] of Object.entries(cases)) {
             calls,
           );
         };
-        check(wholeParts(format.createParser(names), answer));
-        check(inPieces(format.createParser(names), [...answer]).whole);
+        check(wholeParts(format.createParser(tools), answer));
+        check(inPieces(format.createParser(tools), [...answer]).whole);
         for (let cut = 1; cut < answer.length; cut++) {
-          check(inPieces(format.createParser(names), [answer.slice(0, cut), answer.slice(cut)]).whole);
+          check(inPieces(format.createParser(tools), [answer.slice(0, cut), answer.slice(cut)]).whole);
         }
       });
     }
@@ -175,7 +240,7 @@ for (const [name, list] of Object.entries(cases)) {
 
 test('arguments go out as they arrive', async () => {
   const { format } = await toolFormats.load('hermes');
-  const { parts } = inPieces(format.createParser(names), [...`<tool_call>${json(weather)}</tool_call>`]);
+  const { parts } = inPieces(format.createParser(tools), [...`<tool_call>${json(weather)}</tool_call>`]);
   const pieces = parts.filter((part) => part.kind === 'arguments');
   assert.equal(pieces.length, JSON.stringify(weather.arguments).length);
 });
@@ -203,6 +268,11 @@ test('whatever arrives, no parser throws, and text without markers comes out who
     ')',
     'add',
     '=',
+    '<function=',
+    '<parameter=',
+    '</parameter>',
+    '</function>',
+    '>',
     '[TOOL_CALLS]',
     '[ARGS]',
     '<|python_tag|>',
@@ -219,20 +289,21 @@ test('whatever arrives, no parser throws, and text without markers comes out who
     for (let round = 0; round < 500; round++) {
       const length = Math.floor(random() * 30);
       const pieces = Array.from({ length }, () => words[Math.floor(random() * words.length)] as string);
-      inPieces(format.createParser(names), pieces);
+      inPieces(format.createParser(tools), pieces);
     }
-    assert.equal(wholeParts(format.createParser(names), 'plain text').text, 'plain text');
+    assert.equal(wholeParts(format.createParser(tools), 'plain text').text, 'plain text');
   }
 });
 
 test('a Python call over its limit is text', async () => {
   const { format } = await toolFormats.load('pythonic');
   const answer = `[add(a="${'x'.repeat(pythonCallLengthMax)}")]`;
-  assert.equal(wholeParts(format.createParser(names), answer).text, answer);
+  assert.equal(wholeParts(format.createParser(tools), answer).text, answer);
 });
 
 test('a template tells its format', () => {
   assert.equal(toolFormatOf("{{ '<tool_call>' }}"), 'hermes');
+  assert.equal(toolFormatOf("{{ '<tool_call><function=' }}"), 'qwen3_coder');
   assert.equal(toolFormatOf('[TOOL_CALLS]'), 'mistral');
   assert.equal(
     toolFormatOf('{"name": function name, "parameters": dictionary of argument name and its value}'),

@@ -1,6 +1,8 @@
 import type { ServerUnaryCall, sendUnaryData, UntypedHandleCall } from '@grpc/grpc-js';
 import { RepositoryError } from '../../repository/errors.ts';
-import type { GrpcMethod, GrpcService } from '../grpc-service.ts';
+import { eagerCodec } from '../grpc-eager-writes.ts';
+import { encodedCodec, type GrpcMethod, type GrpcService } from '../grpc-service.ts';
+import { grpcModelLoadBytesMax } from '../limits.ts';
 import type { PlainMessage } from '../proto-messages.ts';
 import { grpcAdministration } from './administration-grpc.ts';
 import type { RestrictedApi, TritonContext } from './context.ts';
@@ -9,13 +11,7 @@ import { admit } from './grpc-admission.ts';
 import { parseInferMessage } from './grpc-requests.ts';
 import { streamHandler } from './grpc-stream.ts';
 import { checkVersion } from './grpc-versions.ts';
-import {
-  eagerCodec,
-  encodedCodec,
-  encodeInferResponse,
-  inferRequestCodec,
-  type WireInferRequest,
-} from './messages.ts';
+import { encodeInferResponse, inferRequestCodec, type WireInferRequest } from './messages.ts';
 import { wireOutputs } from './outputs.ts';
 
 const decoupledRefusal = "ModelInfer RPC doesn't support models with decoupled transaction policy";
@@ -25,6 +21,7 @@ export function tritonService(context: TritonContext): GrpcService {
   const administration = grpcAdministration.map(
     ({ name, api, answer }): GrpcMethod => ({
       name,
+      ...(name === 'RepositoryModelLoad' && { requestBytesMax: grpcModelLoadBytesMax }),
       handler: unary(context, api, (call: ServerUnaryCall<PlainMessage, PlainMessage>, done) => {
         // Most answers are there at once; a promise only where models load.
         const answered = answer(context, call.request);

@@ -1,5 +1,5 @@
 import { RepositoryError } from '../../repository/errors.ts';
-import { jsonDepthMax, jsonNodesMax } from '../limits.ts';
+import { jsonDepthMax, jsonNodesMax, jsonValuesMax } from '../limits.ts';
 
 /**
  * JSON as tritonserver's parser (RapidJSON) takes it: integers of 64 bits stay exact, `1.0` is no integer, NaN and infinities are numbers, and a
@@ -42,7 +42,7 @@ const escapes: Readonly<Record<string, string>> = {
 
 /**
  * @throws RepositoryError INTERNAL "failed to parse the request JSON buffer: …" (tritonserver's status), INVALID_ARGUMENT over
- *   {@link jsonDepthMax} levels or {@link jsonNodesMax} arrays, objects and members
+ *   {@link jsonDepthMax} levels, {@link jsonNodesMax} arrays, objects and members or {@link jsonValuesMax} values
  */
 export function parseJson(bytes: Uint8Array): Json {
   return new Parser(
@@ -54,6 +54,7 @@ class Parser {
   readonly #text: string;
   #at = 0;
   #nodes = 0;
+  #values = 0;
 
   constructor(text: string) {
     this.#text = text;
@@ -73,6 +74,10 @@ class Parser {
   }
 
   #value(depth: number): Json {
+    if (++this.#values > jsonValuesMax) {
+      const message = `the request JSON has over ${jsonValuesMax} values; send large tensors as binary data`;
+      throw new RepositoryError('INVALID_ARGUMENT', message);
+    }
     switch (this.#text[this.#at]) {
       case '{':
         return this.#object(depth + 1);

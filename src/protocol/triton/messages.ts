@@ -1,5 +1,4 @@
 import type { ParameterValue } from '../../repository/model.ts';
-import type { EagerMessage } from '../grpc-eager-writes.ts';
 import type { MessageCodec } from '../proto-messages.ts';
 import { ProtoReader, ProtoWriter } from '../protobuf.ts';
 import type { WireOutput } from './outputs.ts';
@@ -54,20 +53,6 @@ export const inferRequestCodec: MessageCodec<WireInferRequest> = {
     throw new Error('a server does not write inference requests');
   },
   decode: decodeInferRequest,
-};
-
-/** Responses of a stream: encoded, and flushed at once. */
-export const eagerCodec: MessageCodec<EagerMessage> = {
-  encode: ({ bytes }) => bytes,
-  decode: () => {
-    throw new Error('a server does not read inference responses');
-  },
-};
-
-/** Responses are encoded before they are written, so that their size is known. */
-export const encodedCodec: MessageCodec<Buffer> = {
-  encode: (message) => message,
-  decode: (bytes) => Buffer.from(bytes),
 };
 
 function decodeInferRequest(bytes: Uint8Array): WireInferRequest {

@@ -50,8 +50,15 @@ export function requestPrefix(id: string): string {
   return `[request id: ${id || '<id_unknown>'}] `;
 }
 
-/** @throws RepositoryError for an input that comes twice */
+/** Inputs of one request: names are compared, and each may name a region of shared memory that is copied. */
+export const inputsMax = 1_024;
+
+/** @throws RepositoryError for an input that comes twice, or one too many */
 export function checkNewInput(inputs: readonly Tensor[], name: string, id: string): void {
+  if (inputs.length >= inputsMax) {
+    const message = `${requestPrefix(id)}the request has over ${inputsMax} inputs (inputsMax); no model takes so many`;
+    throw new RepositoryError('INVALID_ARGUMENT', message);
+  }
   if (!inputs.some((input) => input.name === name)) return;
   const message = `${requestPrefix(id)}input '${name}' already exists in request`;
   throw new RepositoryError('INVALID_ARGUMENT', message);

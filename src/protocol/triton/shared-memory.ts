@@ -44,8 +44,10 @@ export class SharedMemory {
       throw new RepositoryError('UNAVAILABLE', message);
     }
     const fileDescriptor = open(key);
-    const { size } = fstatSync(fileDescriptor);
-    if (!(byteSize > 0) || !(offset >= 0) || offset + byteSize > size) {
+    const status = fstatSync(fileDescriptor);
+    const { size } = status;
+    // A pipe of that name would be waited for.
+    if (!status.isFile() || !(byteSize > 0) || !(offset >= 0) || offset + byteSize > size) {
       closeSync(fileDescriptor);
       throw new RepositoryError('INTERNAL', `Invalid shared memory region: '${key}'`);
     }
@@ -113,7 +115,8 @@ export class SharedMemory {
 /** `shm_open`: one name, with or without a slash in front, and no way out of the folder. */
 function open(key: string): number {
   const name = key.startsWith('/') ? key.slice(1) : key;
-  const isName = name !== '' && name !== '.' && name !== '..' && !/[/\0]/.test(name);
+  // What our own ranks share is nobody else's.
+  const isName = name !== '' && name !== '.' && name !== '..' && !/[/\0]|^nereid-ranks-/.test(name);
   try {
     if (!isName) throw new Error('no name of shared memory');
     return openSync(join(folder, name), 'r+');

@@ -37,17 +37,6 @@ const missing: readonly MissingFeature[] = [
     feature: 'multimodal embeddings',
     inputs: ['multimodal_embedding', 'mrope_rotary_cos_sin', 'mrope_position_deltas'],
   },
-  {
-    feature: 'KV cache retention',
-    inputs: [
-      'retention_token_range_starts',
-      'retention_token_range_ends',
-      'retention_token_range_priorities',
-      'retention_token_range_durations_ms',
-      'retention_decode_priority',
-      'retention_decode_duration_ms',
-    ],
-  },
   { feature: 'disaggregated serving', inputs: ['context_phase_params'] },
   { feature: 'context logits', truths: ['return_context_logits'] },
   { feature: 'generation logits', truths: ['return_generation_logits'] },

@@ -5,6 +5,7 @@ import { RepositoryError } from '../errors.ts';
 import type { InferRequest } from '../model.ts';
 import type { Inputs } from './inputs.ts';
 import { wordsMarkOf } from './marks.ts';
+import { retentionOfRow } from './retention.ts';
 import { wordsOfRow } from './word-lists.ts';
 
 /** What the engine behind a model is, as far as requests depend on it. */
@@ -60,6 +61,7 @@ export function planGeneration(
       sequences: inputs.number('num_return_sequences', row) || 1,
       logprobs:
         inputs.truth('return_log_probs', row) || inputs.truth('output_log_probs', row) ? 0 : undefined,
+      retention: retentionOfRow(inputs, row),
       ...draftOfRow(inputs, row, facts),
       ...guideOfRow(inputs, row),
       // Triton's level 1 is the most urgent; 0 is no level.

@@ -1,5 +1,6 @@
-import { assert, definite } from '../../base/errors.ts';
-import { RecencyList } from './recency-list.ts';
+import { assert } from '../../base/errors.ts';
+import { RetainedList } from './retained-list.ts';
+import type { RetentionLevel } from './retention.ts';
 
 /**
  * A number of equal blocks: free, held by one or more sequences (counted), or retained, held by none but kept for reuse until its memory is
@@ -10,16 +11,12 @@ export class BlockPool {
   readonly #references: Int32Array;
   readonly #free: Int32Array;
   #freeCount: number;
-  /** Retained blocks by priority, lowest priority first. */
-  readonly #retained = new Map<number, RecencyList>();
-  #priorities: number[] = [];
-  readonly #priorityOf: Uint8Array;
-  #retainedCount = 0;
+  readonly #retained: RetainedList;
 
-  constructor(size: number) {
+  constructor(size: number, nowMs: () => number) {
     this.size = size;
     this.#references = new Int32Array(size);
-    this.#priorityOf = new Uint8Array(size);
+    this.#retained = new RetainedList(size, nowMs);
     this.#freeCount = size;
     // Popped from the end: low numbers first.
     this.#free = Int32Array.from({ length: size }, (_, index) => size - 1 - index);
@@ -27,11 +24,11 @@ export class BlockPool {
 
   /** Blocks that somebody holds. */
   get heldCount(): number {
-    return this.size - this.#freeCount - this.#retainedCount;
+    return this.size - this.#freeCount - this.#retained.size;
   }
 
   get retainedCount(): number {
-    return this.#retainedCount;
+    return this.#retained.size;
   }
 
   references(block: number): number {
@@ -49,55 +46,36 @@ export class BlockPool {
   /** One holder more of a block that is held or retained. */
   hold(block: number): void {
     if (this.#references[block] === 0) {
-      const isRetained = this.#listOf(block).remove(block);
+      const isRetained = this.#retained.remove(block);
       assert(isRetained, `block ${block} is free and cannot be held`);
-      this.#retainedCount--;
     }
     this.#references[block] = (this.#references[block] as number) + 1;
   }
 
-  /** One holder fewer. The last one's block is retained at `priority`, or free without one. */
-  drop(block: number, priority: number | undefined): void {
+  /** One holder fewer, who may say how dear the block is. The last one's block is retained if it is to be kept, or free. */
+  drop(block: number, isKept: boolean, level?: RetentionLevel): void {
     const references = (this.#references[block] as number) - 1;
     assert(references >= 0, `block ${block} has holders to drop`);
     this.#references[block] = references;
+    if (level) this.#retained.setLevel(block, level);
     if (references > 0) return;
-    if (priority === undefined) this.#setFree(block);
-    else {
-      this.#priorityOf[block] = priority;
-      this.#listOf(block).add(block);
-      this.#retainedCount++;
-    }
+    if (isKept) this.#retained.add(block);
+    else this.#setFree(block);
   }
 
-  /** The retained block to give up next: of the lowest priority the least recently used; −1 for none. */
+  /** The retained block to give up next; −1 for none. */
   get evictable(): number {
-    for (const priority of this.#priorities) {
-      const oldest = definite(this.#retained.get(priority), 'a list').oldest;
-      if (oldest >= 0) return oldest;
-    }
-    return -1;
+    return this.#retained.next;
   }
 
   /** Makes a retained block free. */
   evict(block: number): void {
-    assert(this.#listOf(block).remove(block), `block ${block} is retained`);
-    this.#retainedCount--;
+    assert(this.#retained.remove(block), `block ${block} is retained`);
     this.#setFree(block);
   }
 
   #setFree(block: number): void {
+    this.#retained.clearLevel(block);
     this.#free[this.#freeCount++] = block;
-  }
-
-  #listOf(block: number): RecencyList {
-    const priority = this.#priorityOf[block] as number;
-    let list = this.#retained.get(priority);
-    if (!list) {
-      list = new RecencyList(this.size);
-      this.#retained.set(priority, list);
-      this.#priorities = [...this.#retained.keys()].sort((a, b) => a - b);
-    }
-    return list;
   }
 }

@@ -13,12 +13,21 @@ const counting = (length: number, first = 0) => text(Array.from({ length }, (_, 
 type Text = ReturnType<typeof text>;
 
 function demand(tokens: Text, prefixKey = ''): KvDemand {
-  return { prefixKey, tokens, reusableMax: tokens.length - 1, retentionPriority: 35 };
+  return { prefixKey, tokens, reusableMax: tokens.length - 1, promptLength: tokens.length };
 }
+
+let nowMs = 0;
 
 function open(overrides: Partial<BlockCacheOptions> = {}): BlockKvCache {
   const blocks = overrides.blocks ?? 10;
-  const options = { blocks, blockPositions: 4, bytesPerPosition: 1, prefixReuse: true, hostBlocks: 0 };
+  const options = {
+    blocks,
+    blockPositions: 4,
+    bytesPerPosition: 1,
+    prefixReuse: true,
+    hostBlocks: 0,
+    nowMs: () => nowMs,
+  };
   return new BlockKvCache({ ...options, retainedBlocksMax: blocks, ...overrides });
 }
 
@@ -109,12 +118,39 @@ test('the least recently used goes first, the end of a text before its beginning
   assert.equal(cache.reserve(demand(counting(12)), 12).cached, 4, 'two blocks of the first text went');
   const other = open({ blocks: 4 });
   const precious = counting(8);
-  const kept = other.reserve({ ...demand(precious), retentionPriority: 90 }, 8);
+  const kept = other.reserve({ ...demand(precious), retention: { ranges: [{ start: 0, priority: 90 }] } }, 8);
   write(other, kept, precious);
   other.release(kept, precious, true);
   retain(other, counting(8, 100));
   retain(other, counting(8, 200));
   assert.equal(other.reserve(demand(counting(9)), 9).cached, 8);
+});
+
+test('each block is as dear as its first position, for as long as was said, and whoever uses it again may say otherwise', () => {
+  const cache = open({ blocks: 4 });
+  const first = counting(12);
+  const ranges = [{ start: 0, end: 4, priority: 80, durationMs: 100 }];
+  const place = cache.reserve(
+    { ...demand(first), promptLength: 8, retention: { ranges, decode: { priority: 10 } } },
+    12,
+  );
+  write(cache, place, first);
+  cache.release(place, first, true);
+  const cached = (tokens: Text) => {
+    const probe = cache.reserve(demand(tokens), tokens.length);
+    cache.release(probe, tokens, true);
+    return probe.cached;
+  };
+  retain(cache, counting(8, 100));
+  const longer = text([...Array(12).keys(), 99]);
+  assert.equal(cached(longer), 8, 'what it made itself went first');
+  retain(cache, counting(12, 200));
+  assert.equal(cached(first), 4, 'the beginning stays');
+  nowMs = 200;
+  retain(cache, counting(12, 300));
+  retain(cache, counting(16, 400));
+  assert.equal(cached(first), 0, 'its time is over');
+  nowMs = 0;
 });
 
 test('what the device gives up comes back from the host', () => {

@@ -5,6 +5,7 @@ import { type BlockHolder, HostTier } from './host-tier.ts';
 import type { KvCache, KvChanges, KvDemand, KvPlace, KvUsage, TokenSource } from './kv-cache.ts';
 import { OperationList } from './operation-list.ts';
 import { PrefixIndex, type PrefixNode } from './prefix-index.ts';
+import { type Retention, type RetentionLevel, retentionAt } from './retention.ts';
 
 type Node = PrefixNode<BlockHolder>;
 
@@ -19,6 +20,7 @@ export interface BlockCacheOptions {
   retainedBlocksMax: number;
   /** Blocks in host memory that evicted ones move to; 0 for none. */
   hostBlocks: number;
+  nowMs: () => number;
 }
 
 /** A sequence's blocks. */
@@ -36,13 +38,20 @@ class BlockPlace implements KvPlace {
   indexed = 0;
   isIndexable: boolean;
   readonly prefixKey: string;
-  readonly priority: number;
+  readonly #promptLength: number;
+  readonly #retention: Retention | undefined;
 
   constructor(demand: KvDemand, capacity: number, isIndexable: boolean) {
     this.prefixKey = demand.prefixKey;
-    this.priority = demand.retentionPriority;
+    this.#promptLength = demand.promptLength;
+    this.#retention = demand.retention;
     this.blocks = new Int32Array(capacity);
     this.isIndexable = isIndexable;
+  }
+
+  /** What was said about the block that holds a position at its start; as TensorRT-LLM has it, that decides for all of it. */
+  levelAt(position: number): RetentionLevel | undefined {
+    return this.#retention && retentionAt(this.#retention, position, this.#promptLength);
   }
 
   add(block: number): void {
@@ -79,7 +88,7 @@ export class BlockKvCache implements KvCache {
 
   constructor(options: BlockCacheOptions) {
     this.#options = options;
-    this.#pool = new BlockPool(options.blocks);
+    this.#pool = new BlockPool(options.blocks, options.nowMs);
     this.#index = new PrefixIndex(options.blockPositions);
     this.#nodes = new Array(options.blocks).fill(undefined);
     this.#host = new HostTier(options.hostBlocks, (node) => this.#forget(node));
@@ -193,7 +202,7 @@ export class BlockKvCache implements KvCache {
       const block = own.blocks[index] as number;
       const isKept = this.#nodes[block] !== undefined && (retain || this.#pool.references(block) > 1);
       if (!isKept && this.#pool.references(block) === 1) this.#unindex(block);
-      this.#pool.drop(block, isKept ? own.priority : undefined);
+      this.#pool.drop(block, isKept, isKept ? own.levelAt(index * blockPositions) : undefined);
     }
     own.count = 0;
     while (this.#pool.retainedCount > this.#options.retainedBlocksMax) this.#evict();
@@ -244,7 +253,7 @@ export class BlockKvCache implements KvCache {
       if (node.holder.block < 0 && node.holder.hostBlock >= 0) this.#fetch(node);
       if (node.holder.block < 0) {
         // Its host block was needed for what taking the others evicted: the rest cannot be reached.
-        for (const { holder } of nodes.slice(index)) if (holder.block >= 0) this.#letGo(holder.block, place);
+        for (const { holder } of nodes.slice(index)) if (holder.block >= 0) this.#letGo(holder.block);
         break;
       }
       place.add(node.holder.block);
@@ -253,7 +262,7 @@ export class BlockKvCache implements KvCache {
     }
     place.cached = place.indexed * this.#options.blockPositions;
     if (source && place.indexed === nodes.length) this.#copyPartial(place, source.node, source.length);
-    if (source && source.node.holder.block >= 0) this.#letGo(source.node.holder.block, place);
+    if (source && source.node.holder.block >= 0) this.#letGo(source.node.holder.block);
     place.committed = place.cached;
   }
 
@@ -271,8 +280,8 @@ export class BlockKvCache implements KvCache {
   }
 
   /** Holds a block no longer; it stays for others if it still holds something known. */
-  #letGo(block: number, place: BlockPlace): void {
-    this.#pool.drop(block, this.#nodes[block] ? place.priority : undefined);
+  #letGo(block: number): void {
+    this.#pool.drop(block, this.#nodes[block] !== undefined);
   }
 
   /** Copies the beginning of another's block into one of its own. */
@@ -327,7 +336,7 @@ export class BlockKvCache implements KvCache {
     let node = this.#index.find(parent, tokens, from);
     if (node && node.holder.block >= 0 && node.holder.block !== own) {
       this.#pool.hold(node.holder.block);
-      this.#pool.drop(own, undefined);
+      this.#pool.drop(own, false);
       place.blocks[place.indexed] = node.holder.block;
     } else if (node) this.#setBlock(node, own);
     else {

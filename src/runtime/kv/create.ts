@@ -1,3 +1,4 @@
+import { type Clock, systemClock } from '../../base/clock.ts';
 import type { KvPoolFacts } from '../../device/device.ts';
 import { BlockKvCache } from './blocks.ts';
 import type { KvCache } from './kv-cache.ts';
@@ -9,12 +10,15 @@ export interface KvCacheOptions {
   kvBytesMax: number;
   prefixReuse: boolean;
   prefixCacheBytesMax: number;
+  /** For how long something is kept. Default: the system's. */
+  clock?: Clock;
 }
 
 /** The layout that a device's KV pool is made for: slots where a block holds a whole sequence, blocks where it does not. */
 export function createKvCache(pool: KvPoolFacts, options: KvCacheOptions): KvCache {
   const { bytesPerPosition, blockPositions, blocks, hostBlocks } = pool;
-  const { kvBytesMax, prefixReuse } = options;
+  const { kvBytesMax, prefixReuse, clock = systemClock } = options;
+  const nowMs = () => clock.nowNs() / 1e6;
   const positionsMax = Math.floor(kvBytesMax / bytesPerPosition);
   const retainedMax = Math.floor(options.prefixCacheBytesMax / bytesPerPosition);
   if (blockPositions >= options.contextLength) {
@@ -24,6 +28,7 @@ export function createKvCache(pool: KvPoolFacts, options: KvCacheOptions): KvCac
       bytesPerPosition,
       prefixReuse,
       retainedPositionsMax: prefixReuse ? retainedMax : 0,
+      nowMs,
     });
   }
   return new BlockKvCache({
@@ -33,5 +38,6 @@ export function createKvCache(pool: KvPoolFacts, options: KvCacheOptions): KvCac
     prefixReuse,
     retainedBlocksMax: prefixReuse ? Math.floor(retainedMax / blockPositions) : 0,
     hostBlocks: prefixReuse ? hostBlocks : 0,
+    nowMs,
   });
 }

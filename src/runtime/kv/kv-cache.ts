@@ -1,4 +1,5 @@
 import type { KvOperations } from '../../device/step.ts';
+import type { Retention } from './retention.ts';
 
 /** Tokens that can be looked at one by one, without a copy. */
 export interface TokenSource {
@@ -24,8 +25,10 @@ export interface KvDemand {
   readonly reusableMax: number;
   /** Another sequence's place that holds the same first `length` tokens: a fork of one prompt. */
   readonly fork?: { place: KvPlace; length: number } | undefined;
-  /** Blocks of lower priority are evicted first; TensorRT-LLM's default is 35 of 0 to 100. */
-  readonly retentionPriority: number;
+  /** How many of its tokens are the prompt. */
+  readonly promptLength: number;
+  /** What it says about keeping its KV when it has ended; nothing if absent. */
+  readonly retention?: Retention | undefined;
 }
 
 /** Where the KV cache's memory is. */

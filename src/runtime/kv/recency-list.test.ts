@@ -21,3 +21,22 @@ test('a seeded run of adds and removes keeps the order of a plain array', () => 
   }
   assert.ok(!list.has(-1) && !list.has(20));
 });
+
+test('the lowest level goes first, and within it the oldest', () => {
+  const list = new RecencyList(5, 3);
+  for (const [item, level] of [
+    [0, 2],
+    [1, 1],
+    [2, 0],
+    [3, 1],
+    [4, 0],
+  ] as const)
+    list.add(item, level);
+  const order: number[] = [];
+  while (list.size > 0) {
+    order.push(list.oldest);
+    list.remove(list.oldest);
+  }
+  assert.deepEqual(order, [2, 4, 1, 3, 0]);
+  assert.equal(list.oldest, -1);
+});

@@ -15,12 +15,12 @@ const counting = (length: number, first = 0) => text(Array.from({ length }, (_, 
 type Text = ReturnType<typeof text>;
 
 function demand(tokens: Text, prefixKey = '', reusableMax = tokens.length - 1): KvDemand {
-  return { prefixKey, tokens, reusableMax, retentionPriority: 35 };
+  return { prefixKey, tokens, reusableMax, promptLength: tokens.length };
 }
 
 function open(overrides: { slots?: number; positionsMax?: number; retainedPositionsMax?: number } = {}) {
   const positionsMax = overrides.positionsMax ?? 400;
-  const options = { slots: 4, positionsMax, bytesPerPosition: 1, prefixReuse: true };
+  const options = { slots: 4, positionsMax, bytesPerPosition: 1, prefixReuse: true, nowMs: () => 0 };
   return new SlotKvCache({ ...options, retainedPositionsMax: positionsMax, ...overrides });
 }
 

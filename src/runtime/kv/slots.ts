@@ -3,7 +3,8 @@ import type { KvOperations } from '../../device/step.ts';
 import type { KvCache, KvChanges, KvDemand, KvPlace, KvUsage, TokenSource } from './kv-cache.ts';
 import { OperationList } from './operation-list.ts';
 import { PrefixIndex, type PrefixNode } from './prefix-index.ts';
-import { RecencyList } from './recency-list.ts';
+import { RetainedList } from './retained-list.ts';
+import { highestRetention } from './retention.ts';
 
 /**
  * The fewest positions for which a copy pays, and the chunk that prefixes are found by: below it, computing them again in the step that runs
@@ -26,6 +27,7 @@ export interface SlotCacheOptions {
   prefixReuse: boolean;
   /** What finished sequences may keep for reuse; 0 gives everything back at release. */
   retainedPositionsMax: number;
+  nowMs: () => number;
 }
 
 /** A chunk of tokens, and the slots that hold it behind the same prefix. */
@@ -43,6 +45,7 @@ class Slot implements KvPlace {
   tail: Node | undefined;
   committed = 0;
   reservedPositions = 0;
+  demand: KvDemand | undefined;
   /** Another text has the same hash as one of its chunks: what follows cannot be found. */
   isIndexable = true;
 
@@ -62,7 +65,7 @@ export class SlotKvCache implements KvCache {
   readonly #options: SlotCacheOptions;
   readonly #slots: Slot[];
   readonly #free: Slot[];
-  readonly #retained: RecencyList;
+  readonly #retained: RetainedList;
   readonly #index = new PrefixIndex<Set<Slot>>(prefixCopyPositionsMin);
   readonly #operations = new OperationList();
   #livePositions = 0;
@@ -72,7 +75,7 @@ export class SlotKvCache implements KvCache {
     this.#options = options;
     this.#slots = Array.from({ length: options.slots }, (_, number) => new Slot(number));
     this.#free = this.#slots.toReversed();
-    this.#retained = new RecencyList(options.slots);
+    this.#retained = new RetainedList(options.slots, options.nowMs);
   }
 
   get positionsMax(): number {
@@ -127,6 +130,7 @@ export class SlotKvCache implements KvCache {
     slot.state = 'live';
     slot.isIndexable = this.#options.prefixReuse;
     slot.prefixKey = demand.prefixKey;
+    slot.demand = demand;
     slot.cached = cached;
     slot.committed = cached;
     slot.reservedPositions = positions;
@@ -180,6 +184,9 @@ export class SlotKvCache implements KvCache {
     this.#addTail(slot, tokens);
     slot.state = 'retained';
     this.#retained.add(slot.number);
+    const { retention, promptLength = 0 } = slot.demand ?? {};
+    const level = retention && highestRetention(retention, slot.committed, promptLength);
+    if (level) this.#retained.setLevel(slot.number, level);
     this.#retainedPositions += slot.committed;
     while (this.#retainedPositions > retainedPositionsMax) this.#evictOldest();
   }
@@ -250,7 +257,7 @@ export class SlotKvCache implements KvCache {
   }
 
   #evictOldest(): boolean {
-    const oldest = this.#slots[this.#retained.oldest];
+    const oldest = this.#slots[this.#retained.next];
     if (!oldest) return false;
     this.#retained.remove(oldest.number);
     this.#retainedPositions -= oldest.committed;
@@ -260,7 +267,9 @@ export class SlotKvCache implements KvCache {
 
   #setFree(slot: Slot): void {
     this.#cut(slot, 0);
+    this.#retained.clearLevel(slot.number);
     slot.state = 'free';
+    slot.demand = undefined;
     this.#free.push(slot);
     this.#operations.release(slot.number);
   }

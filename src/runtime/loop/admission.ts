@@ -3,7 +3,6 @@ import { samplingFeature } from '../../device/step.ts';
 import { type PhaseRecorder, phases } from '../../trace/phases.ts';
 import type { KvCache, KvDemand } from '../kv/kv-cache.ts';
 import type { CapacityPolicy } from '../plan/capacity.ts';
-import { retentionPriorityDefault } from '../plan/retention.ts';
 import { SharedPrefixes } from '../plan/shared-prefixes.ts';
 import type { Sequence } from '../sequences/sequence.ts';
 import type { EngineCounters } from './counters.ts';
@@ -117,7 +116,8 @@ export class Admission {
       tokens: sequence,
       reusableMax: reusableMax(sequence),
       fork: this.#fork(sequence),
-      retentionPriority: retentionPriorityDefault,
+      promptLength: sequence.promptLength,
+      retention: owner.request.retention,
     };
   }
 

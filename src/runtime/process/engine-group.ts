@@ -1,8 +1,7 @@
 import { randomBytes } from 'node:crypto';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { definite, messageOf, NereidError } from '../../base/errors.ts';
+import { makeTemporaryFolder, removeTemporaryFolder } from '../../base/temporary-folder.ts';
 import { createRegion, removeRegion, sweepRegions } from '../../device/collective/shared-region.ts';
 import type { Parallelism } from '../../models/partition.ts';
 import { RuntimeError } from '../errors.ts';
@@ -13,6 +12,7 @@ import { pingIntervalMs } from './liveness.ts';
 
 /** When one rank fails its peers do, too: how long is waited for the one that knows why. */
 const causeGraceMs = 150;
+const socketName = 'ranks.sock';
 /** A rank that has answered lately. */
 const answeredMs = 2 * pingIntervalMs;
 /** The supervisor's deadline comes first. */
@@ -35,7 +35,7 @@ export class EngineGroup {
   ) {
     const { tensor, pipeline } = parallelism;
     this.#onFailed = onFailed;
-    this.#folder = mkdtempSync(join(tmpdir(), 'nereid-ranks-'));
+    this.#folder = makeTemporaryFolder('ranks', socketName);
     sweepRegions();
     const token = randomBytes(8).toString('hex');
     this.#regions =
@@ -75,7 +75,7 @@ export class EngineGroup {
     this.#isEnding = true;
     for (const rank of this.#ranks) rank.kill();
     this.#removeRegions();
-    rmSync(this.#folder, { recursive: true, force: true });
+    removeTemporaryFolder(this.#folder);
   }
 
   #lost(rank: EngineChild, detail: string): RuntimeError {
@@ -107,6 +107,6 @@ function causeOf(failures: readonly unknown[]): unknown {
 
 function leaderAddress(folder: string, token: string): RankAddress {
   return {
-    path: process.platform === 'win32' ? `\\\\.\\pipe\\nereid-ranks-${token}` : join(folder, 'ranks.sock'),
+    path: process.platform === 'win32' ? `\\\\.\\pipe\\nereid-ranks-${token}` : join(folder, socketName),
   };
 }

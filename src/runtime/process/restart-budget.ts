@@ -3,7 +3,7 @@ export const restartsInARowMax = 5;
 /** A process that ran for so long was healthy: the count starts anew. */
 export const healthyAfterMs = 60_000;
 /** Pauses before quick restarts, doubling; and before each one after those, for ever: a shortage may end. */
-const delayMs = { first: 100, max: 1_600, slow: 10_000 };
+const delayMs = { first: 50, max: 800, slow: 10_000 };
 
 /** When a process that ended is started again. */
 export interface Restart {

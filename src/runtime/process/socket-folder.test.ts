@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync, mkdtempSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { describe, test } from 'node:test';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { SocketFolder, socketPathBytesMax } from './socket-folder.ts';
+import { socketPathBytesMax } from '../../base/temporary-folder.ts';
+import { SocketFolder } from './socket-folder.ts';
 
 /** Runs with these variables, in a folder of its own. */
 async function within(
@@ -53,30 +53,6 @@ describe('the folder of an engine’s socket', { skip: process.platform === 'win
           assert.equal(dirname(dirname(folder.socketPath)), own);
           folder.remove();
         }
-      },
-    ));
-
-  test('what killed servers left behind is swept; what may be alive is not', () =>
-    within(
-      (own) => ({ TMPDIR: own }),
-      async (own) => {
-        const hourAgo = Date.now() / 1000 - 3_600;
-        const make = (name: string, isOld: boolean): string => {
-          const folder = join(own, name);
-          mkdirSync(folder);
-          writeFileSync(join(folder, 'engine.sock'), '');
-          if (isOld) utimesSync(folder, hourAgo, hourAgo);
-          return folder;
-        };
-        // No process has such a number: Linux counts to 2²².
-        const stale = make('nereid-99999999-abcdef', true);
-        const young = make('nereid-99999998-abcdef', false);
-        const living = make(`nereid-${process.ppid}-abcdef`, true);
-        const others = make('something-99999999-else', true);
-        const folder = new SocketFolder();
-        for (let i = 0; i < 500 && existsSync(stale); i++) await sleep(10);
-        assert.deepEqual([stale, young, living, others].map(existsSync), [false, true, true, true]);
-        folder.remove();
       },
     ));
 });

@@ -7,6 +7,7 @@ import { dirname, join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { endsWithTests } from '../../../test/support/children.ts';
 import type { SequenceEvent } from '../requests/events.ts';
 import { type GenerationRequest, greedySampling } from '../requests/request.ts';
 import { EnginePool } from '../routing/pool.ts';
@@ -55,12 +56,14 @@ function request(prompt: number[], changes: Partial<GenerationRequest> = {}): Om
 function generate(
   client: RemoteEngine | EnginePool,
   asked: Omit<GenerationRequest, 'id'>,
+  onEvent: () => void = () => {},
 ): Promise<SequenceEvent[]> {
   return new Promise((resolve) => {
     const events: SequenceEvent[] = [];
     let unfinished = asked.sequences;
     client.submit(asked, (event) => {
       events.push(event);
+      onEvent();
       if (event.finish && --unfinished === 0) resolve(events);
     });
   });
@@ -69,7 +72,7 @@ function generate(
 const tokensOf = (events: SequenceEvent[]): number[] => events.flatMap((event) => event.tokens);
 
 async function until(condition: () => boolean, what: string): Promise<void> {
-  const deadline = Date.now() + 20_000;
+  const deadline = Date.now() + 60_000;
   while (!condition()) {
     assert.ok(Date.now() < deadline, `never: ${what}`);
     await sleep(20);
@@ -115,11 +118,10 @@ describe('an engine process under its supervisor', () => {
 
   test('killed under load: open requests fail with a clear error, then it is back', async () => {
     const told: SupervisorEvent[] = [];
-    const supervisor = await start({ 'step-ms': '5' }, { onEvent: (event) => told.push(event) });
+    const supervisor = await start({ 'step-ms': '20' }, { onEvent: (event) => told.push(event) });
     const running = Promise.all(
-      [1, 2, 3].map((token) => generate(supervisor.client, request([token], { maxTokens: 400 }))),
+      [1, 2, 3].map((token) => generate(supervisor.client, request([token], { maxTokens: 500 }))),
     );
-    await sleep(50);
     const pid = supervisor.pid as number;
     process.kill(pid, 'SIGKILL');
     for (const events of await running) {
@@ -157,10 +159,14 @@ describe('an engine process under its supervisor', () => {
     }, async () => {
       const told: SupervisorEvent[] = [];
       const options = { idleDeadlineMs: 2_000, onEvent: (event: SupervisorEvent) => told.push(event) };
-      const supervisor = await start({ 'step-ms': '5' }, options);
-      const running = generate(supervisor.client, request([1], { maxTokens: state === 'idle' ? 1 : 400 }));
+      const supervisor = await start({ 'step-ms': '20' }, options);
+      let isRunning = false;
+      const asked = request([1], { maxTokens: state === 'idle' ? 1 : 500 });
+      const running = generate(supervisor.client, asked, () => {
+        isRunning = true;
+      });
       if (state === 'idle') await running;
-      else await sleep(100);
+      else await until(() => isRunning, 'its first token');
       process.kill(supervisor.pid as number, 'SIGSTOP');
       for (const events of await Promise.all([generate(supervisor.client, request([1])), running])) {
         if (events === (await running) && state === 'idle') continue;
@@ -176,7 +182,7 @@ describe('an engine process under its supervisor', () => {
   }
 
   test('a step longer than an idle engine may be silent is let be', async () => {
-    const supervisor = await start({ 'step-ms': '2500' }, { idleDeadlineMs: 1_000 });
+    const supervisor = await start({ 'step-ms': '5000' }, { idleDeadlineMs: 2_500 });
     const events = await generate(supervisor.client, request([1], { maxTokens: 1 }));
     assert.equal(events.at(-1)?.finish, 'length');
   });
@@ -220,8 +226,9 @@ describe('an engine process under its supervisor', () => {
 
   test('closing drains: running requests finish, new ones are refused', async () => {
     const supervisor = await EngineSupervisor.start({ ...nullEngine, deviceOptions: { 'step-ms': '5' } });
+    open.push(supervisor);
     const running = generate(supervisor.client, request([1], { maxTokens: 40 }));
-    const closed = supervisor.close({ drainTimeoutMs: 10_000 });
+    const closed = supervisor.close({ drainTimeoutMs: 60_000 });
     assert.throws(() => supervisor.client.submit(request([1]), () => {}), /shutting down/);
     const events = await running;
     assert.equal(events.at(-1)?.finish, 'length');
@@ -252,7 +259,7 @@ describe('several front ends and engines', () => {
     await leaving.whenReady();
     leaving.submit(request([1], { maxTokens: 500 }), () => {});
     const running = (): number => supervisor.client.statistics().runningSequences;
-    const own = generate(supervisor.client, request([2], { maxTokens: 200 }));
+    const own = generate(supervisor.client, request([2], { maxTokens: 500 }));
     await until(() => running() === 2, 'both running');
     await leaving.close();
     await until(() => running() < 2, 'the cancelled one gone');
@@ -263,12 +270,12 @@ describe('several front ends and engines', () => {
     const [first, second] = await Promise.all([start({ 'step-ms': '5' }), start({ 'step-ms': '5' })]);
     const pool = new EnginePool([first.client, second.client]);
     const both = Promise.all(
-      [1, 2, 3, 4].map((token) => generate(pool, request([token], { maxTokens: 60 }))),
+      [1, 2, 3, 4].map((token) => generate(pool, request([token], { maxTokens: 400 }))),
     );
     await until(() => pool.statistics().runningSequences === 4, 'four running');
     assert.equal(first.client.inFlight, 2);
     assert.equal(second.client.inFlight, 2);
-    for (const events of await both) assert.equal(tokensOf(events).length, 60);
+    for (const events of await both) assert.equal(tokensOf(events).length, 400);
     process.kill(first.pid as number, 'SIGKILL');
     await until(() => !first.client.ready, 'the loss noticed');
     assert.equal(pool.ready, true);
@@ -282,6 +289,7 @@ test('a supervisor killed with SIGKILL leaves no engine process', {
   const child = fork(fileURLToPath(new URL('../../../test/support/doomed-supervisor.ts', import.meta.url)), {
     execArgv: ['--import', import.meta.resolve('tsx')],
   });
+  endsWithTests(child);
   const [pid] = (await once(child, 'message')) as [number];
   assert.ok(existsSync(join('/proc', String(pid))));
   child.kill('SIGKILL');

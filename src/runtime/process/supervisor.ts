@@ -59,7 +59,6 @@ export class EngineSupervisor {
     };
     this.#budget = new RestartBudget(this.#options.restartsMax);
     this.client = new RemoteEngine(this.socketPath);
-    process.on('exit', this.#removeFolder);
   }
 
   /**
@@ -94,11 +93,8 @@ export class EngineSupervisor {
     clearInterval(this.#watch);
     clearTimeout(this.#restartTimer);
     await this.#child?.end();
-    process.off('exit', this.#removeFolder);
-    this.#removeFolder();
+    this.#folder.remove();
   }
-
-  readonly #removeFolder = (): void => this.#folder.remove();
 
   async #spawn(): Promise<void> {
     this.#folder.renew();
@@ -106,6 +102,7 @@ export class EngineSupervisor {
     this.#child = child;
     await child.ready;
     this.#budget.started();
+    this.client.reconnect();
     this.client.setTrouble(undefined);
     this.#tell('started', `process ${child.pid}`);
     void child.gone.then((detail) => this.#ended(detail));

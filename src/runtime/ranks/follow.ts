@@ -60,6 +60,7 @@ async function replay(model: DeviceModel, options: FollowerOptions): Promise<nev
   const { rank } = group.mesh.identity;
   const leader = group.mesh.link(0);
   const answers = group.isLastStage && rank === group.resultRank;
+  let inFlight = 0;
   for (;;) {
     const batch = decodeStep(await leader.next('step'));
     onStep?.();
@@ -68,6 +69,10 @@ async function replay(model: DeviceModel, options: FollowerOptions): Promise<nev
       batch.hidden = decodeHidden(await group.neighbour(-1).next('hidden'), rows);
     // Nobody reads this rank's choices, unless it takes them itself in the next step.
     if (!answers && model.inFlightStepsMax === 1) batch.outputs.wants.fill(want.logits);
+    if (group.isLastStage && !answers) {
+      inFlight = await follow(model, batch, inFlight);
+      continue;
+    }
     const result = await runStep(model, batch);
     if (rows === 0) continue;
     if (!group.isLastStage) {
@@ -75,6 +80,20 @@ async function replay(model: DeviceModel, options: FollowerOptions): Promise<nev
       group.neighbour(1).send('hidden', encodeHidden(hidden));
     } else if (answers) leader.send('result', encodeResult(result, batch.outputs, source.vocabularySize));
   }
+}
+
+/**
+ * A step whose result nobody here waits for: as many as the device takes are in flight, as on rank 0, which would wait for this rank otherwise.
+ * @returns the steps in flight now
+ */
+async function follow(model: DeviceModel, batch: StepBatch, inFlight: number): Promise<number> {
+  let left = inFlight;
+  for (; left >= model.inFlightStepsMax; left--) await model.collect();
+  model.launch(batch);
+  // One that takes a single step has it done when it is collected.
+  if (model.inFlightStepsMax > 1) return left + 1;
+  await model.collect();
+  return left;
 }
 
 function runStep(model: DeviceModel, batch: StepBatch): StepResult | Promise<StepResult> {

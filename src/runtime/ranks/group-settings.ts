@@ -10,7 +10,7 @@ const settingsSchema = z.object({
   device: z.string().max(100),
   contextLength: count.min(1),
   batchTokensMax: count.min(1),
-  kvDtype: z.enum(['f16', 'f32']),
+  kvDtype: z.enum(['f16', 'f32', 'fp8']),
 });
 
 /** What a rank says about the weights that it loaded. */

@@ -72,7 +72,8 @@ class LeaderWeights implements LoadedWeights {
     const least = Math.min(own.freeBytes, ...this.#facts.map((rank) => rank.freeBytes));
     const all = sum(this.#facts.map((rank) => rank.bytesPerPosition));
     // A position takes memory on every rank.
-    const share = this.#options.isOneHost && all > 0 ? this.kv.bytesPerPosition / all : 1;
+    const isShared = this.#options.isOneHost && !own.isEachRanksOwn;
+    const share = isShared && all > 0 ? this.kv.bytesPerPosition / all : 1;
     return { ...own, freeBytes: Math.floor(least * share) };
   }
 

@@ -2,6 +2,8 @@ import type { Guide } from '../guidance/guide.ts';
 
 /** What a front end asks of an engine: plain data, structured-clone safe. */
 
+import type { Retention } from '../kv/retention.ts';
+
 /** How the next token is chosen. Names and meanings follow vLLM's `SamplingParams`. */
 export interface SamplingParameters {
   /** 0 is greedy. */
@@ -75,6 +77,8 @@ export interface GenerationRequest {
   guide?: Guide;
   /** Requests with different salts share no prefix. */
   cacheSalt?: string;
+  /** How long its KV should be kept when it has ended, and how dear it is. */
+  retention?: Retention;
   /** Higher first; equal ones in order of arrival. */
   priority: number;
   /** What the answer may be like, as tokens: where the answer repeats it, it is verified instead of made one by one (OpenAI's `prediction`). */

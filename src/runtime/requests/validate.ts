@@ -1,6 +1,7 @@
 import { logprobsMax, sequencesPerRequestMax } from '../../base/limits.ts';
 import { RuntimeError } from '../errors.ts';
 import { type Guide, guideLengthMax, guideSpecialTokensMax } from '../guidance/guide.ts';
+import { type Retention, type RetentionLevel, retentionPriorityMax } from '../kv/retention.ts';
 import type { GenerationRequest, SamplingParameters } from './request.ts';
 import type { EngineDescription } from './statistics.ts';
 
@@ -8,6 +9,8 @@ import type { EngineDescription } from './statistics.ts';
 export const logitBiasMax = 1024;
 export const stopTokenIdsMax = 1024;
 export const cacheSaltLengthMax = 1024;
+/** Ranges of a prompt that a request may say how dear they are of. */
+export const retentionRangesMax = 64;
 /** Tokens of a prediction: what is looked up takes memory for each. */
 export const predictionTokensMax = 65_536;
 /** Draft tokens that one request brings. */
@@ -74,6 +77,7 @@ export function validateRequest(
   if ((request.cacheSalt?.length ?? 0) > cacheSaltLengthMax) {
     throw invalid(`cacheSalt has over ${cacheSaltLengthMax} characters; shorten or hash it`);
   }
+  if (request.retention) checkRetention(request.retention);
 }
 
 function checkGuide({ source, specialTokens = [] }: Guide): void {
@@ -131,6 +135,24 @@ function checkBans(sampling: SamplingParameters, vocabularySize: number): void {
   checkNumber('topPDecay.min', topPDecay.min, share);
   const { resetToken } = topPDecay;
   if (resetToken !== undefined) checkToken('topPDecay.resetToken', resetToken, vocabularySize);
+}
+
+function checkRetention({ ranges, decode }: Retention): void {
+  checkCount('retention.ranges', ranges.length, retentionRangesMax);
+  const position = { low: 0, high: tokensMax, integer: true };
+  for (const range of ranges) {
+    checkNumber('retention.ranges.start', range.start, position);
+    if (range.end !== undefined)
+      checkNumber('retention.ranges.end', range.end, { ...position, low: range.start });
+    checkLevel('retention.ranges', range);
+  }
+  if (decode) checkLevel('retention.decode', decode);
+}
+
+function checkLevel(name: string, { priority, durationMs }: RetentionLevel): void {
+  checkNumber(`${name}.priority`, priority, { low: 0, high: retentionPriorityMax, integer: true });
+  if (durationMs === undefined) return;
+  checkNumber(`${name}.durationMs`, durationMs, { low: 0, high: Number.MAX_SAFE_INTEGER });
 }
 
 function checkEmbeddingBias(bias: Float32Array, vocabularySize: number): void {

@@ -83,6 +83,10 @@ export class EnginePool implements EngineClient {
   }
 
   /** Counters and gauges of all engines together. */
+  releaseRetained(): void {
+    for (const { client } of this.#members) client.releaseRetained();
+  }
+
   statistics(): EngineStatistics {
     return combinedStatistics(this.#members.map((member) => member.client.statistics()));
   }

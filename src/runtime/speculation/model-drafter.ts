@@ -4,7 +4,6 @@ import type { DeviceModel } from '../../device/device.ts';
 import type { StepOutput } from '../../device/step.ts';
 import type { KvCache, KvDemand } from '../kv/kv-cache.ts';
 import { isSurvivable } from '../loop/step-pipeline.ts';
-import { retentionPriorityDefault } from '../plan/retention.ts';
 import { probabilitiesOf, rowOf } from '../sampling/logit-row.ts';
 import { Sampler } from '../sampling/sampler.ts';
 import type { Sequence } from '../sequences/sequence.ts';
@@ -85,7 +84,7 @@ export class ModelDrafter implements Drafter {
       prefixKey: sequence.owner.prefixKey,
       tokens: sequence,
       reusableMax: sequence.length - 1,
-      retentionPriority: retentionPriorityDefault,
+      promptLength: sequence.promptLength,
     };
     if (cache.cost(demand, positions) > cache.unitsFree) return undefined;
     const text = new DraftText(sequence, cache.reserve(demand, positions));

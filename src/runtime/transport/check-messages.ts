@@ -15,13 +15,13 @@ import type {
  */
 export function isCommandMessage(value: unknown): value is CommandMessage {
   if (!isRecord(value)) return false;
-  const { submits, cancels, watchPrefixes } = value as Partial<CommandMessage>;
+  const { submits, cancels, watchPrefixes, releaseRetained } = value as Partial<CommandMessage>;
   return (
     Array.isArray(submits) &&
     submits.every(isRequest) &&
     Array.isArray(cancels) &&
     cancels.every(isCancel) &&
-    (watchPrefixes === undefined || typeof watchPrefixes === 'boolean')
+    [watchPrefixes, releaseRetained].every((flag) => flag === undefined || typeof flag === 'boolean')
   );
 }
 
@@ -48,6 +48,7 @@ function isRequest(value: unknown): boolean {
     isNumbers(request.stopTokenIds) &&
     (request.guide === undefined || isGuide(request.guide)) &&
     (request.cacheSalt === undefined || typeof request.cacheSalt === 'string') &&
+    isRetention(request.retention) &&
     isBias((sampling as { logitBias?: unknown }).logitBias) &&
     (request.prediction === undefined || request.prediction instanceof Int32Array) &&
     (request.draft === undefined || isDraft(request.draft)) &&
@@ -62,6 +63,13 @@ function isBans({ embeddingBias, allowedTokens, badWords, topPDecay }: Record<st
     (badWords === undefined || (Array.isArray(badWords) && badWords.every(isNumbers))) &&
     (topPDecay === undefined || isRecord(topPDecay))
   );
+}
+
+function isRetention(value: unknown): boolean {
+  if (value === undefined) return true;
+  if (!isRecord(value)) return false;
+  const { ranges, decode } = value as { ranges?: unknown; decode?: unknown };
+  return Array.isArray(ranges) && ranges.every(isRecord) && (decode === undefined || isRecord(decode));
 }
 
 function isDraft(value: unknown): boolean {

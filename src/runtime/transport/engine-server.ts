@@ -114,8 +114,10 @@ export class EngineServer {
     this.#wake();
   }
 
-  #receive(connection: Connection, { submits, cancels, watchPrefixes }: CommandMessage): void {
+  #receive(connection: Connection, message: CommandMessage): void {
+    const { submits, cancels, watchPrefixes, releaseRetained } = message;
     if (watchPrefixes) this.#watchPrefixes(connection);
+    if (releaseRetained) this.#core.releaseRetained();
     for (const request of submits) this.#submit(connection, request);
     // Requests are not asked whose they are, so that a front end may stop what another one started.
     for (const { id, sequence } of cancels) this.#core.cancel(id, sequence);

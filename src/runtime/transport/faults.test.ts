@@ -80,6 +80,7 @@ describe('the way between front end and engine', { skip: process.platform === 'w
     'cuts a frame anywhere': { cut: 0.01, twice: 0, delayMsMax: 0 },
     'says things late': { cut: 0.002, twice: 0, delayMsMax: 3 },
     'says things twice': { cut: 0, twice: 0.3, delayMsMax: 0 },
+    'does all of that': { cut: 0.01, twice: 0.2, delayMsMax: 2 },
   };
   for (const [what, fault] of Object.entries(faults)) {
     const seed = 7;

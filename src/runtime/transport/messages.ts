@@ -9,6 +9,8 @@ export interface CommandMessage {
   cancels: { id: number; sequence?: number }[];
   /** From now on the engine tells which prompts its KV cache knows ({@link PrefixesMessage}), at first all of them. */
   watchPrefixes?: boolean;
+  /** The KV memory that is kept for reuse is given back. */
+  releaseRetained?: boolean;
 }
 
 /** Engine → front end, once, when a front end connects. */

@@ -13,7 +13,7 @@ import { readFrames, writeFrame, writeInFrames } from './frames.ts';
 import { type CommandMessage, type EngineMessage, type HelloMessage, unpackEvents } from './messages.ts';
 
 /** Pause before the first and between later attempts to reach an engine that is not there (yet, or again). */
-const reconnectMs = { first: 20, max: 500 };
+const reconnectMs = { first: 20, max: 100 };
 
 interface RunningRequest {
   listener: (event: SequenceEvent) => void;
@@ -112,6 +112,18 @@ export class RemoteEngine implements EngineClient {
     return this.#prefixes;
   }
 
+  /** One that is starting has nothing to give back. */
+  releaseRetained(): void {
+    if (this.#socket) writeFrame(this.#socket, { submits: [], cancels: [], releaseRetained: true });
+  }
+
+  /** The engine listens now: it is not left waiting for the next attempt. */
+  reconnect(): void {
+    if (this.#closed || this.#retryTimer === undefined) return;
+    clearTimeout(this.#retryTimer);
+    this.#connect();
+  }
+
   /** The engine is away for longer; requests are told why. Undefined: it is back. */
   setTrouble(reason: string | undefined): void {
     this.#trouble = reason;
@@ -172,6 +184,7 @@ export class RemoteEngine implements EngineClient {
   }
 
   #connect(): void {
+    this.#retryTimer = undefined;
     const socket = connect(this.#socketPath);
     socket.setNoDelay(true);
     readFrames(socket, (value) => {
@@ -197,6 +210,8 @@ export class RemoteEngine implements EngineClient {
 
   #receive(socket: Socket, message: EngineMessage): void {
     if (message.kind === 'hello') {
+      // Said twice it would give out ids again that are in use.
+      if (this.#socket === socket) return;
       this.#hellos++;
       this.#hello = message;
       this.#counter = 0;

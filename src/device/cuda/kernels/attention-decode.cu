@@ -16,6 +16,11 @@
 #define STAGES 3
 #endif
 
+// Blocks that a multiprocessor is to hold at once; 0 leaves the registers to the compiler.
+#ifndef MIN_BLOCKS
+#define MIN_BLOCKS 0
+#endif
+
 // Positions of a KV block.
 #ifndef BLOCK
 #define BLOCK 32
@@ -27,11 +32,37 @@
 #define BALANCED 0
 #endif
 
+// The cache holds e4m3: as float16 in registers, as which q is taken then.
+#ifndef KV_FP8
+#define KV_FP8 0
+#endif
+#if KV_FP8
+using Cached = unsigned char;
+#else
+using Cached = T;
+#endif
+
 constexpr int tile = 16;
 constexpr int columns = 8;
-constexpr int chunks = HEAD / 8;        // 16-byte pieces of a row
+constexpr int chunkElements = 16 / sizeof(Cached);
+constexpr int chunks = HEAD / chunkElements; // 16-byte pieces of a row
 constexpr int steps = HEAD / 16;
-constexpr int tileElements = tile * HEAD;
+constexpr int tileBytes = tile * HEAD * sizeof(Cached);
+
+// Where a 16-byte piece of a tile lies, so that eight rows of one column are in different banks.
+__device__ __forceinline__ u32 swizzled(int r, int column) {
+  return (r * chunks + (column ^ (chunks == 4 ? (r >> 1) & 3 : r & 7))) * 16;
+}
+
+// Weights of at most 1 as a register.
+__device__ __forceinline__ u32 packWeights(float low, float high) {
+#if KV_FP8
+  const __half2 pair = __floats2half2_rn(low, high);
+  return *reinterpret_cast<const u32*>(&pair);
+#else
+  return pack2(low, high);
+#endif
+}
 
 // One sequence of the step: which row asks, how long its KV is, where its block table starts, and how many tiles the items before it
 // have. A length of 0 is padding.
@@ -42,7 +73,7 @@ struct Item {
 struct Parameters {
   const T* q;             // rows of heads · HEAD, qStride apart
   T* out;                 // rows of heads · HEAD, outStride apart
-  const T* kv;            // this layer: [block][keys, values][kvHeads][BLOCK][HEAD]
+  const Cached* kv;       // this layer: [block][keys, values][kvHeads][BLOCK][HEAD]
   const Item* items;
   const int* blocks;
   float* partial;         // [item][head][split][HEAD + 2]; BALANCED: [block][2][8][HEAD + 2]
@@ -53,7 +84,7 @@ struct Parameters {
   float scale, softcap;   // softcap 0 is none
 };
 
-extern "C" __global__ void __launch_bounds__(WARPS * 32) attentionDecode(const __grid_constant__ Parameters p) {
+extern "C" __global__ void __launch_bounds__(WARPS * 32, MIN_BLOCKS) attentionDecode(const __grid_constant__ Parameters p) {
   extern __shared__ __align__(16) unsigned char memory[];
   __shared__ u32 arrived;
   // Everything up to the wait was written by earlier steps or by the step's upload: the table, and all keys and values but the newest.
@@ -124,11 +155,10 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32) attentionDecode(const _
   const int headFirst = kvHead * group + unit % headTiles * columns;
   const int headCount = min(columns, (kvHead + 1) * group - headFirst);
 
-  T* ring = reinterpret_cast<T*>(memory) + warp * STAGES * 2 * tileElements;
-  const u32 ringAddress = sharedAddress(ring);
+  const u32 ringAddress = sharedAddress(memory) + warp * STAGES * 2 * tileBytes;
   const size_t headElements = (size_t)BLOCK * HEAD;
   const size_t blockElements = 2 * headElements * p.kvHeads;
-  const T* keys = p.kv + kvHead * headElements;
+  const Cached* keys = p.kv + kvHead * headElements;
   const size_t valuesAfter = headElements * p.kvHeads;
 
   int ids = 0;
@@ -141,15 +171,15 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32) attentionDecode(const _
     const int block = __shfl_sync(0xffffffffu, ids, turn & 31);
     if (at < tileLast) {
       const int position = begin + at * tile;
-      const T* source = keys + block * blockElements + (size_t)(position % BLOCK) * HEAD;
-      const u32 target = ringAddress + (turn % STAGES) * 2 * tileElements * sizeof(T);
+      const Cached* source = keys + block * blockElements + (size_t)(position % BLOCK) * HEAD;
+      const u32 target = ringAddress + (turn % STAGES) * 2 * tileBytes;
 #pragma unroll
       for (int k = 0; k < tile * chunks / 32; k++) {
         const int c = lane + 32 * k, r = c / chunks, column = c % chunks;
-        const u32 offset = (r * chunks + (column ^ (r & 7))) * 16;
+        const u32 offset = swizzled(r, column);
         const bool valid = position + r < end;
-        copy16(target + offset, source + c * 8, valid);
-        copy16(target + tileElements * sizeof(T) + offset, source + valuesAfter + c * 8, valid);
+        copy16(target + offset, source + c * chunkElements, valid);
+        copy16(target + tileBytes + offset, source + valuesAfter + c * chunkElements, valid);
       }
     }
     commitCopies();
@@ -169,6 +199,13 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32) attentionDecode(const _
     for (int s = 0; s < steps; s++) {
       q[s][0] = row < headCount ? *reinterpret_cast<const u32*>(source + s * 16) : 0;
       q[s][1] = row < headCount ? *reinterpret_cast<const u32*>(source + s * 16 + 8) : 0;
+#if KV_FP8 && ACTIVATION == 2
+#pragma unroll
+      for (int k = 0; k < 2; k++) {
+        const float2 pair = unpack2(q[s][k]);
+        q[s][k] = packHalf2(pair.x, pair.y);
+      }
+#endif
     }
   }
 
@@ -181,16 +218,31 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32) attentionDecode(const _
     __syncwarp();
     // Into the place of the tile before this one, which all lanes have done with.
     fetch(turn + STAGES - 1);
-    const u32 keyTile = ringAddress + (turn % STAGES) * 2 * tileElements * sizeof(T);
-    const u32 valueTile = keyTile + tileElements * sizeof(T);
+    const u32 keyTile = ringAddress + (turn % STAGES) * 2 * tileBytes;
+    const u32 valueTile = keyTile + tileBytes;
     float s[4] = {};
+#if KV_FP8
+    // A register of a fragment of bytes is two of float16 (keyByte): 16 bytes are one step.
+#pragma unroll
+    for (int k = 0; k < steps; k += 2) {
+      u32 words[4];
+      loadMatrix4(words, keyTile + swizzled(lane & 15, k + (lane >> 4)));
+#pragma unroll
+      for (int half = 0; half < 2; half++) {
+        u32 a[4];
+        unpackE4m3(words[2 * half], a[0], a[2]);
+        unpackE4m3(words[2 * half + 1], a[1], a[3]);
+        mmaHalf(s, a, q[k + half][0], q[k + half][1]);
+      }
+    }
+#else
 #pragma unroll
     for (int k = 0; k < steps; k++) {
       u32 a[4];
-      const int r = lane & 15, column = 2 * k + (lane >> 4);
-      loadMatrix4(a, keyTile + (r * chunks + (column ^ (r & 7))) * 16);
+      loadMatrix4(a, keyTile + swizzled(lane & 15, 2 * k + (lane >> 4)));
       mma(s, a, q[k][0], q[k][1]);
     }
+#endif
     // Element e: position `row + 8 · (e / 2)` of the tile, head `2 · part + e % 2`.
     const int position = begin + (tileFirst + warp + turn * WARPS) * tile + row;
 #pragma unroll
@@ -223,15 +275,30 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32) attentionDecode(const _
         o[m][3] *= correction[1];
       }
     }
-    const u32 p0 = transpose8x8(pack2(s[0], s[1]));
-    const u32 p1 = transpose8x8(pack2(s[2], s[3]));
+    const u32 p0 = transpose8x8(packWeights(s[0], s[1]));
+    const u32 p1 = transpose8x8(packWeights(s[2], s[3]));
+#if KV_FP8
+    // Bytes are transposed in pairs: a register holds two elements of two positions. Even elements are a step's upper rows, odd ones its lower.
+#pragma unroll
+    for (int m = 0; m < steps; m += 2) {
+      u32 words[4];
+      loadMatrix4Transposed(words, valueTile + swizzled(lane & 15, m + (lane >> 4)));
+#pragma unroll
+      for (int half = 0; half < 2; half++) {
+        u32 a[4];
+        unpackE4m3(__byte_perm(words[2 * half], 0, 0x3120), a[0], a[1]);
+        unpackE4m3(__byte_perm(words[2 * half + 1], 0, 0x3120), a[2], a[3]);
+        mmaHalf(o[m + half], a, p0, p1);
+      }
+    }
+#else
 #pragma unroll
     for (int m = 0; m < steps; m++) {
       u32 a[4];
-      const int r = (lane & 7) + 8 * (lane >> 4), column = 2 * m + ((lane >> 3) & 1);
-      loadMatrix4Transposed(a, valueTile + (r * chunks + (column ^ (r & 7))) * 16);
+      loadMatrix4Transposed(a, valueTile + swizzled((lane & 7) + 8 * (lane >> 4), 2 * m + ((lane >> 3) & 1)));
       mma(o[m], a, p0, p1);
     }
+#endif
   }
   waitForCopies<0>();
 #pragma unroll
@@ -248,7 +315,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32) attentionDecode(const _
   for (int m = 0; m < steps; m++)
 #pragma unroll
     for (int e = 0; e < 4; e++)
-      parts[(warp * columns + 2 * part + (e & 1)) * HEAD + m * 16 + row + 8 * (e >> 1)] = o[m][e];
+      parts[(warp * columns + 2 * part + (e & 1)) * HEAD + m * 16 + (KV_FP8 ? 2 * row + (e >> 1) : row + 8 * (e >> 1))] = o[m][e];
   if (row == 0) {
 #pragma unroll
     for (int h = 0; h < 2; h++) {

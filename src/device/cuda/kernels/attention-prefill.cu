@@ -9,11 +9,23 @@
 #define BLOCK 32
 #endif
 
+// The cache holds e4m3: as float16 in registers, as which q is taken then.
+#ifndef KV_FP8
+#define KV_FP8 0
+#endif
+#if KV_FP8
+using Cached = unsigned char;
+#else
+using Cached = T;
+#endif
+
 constexpr int warps = 4;
 constexpr int rowTiles = 2;                         // of 16 rows, a warp
 constexpr int blockRows = warps * rowTiles * 16;
 constexpr int tile = 64;                            // positions a turn
-constexpr int chunks = HEAD / 8;
+constexpr int chunks = HEAD / 8;                    // 16-byte pieces of a row of q
+constexpr int cachedElements = 16 / sizeof(Cached);
+constexpr int cachedChunks = HEAD / cachedElements;
 constexpr int steps = HEAD / 16;
 
 // Up to 128 consecutive rows of a sequence: the first one's batch row and position, how many, and the block table's start.
@@ -24,7 +36,7 @@ struct Item {
 struct Parameters {
   const T* q;
   T* out;
-  const T* kv;            // this layer: [block][keys, values][kvHeads][BLOCK][HEAD]
+  const Cached* kv;       // this layer: [block][keys, values][kvHeads][BLOCK][HEAD]
   const Item* items;
   const int* itemCount;
   const int* blocks;
@@ -32,6 +44,16 @@ struct Parameters {
   int heads, kvHeads, window;
   float scale, softcap;
 };
+
+// Weights of at most 1 as a register.
+__device__ __forceinline__ u32 packWeights(float low, float high) {
+#if KV_FP8
+  const __half2 pair = __floats2half2_rn(low, high);
+  return *reinterpret_cast<const u32*>(&pair);
+#else
+  return pack2(low, high);
+#endif
+}
 
 extern "C" __global__ void __launch_bounds__(warps * 32) attentionPrefill(const __grid_constant__ Parameters p) {
   extern __shared__ __align__(16) unsigned char memory[];
@@ -47,12 +69,15 @@ extern "C" __global__ void __launch_bounds__(warps * 32) attentionPrefill(const 
   T* qs = reinterpret_cast<T*>(memory);
   const u32 qAddress = sharedAddress(qs);
   const u32 keyAddress = qAddress + blockRows * HEAD * sizeof(T);
-  const u32 valueAddress = keyAddress + tile * HEAD * sizeof(T);
+  const u32 valueAddress = keyAddress + tile * HEAD * sizeof(Cached);
   auto swizzled = [](int r, int column) -> u32 { return (u32)(r * chunks + (column ^ (r & 7))) * 16; };
+  auto cachedAt = [](int r, int column) -> u32 {
+    return (u32)(r * cachedChunks + (column ^ (cachedChunks == 4 ? (r >> 1) & 3 : r & 7))) * 16;
+  };
 
   const size_t headElements = (size_t)BLOCK * HEAD;
   const size_t blockElements = 2 * headElements * p.kvHeads;
-  const T* keys = p.kv + kvHead * headElements;
+  const Cached* keys = p.kv + kvHead * headElements;
   const size_t valuesAfter = headElements * p.kvHeads;
   const int end = item.position + item.rows;
   const int first = p.window > 0 ? max(0, item.position - p.window + 1) : 0;
@@ -61,12 +86,12 @@ extern "C" __global__ void __launch_bounds__(warps * 32) attentionPrefill(const 
   auto fetch = [&](int at, u32 target, size_t after) {
     if (at < tileLast) {
 #pragma unroll
-      for (int k = 0; k < tile * chunks / (warps * 32); k++) {
-        const int c = thread + k * warps * 32, r = c / chunks, column = c % chunks;
+      for (int k = 0; k < tile * cachedChunks / (warps * 32); k++) {
+        const int c = thread + k * warps * 32, r = c / cachedChunks, column = c % cachedChunks;
         const int position = at * tile + r;
         const bool valid = position < end;
         const int block = valid ? __ldg(p.blocks + item.blockStart + position / BLOCK) : 0;
-        copy16(target + swizzled(r, column), keys + after + block * blockElements + (size_t)(position % BLOCK) * HEAD + column * 8, valid);
+        copy16(target + cachedAt(r, column), keys + after + block * blockElements + (size_t)(position % BLOCK) * HEAD + column * cachedElements, valid);
       }
     }
     commitCopies();
@@ -79,6 +104,20 @@ extern "C" __global__ void __launch_bounds__(warps * 32) attentionPrefill(const 
   }
   fetch(tileFirst, keyAddress, 0);
   fetch(tileFirst, valueAddress, valuesAfter);
+#if KV_FP8 && ACTIVATION == 2
+  // What this thread copied itself becomes float16 where it lies.
+  waitForCopies<1>();
+#pragma unroll
+  for (int k = 0; k < blockRows * chunks / (warps * 32); k++) {
+    const int c = thread + k * warps * 32, r = c / chunks, column = c % chunks;
+    u32* words = reinterpret_cast<u32*>(memory + swizzled(r, column));
+#pragma unroll
+    for (int e = 0; e < 4; e++) {
+      const float2 pair = unpack2(words[e]);
+      words[e] = packHalf2(pair.x, pair.y);
+    }
+  }
+#endif
 
   constexpr float log2e = 1.4426950408889634f;
   float most[rowTiles][2], total[rowTiles][2];
@@ -98,6 +137,21 @@ extern "C" __global__ void __launch_bounds__(warps * 32) attentionPrefill(const 
 #pragma unroll
       for (int m = 0; m < rowTiles; m++)
         loadMatrix4(a[m], qAddress + swizzled(warp * rowTiles * 16 + m * 16 + (lane & 15), 2 * k + (lane >> 4)));
+#if KV_FP8
+      // A register of bytes is both registers of a fragment of float16 (keyByte).
+#pragma unroll
+      for (int n = 0; n < tile / 32; n++) {
+        u32 words[4];
+        loadMatrix4(words, keyAddress + cachedAt(n * 32 + lane, k));
+#pragma unroll
+        for (int q = 0; q < 4; q++) {
+          u32 b0, b1;
+          unpackE4m3(words[q], b0, b1);
+#pragma unroll
+          for (int m = 0; m < rowTiles; m++) mmaHalf(s[m][4 * n + q], a[m], b0, b1);
+        }
+      }
+#else
 #pragma unroll
       for (int n = 0; n < tile / 16; n++) {
         u32 b[4];
@@ -108,6 +162,7 @@ extern "C" __global__ void __launch_bounds__(warps * 32) attentionPrefill(const 
           mma(s[m][2 * n + 1], a[m], b[2], b[3]);
         }
       }
+#endif
     }
     __syncthreads();
     fetch(at + 1, keyAddress, 0);
@@ -169,11 +224,30 @@ extern "C" __global__ void __launch_bounds__(warps * 32) attentionPrefill(const 
       u32 a[rowTiles][4];
 #pragma unroll
       for (int m = 0; m < rowTiles; m++) {
-        a[m][0] = pack2(s[m][2 * k][0], s[m][2 * k][1]);
-        a[m][1] = pack2(s[m][2 * k][2], s[m][2 * k][3]);
-        a[m][2] = pack2(s[m][2 * k + 1][0], s[m][2 * k + 1][1]);
-        a[m][3] = pack2(s[m][2 * k + 1][2], s[m][2 * k + 1][3]);
+        a[m][0] = packWeights(s[m][2 * k][0], s[m][2 * k][1]);
+        a[m][1] = packWeights(s[m][2 * k][2], s[m][2 * k][3]);
+        a[m][2] = packWeights(s[m][2 * k + 1][0], s[m][2 * k + 1][1]);
+        a[m][3] = packWeights(s[m][2 * k + 1][2], s[m][2 * k + 1][3]);
       }
+#if KV_FP8
+      // Bytes are transposed in pairs: of 16 elements, the even ones are one fragment, the odd ones the next.
+#pragma unroll
+      for (int n = 0; n < HEAD / 16; n += 2) {
+        u32 words[4];
+        loadMatrix4Transposed(words, valueAddress + cachedAt(k * 16 + (lane & 15), n + (lane >> 4)));
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+          u32 even0, even1, odd0, odd1;
+          unpackE4m3(__byte_perm(words[2 * half], 0, 0x3120), even0, odd0);
+          unpackE4m3(__byte_perm(words[2 * half + 1], 0, 0x3120), even1, odd1);
+#pragma unroll
+          for (int m = 0; m < rowTiles; m++) {
+            mmaHalf(o[m][2 * (n + half)], a[m], even0, even1);
+            mmaHalf(o[m][2 * (n + half) + 1], a[m], odd0, odd1);
+          }
+        }
+      }
+#else
 #pragma unroll
       for (int n = 0; n < HEAD / 16; n++) {
         u32 b[4];
@@ -184,6 +258,7 @@ extern "C" __global__ void __launch_bounds__(warps * 32) attentionPrefill(const 
           mma(o[m][2 * n + 1], a[m], b[2], b[3]);
         }
       }
+#endif
     }
     __syncthreads();
     fetch(at + 1, valueAddress, valuesAfter);
@@ -199,10 +274,20 @@ extern "C" __global__ void __launch_bounds__(warps * 32) attentionPrefill(const 
       sum += __shfl_xor_sync(0xffffffffu, sum, 2);
       const int r = warp * rowTiles * 16 + m * 16 + row + 8 * h;
       if (r >= item.rows) continue;
-      T* target = p.out + (size_t)(item.row + r) * p.outStride + (size_t)head * HEAD + 2 * part;
+      T* target = p.out + (size_t)(item.row + r) * p.outStride + (size_t)head * HEAD;
       const float inverse = 1.0f / sum;
+#if KV_FP8
+#pragma unroll
+      for (int n = 0; n < HEAD / 8; n += 2) {
+        const float* even = &o[m][n][2 * h];
+        const float* odd = &o[m][n + 1][2 * h];
+        *reinterpret_cast<uint2*>(target + n * 8 + 4 * part) =
+            make_uint2(pack2(even[0] * inverse, odd[0] * inverse), pack2(even[1] * inverse, odd[1] * inverse));
+      }
+#else
 #pragma unroll
       for (int n = 0; n < HEAD / 8; n++)
-        *reinterpret_cast<u32*>(target + n * 8) = pack2(o[m][n][2 * h] * inverse, o[m][n][2 * h + 1] * inverse);
+        *reinterpret_cast<u32*>(target + n * 8 + 2 * part) = pack2(o[m][n][2 * h] * inverse, o[m][n][2 * h + 1] * inverse);
+#endif
     }
 }

@@ -27,3 +27,15 @@ extern "C" __global__ void addBias(const __grid_constant__ Parameters p) {
   for (u64 i = (u64)blockIdx.x * blockDim.x + threadIdx.x; i < count; i += (u64)gridDim.x * blockDim.x)
     p.to[i] += toFloat(p.from[i % p.width]);
 }
+
+// The same for rows of activations, fromStride apart.
+extern "C" __global__ void addBiasSame(const __grid_constant__ Parameters p) {
+  waitForPrevious();
+  letNextStart();
+  T* to = reinterpret_cast<T*>(p.to);
+  const u64 count = (u64)p.rows * p.width;
+  for (u64 i = (u64)blockIdx.x * blockDim.x + threadIdx.x; i < count; i += (u64)gridDim.x * blockDim.x) {
+    T& value = to[i / p.width * p.fromStride + i % p.width];
+    value = fromFloat<T>(toFloat(value) + toFloat(p.from[i % p.width]));
+  }
+}

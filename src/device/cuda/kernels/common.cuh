@@ -3,6 +3,7 @@
 #pragma once
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
+#include <cuda_fp8.h>
 
 using u32 = unsigned int;
 using u64 = unsigned long long;
@@ -111,6 +112,38 @@ __device__ __forceinline__ void mma(float (&c)[4], const u32 (&a)[4], u32 b0, u3
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 #endif
+}
+
+// Two neighbours as float16, whatever the activations are; beyond its range the largest number.
+__device__ __forceinline__ u32 packHalf2(float low, float high) {
+  constexpr float largest = 65504.0f;
+  const __half2 pair = __floats2half2_rn(fminf(fmaxf(low, -largest), largest), fminf(fmaxf(high, -largest), largest));
+  return *reinterpret_cast<const u32*>(&pair);
+}
+
+// Four e4m3 numbers as two registers of float16, which holds each of them exactly.
+__device__ __forceinline__ void unpackE4m3(u32 word, u32& first, u32& second) {
+  const __half2_raw low = __nv_cvt_fp8x2_to_halfraw2((__nv_fp8x2_storage_t)(word & 0xffffu), __NV_E4M3);
+  const __half2_raw high = __nv_cvt_fp8x2_to_halfraw2((__nv_fp8x2_storage_t)(word >> 16), __NV_E4M3);
+  first = (u32)low.x | ((u32)low.y << 16);
+  second = (u32)high.x | ((u32)high.y << 16);
+}
+
+// Two neighbours as e4m3, the first in the low byte; beyond ±448 the largest number.
+__device__ __forceinline__ unsigned short packE4m3(float low, float high) {
+  return __nv_cvt_float2_to_fp8x2(make_float2(low, high), __NV_SATFINITE, __NV_E4M3);
+}
+
+// Where element d of a key lies among the bytes of an e4m3 cache row: so that the four bytes that a lane loads of 16 elements are, as float16,
+// its two registers of a tensor-core fragment (elements 2t, 2t + 1 and 2t + 8, 2t + 9). Even d and d + 1 stay neighbours.
+__device__ __forceinline__ int keyByte(int d) { return (d & ~15) | ((d & 6) << 1) | ((d & 8) >> 2) | (d & 1); }
+
+// As mma, of float16 whatever the activations are.
+__device__ __forceinline__ void mmaHalf(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
 __device__ __forceinline__ u32 sharedAddress(const void* pointer) {

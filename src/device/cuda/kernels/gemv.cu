@@ -6,6 +6,7 @@
 //
 // NORM: x is RMS-normed on the way in (one block holds all rows of x in shared memory anyway).
 // GATED: weight holds gate rows then up rows; the result is silu(gate) · up.
+// FP8: weight is e4m3 with a float32 scale a row; its elements become float16 in registers, and so does x.
 // ROPE: weight holds q, k and v rows; q and k turn (neighbouring elements are pairs), q goes to y, k and v into the paged KV cache.
 #include "common.cuh"
 
@@ -31,9 +32,27 @@
 #ifndef OUT_FLOAT
 #define OUT_FLOAT 0
 #endif
+#ifndef FP8
+#define FP8 0
+#endif
+// Whether the cache holds e4m3.
+#ifndef KV_FP8
+#define KV_FP8 0
+#endif
+
+#if FP8
+using Weight = unsigned char;
+#else
+using Weight = T;
+#endif
+#if KV_FP8
+using Cached = unsigned char;
+#else
+using Cached = T;
+#endif
 
 struct Parameters {
-  const T* weight;       // [out, in]; GATED: [2 · out, in]
+  const Weight* weight;  // [out, in]; GATED: [2 · out, in]
   const T* x;            // [batch, in], rows xStride apart
   const float* norm;     // [in]
   const T* bias;         // [out] or null
@@ -42,9 +61,12 @@ struct Parameters {
   int batch, in, out;
   int xStride, residualStride, yStride;
   float epsilon;
+#if FP8
+  const float* weightScales; // [out]; GATED: [2 · out]
+#endif
 #if ROPE
   float magnitude;
-  T* kv;                    // this layer: [block][keys, values][kvHeads][blockPositions][headDimension]
+  Cached* kv;                    // this layer: [block][keys, values][kvHeads][blockPositions][headDimension]
   const float* frequencies; // [dimensions / 2]
   const int* positions;     // [batch]
   const int* kvPlace;       // [batch] block · blockPositions + offset
@@ -52,8 +74,20 @@ struct Parameters {
 #endif
 };
 
-// Elements that a warp takes of a row in one turn: 4 lanes of 8.
-constexpr int turnElements = 32;
+// Elements that a lane and a warp (4 lanes a row) take of a row in one turn.
+constexpr int laneElements = 16 / sizeof(Weight);
+constexpr int turnElements = 4 * laneElements;
+
+// x becomes float16 where the weight does. bfloat16 reaches further: without a norm before it, it is kept this much smaller.
+[[maybe_unused]] constexpr float halfScale = FP8 && ACTIVATION == 2 && !NORM ? 0.0625f : 1.0f;
+
+__device__ __forceinline__ u32 packInput(float low, float high) {
+#if FP8
+  return packHalf2(low, high);
+#else
+  return pack2(low, high);
+#endif
+}
 
 extern "C" __global__ void __launch_bounds__(WARPS * 32, MIN_BLOCKS) gemv(const __grid_constant__ Parameters p) {
   extern __shared__ __align__(16) unsigned char memory[];
@@ -71,14 +105,14 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, MIN_BLOCKS) gemv(const 
   constexpr int matrices = GATED ? 2 : 1;
   uint4 w[matrices][UNROLL][2];
   auto fetch = [&](int u, int tile, int at) {
-    const int i = at + (warp * UNROLL + u) * turnElements + part * 8;
+    const int i = at + (warp * UNROLL + u) * turnElements + part * laneElements;
     const bool inside = i < p.in && tile < tiles;
 #pragma unroll
     for (int m = 0; m < matrices; m++) {
 #pragma unroll
       for (int half = 0; half < 2; half++) {
         const int o = min(tile * 16 + row + half * 8, p.out - 1);
-        const T* source = p.weight + (size_t)(m * p.out + o) * p.in + i;
+        const Weight* source = p.weight + (size_t)(m * p.out + o) * p.in + i;
         w[m][u][half] = inside ? loadStreaming(source) : make_uint4(0, 0, 0, 0);
       }
     }
@@ -91,8 +125,18 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, MIN_BLOCKS) gemv(const 
 
 #if !NORM
   for (int b = 0; b < p.batch; b++)
-    for (int i = threadIdx.x * 8; i < p.in; i += WARPS * 256)
-      *reinterpret_cast<uint4*>(xs + b * pitch + i) = *reinterpret_cast<const uint4*>(p.x + (size_t)b * p.xStride + i);
+    for (int i = threadIdx.x * 8; i < p.in; i += WARPS * 256) {
+      uint4 v = *reinterpret_cast<const uint4*>(p.x + (size_t)b * p.xStride + i);
+#if FP8 && ACTIVATION == 2
+      u32* words = reinterpret_cast<u32*>(&v);
+#pragma unroll
+      for (int k = 0; k < 4; k++) {
+        const float2 pair = unpack2(words[k]);
+        words[k] = packHalf2(pair.x * halfScale, pair.y * halfScale);
+      }
+#endif
+      *reinterpret_cast<uint4*>(xs + b * pitch + i) = v;
+    }
 #endif
 #if NORM
   {
@@ -127,7 +171,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, MIN_BLOCKS) gemv(const 
 #pragma unroll
         for (int k = 0; k < 4; k++) {
           float2 pair = unpack2(words[k]);
-          words[k] = pack2(pair.x * scale * n[2 * k], pair.y * scale * n[2 * k + 1]);
+          words[k] = packInput(pair.x * scale * n[2 * k], pair.y * scale * n[2 * k + 1]);
         }
         *reinterpret_cast<uint4*>(xs + b * pitch + i) = make_uint4(words[0], words[1], words[2], words[3]);
       }
@@ -136,7 +180,28 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, MIN_BLOCKS) gemv(const 
 #endif
   __syncthreads();
 
-  for (; tile < tiles; tile += gridDim.x) {
+  // Sums of two tiles alternate between two places, and warps take turns at adding them up: one barrier a tile, and nobody waits for what is
+  // read from memory there, which is asked for ahead.
+  constexpr int groups = WARPS / 4;
+  for (int round = 0; tile < tiles; tile += gridDim.x, round++) {
+    const bool adds = (threadIdx.x >> 7) == round % groups;
+    const int e = threadIdx.x & 127, k = e >> 5;
+    // Element k of lane (row, part): weight row `row + 8 · (k / 2)`, column `2 · part + k % 2`.
+    const int o = tile * 16 + row + 8 * (k >> 1), b = 2 * part + (k & 1);
+    const bool inside = adds && b < p.batch && o < p.out;
+    float biases[matrices] = {};
+    [[maybe_unused]] float scales[matrices], residual = 0;
+    if (inside) {
+#pragma unroll
+      for (int m = 0; m < matrices; m++) {
+        if (p.bias) biases[m] = toFloat(p.bias[m * p.out + o]);
+#if FP8
+        scales[m] = p.weightScales[m * p.out + o] * (1.0f / halfScale);
+#endif
+      }
+      if (p.residual) residual = toFloat(p.residual[(size_t)b * p.residualStride + o]);
+    }
+    float* sums = partial + (round & 1) * matrices * WARPS * 128;
     float c[matrices][4] = {};
     for (int at = 0; at < p.in; at += chunk) {
       const bool last = at + chunk >= p.in;
@@ -144,15 +209,32 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, MIN_BLOCKS) gemv(const 
       const int nextAt = last ? 0 : at + chunk;
 #pragma unroll
       for (int u = 0; u < UNROLL; u++) {
-        const int i = at + (warp * UNROLL + u) * turnElements + part * 8;
-        const uint4 x = i < p.in && row < p.batch ? *reinterpret_cast<const uint4*>(xs + row * pitch + i) : make_uint4(0, 0, 0, 0);
+        const int i = at + (warp * UNROLL + u) * turnElements + part * laneElements;
+        const bool hasX = i < p.in && row < p.batch;
+        const uint4* source = reinterpret_cast<const uint4*>(xs + row * pitch + i);
+        const uint4 x = hasX ? source[0] : make_uint4(0, 0, 0, 0);
+#if FP8
+        const uint4 y = hasX ? source[1] : make_uint4(0, 0, 0, 0);
+        const u32 xWords[8] = {x.x, x.y, x.z, x.w, y.x, y.y, y.z, y.w};
+#endif
 #pragma unroll
         for (int m = 0; m < matrices; m++) {
           const uint4 top = w[m][u][0], low = w[m][u][1];
+#if FP8
+          const u32 topWords[4] = {top.x, top.y, top.z, top.w}, lowWords[4] = {low.x, low.y, low.z, low.w};
+#pragma unroll
+          for (int k = 0; k < 4; k++) {
+            u32 a[4];
+            unpackE4m3(topWords[k], a[0], a[2]);
+            unpackE4m3(lowWords[k], a[1], a[3]);
+            mmaHalf(c[m], a, xWords[2 * k], xWords[2 * k + 1]);
+          }
+#else
           const u32 first[4] = {top.x, low.x, top.y, low.y};
           mma(c[m], first, x.x, x.y);
           const u32 second[4] = {top.z, low.z, top.w, low.w};
           mma(c[m], second, x.z, x.w);
+#endif
         }
         fetch(u, nextTile, nextAt);
       }
@@ -160,59 +242,54 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, MIN_BLOCKS) gemv(const 
 #pragma unroll
     for (int m = 0; m < matrices; m++)
 #pragma unroll
-      for (int k = 0; k < 4; k++) partial[(m * WARPS + warp) * 128 + k * 32 + lane] = c[m][k];
+      for (int part = 0; part < 4; part++) sums[(m * WARPS + warp) * 128 + part * 32 + lane] = c[m][part];
     __syncthreads();
-    // Element k of lane (row, part): weight row `row + 8 · (k / 2)`, column `2 · part + k % 2`.
-    for (int e = threadIdx.x; e < 128; e += WARPS * 32) {
-      const int k = e >> 5, l = e & 31;
-      const int o = tile * 16 + (l >> 2) + 8 * (k >> 1);
-      const int b = 2 * (l & 3) + (k & 1);
-      float sum[matrices] = {};
+    if (!adds) continue;
+    float sum[matrices] = {};
 #pragma unroll
-      for (int m = 0; m < matrices; m++)
+    for (int m = 0; m < matrices; m++) {
 #pragma unroll
-        for (int other = 0; other < WARPS; other++) sum[m] += partial[(m * WARPS + other) * 128 + e];
+      for (int other = 0; other < WARPS; other++) sum[m] += sums[(m * WARPS + other) * 128 + e];
+#if FP8
+      sum[m] *= scales[m];
+#endif
+      sum[m] += biases[m];
+    }
+    float value = sum[0];
 #if ROPE
-      // Pairs are neighbouring rows of the weight, four lanes apart; whole warps are here.
-      {
-        const bool inside = b < p.batch && o < p.out;
-        float value = sum[0];
-        if (p.bias && inside) value += toFloat(p.bias[o]);
-        const float other = __shfl_xor_sync(0xffffffffu, value, 4);
-        const int head = o / p.headDimension, d = o % p.headDimension;
-        if (inside) {
-          if (head < p.heads + p.kvHeads && d < p.dimensions) {
-            float sine, cosine;
-            sincosf((float)p.positions[b] * p.frequencies[d / 2], &sine, &cosine);
-            value = (d & 1 ? other * sine + value * cosine : value * cosine - other * sine) * p.magnitude;
-          }
-          if (head < p.heads) {
-            reinterpret_cast<T*>(p.y)[(size_t)b * p.yStride + o] = fromFloat<T>(value);
-          } else {
-            const int place = p.kvPlace[b];
-            const size_t row = (size_t)(place / p.blockPositions) * 2 * p.kvHeads + head - p.heads;
-            p.kv[(row * p.blockPositions + place % p.blockPositions) * p.headDimension + d] = fromFloat<T>(value);
-          }
-        }
-      }
+    // Pairs are neighbouring rows of the weight, four lanes apart; whole warps are here.
+    const float other = __shfl_xor_sync(0xffffffffu, value, 4);
+    const int head = o / p.headDimension, d = o % p.headDimension;
+    if (!inside) continue;
+    if (head < p.heads + p.kvHeads && d < p.dimensions) {
+      float sine, cosine;
+      sincosf((float)p.positions[b] * p.frequencies[d / 2], &sine, &cosine);
+      value = (d & 1 ? other * sine + value * cosine : value * cosine - other * sine) * p.magnitude;
+    }
+    if (head < p.heads) {
+      reinterpret_cast<T*>(p.y)[(size_t)b * p.yStride + o] = fromFloat<T>(value);
+    } else {
+      const int place = p.kvPlace[b];
+      const size_t cacheRow = (size_t)(place / p.blockPositions) * 2 * p.kvHeads + head - p.heads;
+      Cached* target = p.kv + (cacheRow * p.blockPositions + place % p.blockPositions) * p.headDimension;
+#if KV_FP8
+      const bool isKey = head < p.heads + p.kvHeads;
+      target[isKey ? keyByte(d) : d] = (unsigned char)packE4m3(value, 0.0f);
 #else
-      if (b < p.batch && o < p.out) {
-        float value = sum[0];
-        if (p.bias) value += toFloat(p.bias[o]);
-#if GATED
-        float up = sum[matrices - 1];
-        if (p.bias) up += toFloat(p.bias[p.out + o]);
-        value = value / (1.0f + __expf(-value)) * up;
-#endif
-        if (p.residual) value += toFloat(p.residual[(size_t)b * p.residualStride + o]);
-#if OUT_FLOAT
-        reinterpret_cast<float*>(p.y)[(size_t)b * p.yStride + o] = value;
-#else
-        reinterpret_cast<T*>(p.y)[(size_t)b * p.yStride + o] = fromFloat<T>(value);
-#endif
-      }
+      target[d] = fromFloat<T>(value);
 #endif
     }
-    __syncthreads();
+#else
+    if (!inside) continue;
+#if GATED
+    value = __fdividef(value, 1.0f + __expf(-value)) * sum[matrices - 1];
+#endif
+    value += residual;
+#if OUT_FLOAT
+    reinterpret_cast<float*>(p.y)[(size_t)b * p.yStride + o] = value;
+#else
+    reinterpret_cast<T*>(p.y)[(size_t)b * p.yStride + o] = fromFloat<T>(value);
+#endif
+#endif
   }
 }

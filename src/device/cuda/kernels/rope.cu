@@ -5,12 +5,22 @@
 // frequencies nothing turns.
 #include "common.cuh"
 
+// Whether the cache holds e4m3.
+#ifndef KV_FP8
+#define KV_FP8 0
+#endif
+#if KV_FP8
+using Cached = unsigned char;
+#else
+using Cached = T;
+#endif
+
 struct Parameters {
   const T* q;
   T* qOut;
   const T* k;
   const T* v;
-  T* kv;                     // this layer: [block][keys, values][kvHeads][blockPositions][dimension]
+  Cached* kv;                // this layer: [block][keys, values][kvHeads][blockPositions][dimension]
   const float* frequencies;  // [dimensions / 2] or null
   const int* positions;      // [rows]
   const int* kvPlace;        // [rows] block · blockPositions + offset; padding points into a block that nobody reads
@@ -38,8 +48,8 @@ extern "C" __global__ void rope(const __grid_constant__ Parameters p) {
     }
     __syncthreads();
   }
-  T* keys = nullptr;
-  T* values = nullptr;
+  Cached* keys = nullptr;
+  Cached* values = nullptr;
   if (p.kvHeads > 0) {
     const int place = p.kvPlace[row];
     const size_t block = place / p.blockPositions, offset = place % p.blockPositions;
@@ -52,9 +62,31 @@ extern "C" __global__ void rope(const __grid_constant__ Parameters p) {
   T* qOut = p.qOut + (size_t)row * p.qOutStride;
   const T* k = p.k + (size_t)row * p.kStride;
   const T* v = p.v + (size_t)row * p.vStride;
-  auto target = [&](int head) -> T* {
-    return head < p.heads ? qOut + head * p.headDimension
-                          : keys + (size_t)(head - p.heads) * p.blockPositions * p.headDimension;
+  auto keyTarget = [&](int head) -> Cached* { return keys + (size_t)(head - p.heads) * p.blockPositions * p.headDimension; };
+  auto store = [&](int head, int d, float value) {
+    if (head < p.heads) qOut[head * p.headDimension + d] = fromFloat<T>(value);
+#if KV_FP8
+    else keyTarget(head)[keyByte(d)] = (unsigned char)packE4m3(value, 0.0f);
+#else
+    else keyTarget(head)[d] = fromFloat<T>(value);
+#endif
+  };
+  // Elements d to d + 3; d is a multiple of 4.
+  auto storeFour = [&](int head, int d, const float (&x)[4]) {
+    struct alignas(4 * sizeof(T)) Four { T values[4]; };
+    Four four;
+#pragma unroll
+    for (int e = 0; e < 4; e++) four.values[e] = fromFloat<T>(x[e]);
+    if (head < p.heads) *reinterpret_cast<Four*>(qOut + head * p.headDimension + d) = four;
+#if KV_FP8
+    else {
+#pragma unroll
+      for (int e = 0; e < 4; e += 2)
+        *reinterpret_cast<unsigned short*>(keyTarget(head) + keyByte(d + e)) = packE4m3(x[e], x[e + 1]);
+    }
+#else
+    else *reinterpret_cast<Four*>(keyTarget(head) + d) = four;
+#endif
   };
   auto source = [&](int head) -> const T* {
     return head < p.heads ? q + head * p.headDimension : k + (head - p.heads) * p.headDimension;
@@ -67,7 +99,6 @@ extern "C" __global__ void rope(const __grid_constant__ Parameters p) {
     for (int u = threadIdx.x; u < all * units; u += blockDim.x) {
       const int head = u / units, first = u % units * 4;
       const T* from = source(head);
-      T* to = target(head);
       float x[8];
 #if ROPE_INTERLEAVED
       const int a = 2 * first, b = a + 4;
@@ -78,7 +109,7 @@ extern "C" __global__ void rope(const __grid_constant__ Parameters p) {
       const Four low = *reinterpret_cast<const Four*>(from + a), high = *reinterpret_cast<const Four*>(from + b);
 #pragma unroll
       for (int e = 0; e < 4; e++) x[e] = toFloat(low.values[e]), x[e + 4] = toFloat(high.values[e]);
-      Four lowOut, highOut;
+      float lowOut[4], highOut[4];
 #pragma unroll
       for (int e = 0; e < 4; e++) {
 #if ROPE_INTERLEAVED
@@ -87,17 +118,17 @@ extern "C" __global__ void rope(const __grid_constant__ Parameters p) {
         const float one = x[e], two = x[e + 4];
 #endif
         const float c = cosines[first + e], s = sines[first + e];
-        const T first_ = fromFloat<T>(one * c - two * s), second_ = fromFloat<T>(one * s + two * c);
+        const float left = one * c - two * s, right = one * s + two * c;
 #if ROPE_INTERLEAVED
-        (e < 2 ? lowOut : highOut).values[2 * (e & 1)] = first_;
-        (e < 2 ? lowOut : highOut).values[2 * (e & 1) + 1] = second_;
+        (e < 2 ? lowOut : highOut)[2 * (e & 1)] = left;
+        (e < 2 ? lowOut : highOut)[2 * (e & 1) + 1] = right;
 #else
-        lowOut.values[e] = first_;
-        highOut.values[e] = second_;
+        lowOut[e] = left;
+        highOut[e] = right;
 #endif
       }
-      *reinterpret_cast<Four*>(to + a) = lowOut;
-      *reinterpret_cast<Four*>(to + b) = highOut;
+      storeFour(head, a, lowOut);
+      storeFour(head, b, highOut);
     }
   } else {
     for (int u = threadIdx.x; u < all * pairs; u += blockDim.x) {
@@ -108,10 +139,9 @@ extern "C" __global__ void rope(const __grid_constant__ Parameters p) {
       const int a = i, b = i + pairs;
 #endif
       const T* from = source(head);
-      T* to = target(head);
       const float one = toFloat(from[a]), two = toFloat(from[b]);
-      to[a] = fromFloat<T>(one * cosines[i] - two * sines[i]);
-      to[b] = fromFloat<T>(one * sines[i] + two * cosines[i]);
+      store(head, a, one * cosines[i] - two * sines[i]);
+      store(head, b, one * sines[i] + two * cosines[i]);
     }
   }
   // What does not turn: a head's rest, or all of it.
@@ -120,17 +150,28 @@ extern "C" __global__ void rope(const __grid_constant__ Parameters p) {
     for (int u = threadIdx.x; u < all * rest; u += blockDim.x) {
       const int head = u / rest, i = 2 * pairs + u % rest;
       const T* from = source(head);
-      T* to = target(head);
-      if (from != to) to[i] = from[i];
+      if (head >= p.heads || from != qOut + head * p.headDimension) store(head, i, toFloat(from[i]));
     }
   }
   const int valuesAll = p.kvHeads * p.valueDimension;
+  auto valueTarget = [&](int i) { return values + (size_t)(i / p.valueDimension) * p.blockPositions * p.valueDimension + i % p.valueDimension; };
   if (p.valueDimension % lanesOf16 == 0 && p.vStride % lanesOf16 == 0) {
-    for (int i = threadIdx.x * lanesOf16; i < valuesAll; i += blockDim.x * lanesOf16)
-      *reinterpret_cast<Vector*>(values + (size_t)(i / p.valueDimension) * p.blockPositions * p.valueDimension + i % p.valueDimension) =
-          *reinterpret_cast<const Vector*>(v + i);
+    for (int i = threadIdx.x * lanesOf16; i < valuesAll; i += blockDim.x * lanesOf16) {
+      const Vector vector = *reinterpret_cast<const Vector*>(v + i);
+#if KV_FP8
+      unsigned short* to = reinterpret_cast<unsigned short*>(valueTarget(i));
+#pragma unroll
+      for (int e = 0; e < lanesOf16; e += 2) to[e / 2] = packE4m3(toFloat(vector.values[e]), toFloat(vector.values[e + 1]));
+#else
+      *reinterpret_cast<Vector*>(valueTarget(i)) = vector;
+#endif
+    }
   } else {
     for (int i = threadIdx.x; i < valuesAll; i += blockDim.x)
-      values[(size_t)(i / p.valueDimension) * p.blockPositions * p.valueDimension + i % p.valueDimension] = v[i];
+#if KV_FP8
+      *valueTarget(i) = (unsigned char)packE4m3(toFloat(v[i]), 0.0f);
+#else
+      *valueTarget(i) = v[i];
+#endif
   }
 }

@@ -18,18 +18,21 @@ import {
 import { arrayBody } from './schema-arrays.ts';
 import { conditionalSchema, withoutNot } from './schema-conditions.ts';
 import type { SchemaContext } from './schema-context.ts';
-import { keywordPair, membersOf } from './schema-members.ts';
+import { keywordPair, membersOf, parameterPair } from './schema-members.ts';
 import { areDisjoint, mergeSchemas } from './schema-merge.ts';
 import { objectBody, pairsBody } from './schema-objects.ts';
 import { stringBody } from './schema-strings.ts';
+
+/** `keywords`: as Python passes them, `name=value, name=value`. `parameters`: in Qwen 3 Coder's tags, one behind the other. */
+export type ArgumentsWriting = 'keywords' | 'parameters';
 
 /** How a schema becomes a grammar. */
 export interface JsonSchemaOptions {
   /** Leaves out what a grammar cannot say, instead of refusing it by name. Default false. */
   isLenient?: boolean;
   whitespace?: JsonWhitespace;
-  /** `keywords`: the pairs of an object, as Python passes them to a function: `name=value, name=value`. Default: JSON. */
-  writes?: 'keywords' | undefined;
+  /** Writes the pairs of an object otherwise. Default: as JSON. */
+  writes?: ArgumentsWriting | undefined;
 }
 
 /** Values that a multipleOf may choose among. */
@@ -71,7 +74,7 @@ export function jsonSchemaGrammar(schema: AnySchema, options: JsonSchemaOptions 
 /** As {@link jsonSchemaGrammar}: a body among others. */
 export function schemaBody(schema: AnySchema, grammar: GrammarText, options: JsonSchemaOptions): string {
   const writer = new SchemaWriter(schema, grammar, options);
-  return options.writes === 'keywords' ? writer.keywords(schema) : writer.body(schema, '');
+  return options.writes ? writer.pairs(schema, options.writes) : writer.body(schema, '');
 }
 
 class SchemaWriter implements SchemaContext {
@@ -103,11 +106,13 @@ class SchemaWriter implements SchemaContext {
     return mergeSchemas(left, right, this.#root, place);
   }
 
-  /** An object's pairs as keyword arguments; only of an object's schema, references followed. */
-  keywords(schema: AnySchema): string {
+  /** An object's pairs, written otherwise; only of an object's schema, references followed. */
+  pairs(schema: AnySchema, writing: ArgumentsWriting): string {
     const whole = this.merged(schema, { type: 'object' }, '');
     if (typeof whole === 'boolean') throw grammarInvalid('nothing satisfies the schema');
-    return pairsBody(membersOf(whole, this, '', keywordPair), this.rules, '');
+    const isPython = writing === 'keywords';
+    const members = membersOf(whole, this, '', isPython ? keywordPair : parameterPair);
+    return pairsBody(members, this.rules, '', isPython ? undefined : '');
   }
 
   /** The body of a schema's values. @throws RuntimeError GRAMMAR_INVALID */

@@ -40,11 +40,12 @@ export function objectBody(parts: ObjectParts, rules: JsonRules, place: string):
   return rules.grammar.rule(rules.sequence('"{"', space, pairsBody(parts, rules, place), space, '"}"'));
 }
 
-/** As {@link objectBody}, without the braces. */
+/** As {@link objectBody}, without the braces. @param comma between two pairs; '' where they end by themselves */
 export function pairsBody(
   { members, additional, min, max }: ObjectParts,
   rules: JsonRules,
   place: string,
+  comma = '","',
 ): string {
   const required = members.filter(({ isRequired }) => isRequired).length;
   const most = additional === undefined ? members.length : Number.POSITIVE_INFINITY;
@@ -57,14 +58,14 @@ export function pairsBody(
   // What lies above counts as equal.
   const cap = isCounted ? Math.max(min, max === Number.POSITIVE_INFINITY ? 1 : max) : 1;
   const known = new Map<string, string | undefined>();
-  const { space } = rules;
+  const gap = comma === '' ? '' : rules.space;
   const after = (index: number, count: number): string | undefined => {
     const key = `${index} ${count}`;
     if (!known.has(key)) known.set(key, tail(index, count));
     return known.get(key);
   };
   const led = (pair: string, count: number): string =>
-    count === 0 ? pair : rules.sequence('","', space, pair);
+    count === 0 ? pair : rules.sequence(comma, gap, pair);
   const tail = (index: number, count: number): string | undefined => {
     const member = members[index];
     if (!member) return ending(count);
@@ -79,7 +80,7 @@ export function pairsBody(
     if (additional === undefined || (isCounted && count >= max))
       return !isCounted || count >= min ? '""' : undefined;
     if (!isCounted || (count >= cap && max === Number.POSITIVE_INFINITY)) {
-      const more = `(${rules.sequence('","', space, additional)})*`;
+      const more = `(${rules.sequence(comma, gap, additional)})*`;
       return count === 0 ? `(${additional} ${more})?` : more;
     }
     const next = ending(count + 1);

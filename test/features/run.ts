@@ -1,0 +1,125 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { packageRoot } from '../../src/base/entry.ts';
+import type { DeviceModelSource } from '../../src/device/device.ts';
+import { nullModelSource } from '../../src/device/null/index.ts';
+import { RuntimeError } from '../../src/runtime/errors.ts';
+import { EngineCore } from '../../src/runtime/loop/engine-core.ts';
+import { type EngineSizes, type LoadedEngine, loadModel } from '../../src/runtime/process/load-model.ts';
+import { loadSpeculation } from '../../src/runtime/process/load-speculation.ts';
+import type { SequenceEvent } from '../../src/runtime/requests/events.ts';
+import type { GenerationRequest } from '../../src/runtime/requests/request.ts';
+import { sourceOfHuggingFace } from '../device/golden-models.ts';
+import type { Feature } from './registry.ts';
+
+/** Where features run: a device, and how its KV cache is laid out. */
+export interface Place {
+  name: string;
+  device: string;
+  deviceOptions?: Record<string, string>;
+  kvBlockPositions?: number;
+}
+
+export const places: readonly Place[] = [
+  { name: 'null, blocks', device: 'null', kvBlockPositions: 8 },
+  {
+    name: 'null, slots, host sampling',
+    device: 'null',
+    deviceOptions: { sampling: 'host' },
+    kvBlockPositions: 64,
+  },
+  { name: 'reference, blocks', device: 'reference', kvBlockPositions: 16 },
+  { name: 'ggml', device: 'ggml' },
+];
+
+const contextLength = 64;
+/** Of the small model; the null device takes the same. */
+export const vocabularySize = 256;
+
+/** A model on a place, and engines over it, one after the other. */
+export class FeatureBench {
+  readonly #source: DeviceModelSource;
+  readonly #loaded: LoadedEngine;
+  readonly #sizes: EngineSizes;
+
+  private constructor(source: DeviceModelSource, loaded: LoadedEngine, sizes: EngineSizes) {
+    this.#source = source;
+    this.#loaded = loaded;
+    this.#sizes = sizes;
+  }
+
+  static async open({ device, deviceOptions = {}, kvBlockPositions }: Place): Promise<FeatureBench> {
+    const sizes: EngineSizes = {
+      ...{ device, deviceOptions, threads: 1, slots: 6, batchTokensMax: 48, kvDtype: 'f32', contextLength },
+      ...{ kvBlockPositions, prefixReuse: false, kvPositionsMax: 6 * contextLength },
+    };
+    const source =
+      device === 'null' ? nullModelSource({ vocabularySize, contextLength }) : await smallModel();
+    return new FeatureBench(source, await loadModel('features', source, sizes), sizes);
+  }
+
+  /**
+   * What an engine with these features says to these requests.
+   * @throws RuntimeError where they are refused
+   */
+  async run(features: readonly Feature[], requests: readonly GenerationRequest[]): Promise<string[]> {
+    const { drafter, ...options } = engineOptions(features);
+    const speculation =
+      drafter &&
+      (await loadSpeculation({ method: drafter, draftsMax: 4 }, this.#source, this.#source, this.#sizes));
+    const said = new Map<string, number[]>();
+    const failures: SequenceEvent[] = [];
+    const { model, options: loaded } = this.#loaded;
+    const core = new EngineCore(
+      model,
+      { ...loaded, prefixReuse: false, inFlightStepsMax: 1, ...options, speculation },
+      (events) => {
+        for (const event of events) {
+          const key = `${event.requestId}/${event.sequence}`;
+          said.set(key, [...(said.get(key) ?? []), ...event.tokens]);
+          if (event.error) failures.push(event);
+        }
+      },
+    );
+    for (const request of requests) core.submit(request);
+    while (core.hasRunnable) await core.step();
+    core.releaseRetained();
+    while (core.hasRunnable) await core.step();
+    speculation?.drafter?.close();
+    const [failed] = failures;
+    if (failed?.error) throw new RuntimeError('ENGINE_FAILED', failed.error.message);
+    return [...said]
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+      .map(([key, tokens]) => `${key}: ${tokens.join(' ')}`);
+  }
+
+  close(): void {
+    this.#loaded.model.close();
+    this.#loaded.device.close();
+  }
+}
+
+function engineOptions(features: readonly Feature[]): NonNullable<Feature['engine']> {
+  const drafters = features.filter(({ engine }) => engine?.drafter);
+  if (drafters.length > 1) {
+    throw new RuntimeError(
+      'OPTIONS_INVALID',
+      'one drafter an engine: give --draft-model or --speculation ngram',
+    );
+  }
+  return Object.assign({}, ...features.map(({ engine }) => engine));
+}
+
+let small: Promise<DeviceModelSource> | undefined;
+
+/** A random Llama of a few thousand parameters: what is said means nothing, but every device says the same. */
+function smallModel(): Promise<DeviceModelSource> {
+  if (small) return small;
+  const folder = join(packageRoot, 'test/goldens/hf/smollm');
+  const temporary = mkdtempSync(join(tmpdir(), 'nereid-features-'));
+  process.once('exit', () => rmSync(temporary, { recursive: true, force: true }));
+  const file = join(temporary, 'model.gguf');
+  small = sourceOfHuggingFace(folder, file).then((source) => ({ ...source, contextLength }));
+  return small;
+}
