@@ -27,9 +27,9 @@ export interface AnswerWish extends CallChoice {
   guide: Guide | undefined;
 }
 
-/** A model's formats; calls that are forced have one in any case. */
+/** A model's formats; calls that are forced have one in any case that a grammar can write. */
 export async function formatsFor(model: ServedModel, { isRequired }: CallChoice): Promise<AnswerFormats> {
-  if (!isRequired || model.formats.tools) return model.formats;
+  if (!isRequired || model.formats.tools?.guidedSyntax) return model.formats;
   const { format } = await toolFormats.load('hermes');
   return { ...model.formats, tools: format };
 }
@@ -87,7 +87,7 @@ function callsOf(
   model: ServedModel,
   wish: AnswerWish,
 ): GuidedCalls | undefined {
-  if (!format || wish.tools.length === 0) return undefined;
+  if (!format?.guidedSyntax || wish.tools.length === 0) return undefined;
   const hasToken = (text: string): boolean => model.tokenizer.tokenId(text) !== undefined;
   const callWish = { tools: wish.tools, isParallel: wish.isParallel, hasToken };
   const syntax = format.guidedSyntax(callWish);

@@ -63,7 +63,7 @@ describe('guided answers', () => {
     await withServer(async (server) => {
       const json = (text: string) => assert.equal(typeof JSON.parse(text), 'object');
       const cases: [fields: object, check: (text: string) => void][] = [
-        [{ response_format: { type: 'json_object' }, max_tokens: 1500 }, json],
+        [{ response_format: { type: 'json_object' }, max_tokens: 60 }, json],
         [{ guided_json: person }, assertPerson],
         [{ guided_json: JSON.stringify(person) }, assertPerson],
         [{ guided_regex: '[a-c]{3}-\\d+' }, (text) => assert.match(text, /^[a-c]{3}-\d+$/)],
@@ -94,7 +94,7 @@ describe('guided answers', () => {
           const { status, body } = await post(server, url, {
             messages,
             prompt: 'hi',
-            max_tokens: 300,
+            max_tokens: 120,
             seed: 1,
             ...fields,
             ...(url === chats ? { prompt: undefined } : { messages: undefined }),
@@ -194,7 +194,7 @@ describe('forced calls', () => {
         const { body } = await post(server, chats, {
           messages,
           response_format: strictPerson,
-          max_tokens: 1500,
+          max_tokens: 300,
           seed: 4,
         });
         const [{ message, finish_reason }] = body.choices;

@@ -112,12 +112,5 @@ class Qwen3CoderParser extends ScanningParser<State> {
 export const format: ToolFormat = {
   createParser: (tools) => new Qwen3CoderParser(tools),
   usesSpecialTokens: false,
-  guidedSyntax: () => ({
-    between: '\n',
-    begin: (name) => `${begin}\n${functionBegin}${name}>\n`,
-    end: `${functionEnd}\n${end}`,
-    writesArguments: 'parameters',
-    trigger: begin,
-  }),
   callSyntax: `${begin}${functionBegin}<name>>${parameterBegin}<key>><value></parameter>${functionEnd}${end}`,
 };

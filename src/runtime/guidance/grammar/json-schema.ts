@@ -18,13 +18,13 @@ import {
 import { arrayBody } from './schema-arrays.ts';
 import { conditionalSchema, withoutNot } from './schema-conditions.ts';
 import type { SchemaContext } from './schema-context.ts';
-import { keywordPair, membersOf, parameterPair } from './schema-members.ts';
+import { keywordPair, membersOf } from './schema-members.ts';
 import { areDisjoint, mergeSchemas } from './schema-merge.ts';
 import { objectBody, pairsBody } from './schema-objects.ts';
 import { stringBody } from './schema-strings.ts';
 
-/** `keywords`: as Python passes them, `name=value, name=value`. `parameters`: in Qwen 3 Coder's tags, one behind the other. */
-export type ArgumentsWriting = 'keywords' | 'parameters';
+/** `keywords`: as Python passes them, `name=value, name=value`. */
+export type ArgumentsWriting = 'keywords';
 
 /** How a schema becomes a grammar. */
 export interface JsonSchemaOptions {
@@ -74,7 +74,7 @@ export function jsonSchemaGrammar(schema: AnySchema, options: JsonSchemaOptions 
 /** As {@link jsonSchemaGrammar}: a body among others. */
 export function schemaBody(schema: AnySchema, grammar: GrammarText, options: JsonSchemaOptions): string {
   const writer = new SchemaWriter(schema, grammar, options);
-  return options.writes ? writer.pairs(schema, options.writes) : writer.body(schema, '');
+  return options.writes === 'keywords' ? writer.keywords(schema) : writer.body(schema, '');
 }
 
 class SchemaWriter implements SchemaContext {
@@ -106,13 +106,11 @@ class SchemaWriter implements SchemaContext {
     return mergeSchemas(left, right, this.#root, place);
   }
 
-  /** An object's pairs, written otherwise; only of an object's schema, references followed. */
-  pairs(schema: AnySchema, writing: ArgumentsWriting): string {
+  /** An object's pairs as keyword arguments; only of an object's schema, references followed. */
+  keywords(schema: AnySchema): string {
     const whole = this.merged(schema, { type: 'object' }, '');
     if (typeof whole === 'boolean') throw grammarInvalid('nothing satisfies the schema');
-    const isPython = writing === 'keywords';
-    const members = membersOf(whole, this, '', isPython ? keywordPair : parameterPair);
-    return pairsBody(members, this.rules, '', isPython ? undefined : '');
+    return pairsBody(membersOf(whole, this, '', keywordPair), this.rules, '');
   }
 
   /** The body of a schema's values. @throws RuntimeError GRAMMAR_INVALID */

@@ -57,10 +57,6 @@ const jsonPair: PairWriter = (name, value, writer) => keyed(literal(JSON.stringi
 /** A keyword argument of Python. */
 export const keywordPair: PairWriter = (name, value, { rules }) => rules.sequence(literal(`${name}=`), value);
 
-/** `<parameter=name>value</parameter>` on lines of their own. */
-export const parameterPair: PairWriter = (name, value, { rules }) =>
-  rules.sequence(literal(`<parameter=${name}>\n`), value, literal('\n</parameter>\n'));
-
 function keyed(key: string, value: string, { rules }: SchemaContext): string {
   return rules.sequence(key, rules.colon, value);
 }

@@ -40,12 +40,11 @@ export function objectBody(parts: ObjectParts, rules: JsonRules, place: string):
   return rules.grammar.rule(rules.sequence('"{"', space, pairsBody(parts, rules, place), space, '"}"'));
 }
 
-/** As {@link objectBody}, without the braces. @param comma between two pairs; '' where they end by themselves */
+/** As {@link objectBody}, without the braces. */
 export function pairsBody(
   { members, additional, min, max }: ObjectParts,
   rules: JsonRules,
   place: string,
-  comma = '","',
 ): string {
   const required = members.filter(({ isRequired }) => isRequired).length;
   const most = additional === undefined ? members.length : Number.POSITIVE_INFINITY;
@@ -58,14 +57,14 @@ export function pairsBody(
   // What lies above counts as equal.
   const cap = isCounted ? Math.max(min, max === Number.POSITIVE_INFINITY ? 1 : max) : 1;
   const known = new Map<string, string | undefined>();
-  const gap = comma === '' ? '' : rules.space;
+  const { space } = rules;
   const after = (index: number, count: number): string | undefined => {
     const key = `${index} ${count}`;
     if (!known.has(key)) known.set(key, tail(index, count));
     return known.get(key);
   };
   const led = (pair: string, count: number): string =>
-    count === 0 ? pair : rules.sequence(comma, gap, pair);
+    count === 0 ? pair : rules.sequence('","', space, pair);
   const tail = (index: number, count: number): string | undefined => {
     const member = members[index];
     if (!member) return ending(count);
@@ -80,7 +79,7 @@ export function pairsBody(
     if (additional === undefined || (isCounted && count >= max))
       return !isCounted || count >= min ? '""' : undefined;
     if (!isCounted || (count >= cap && max === Number.POSITIVE_INFINITY)) {
-      const more = `(${rules.sequence(comma, gap, additional)})*`;
+      const more = `(${rules.sequence('","', space, additional)})*`;
       return count === 0 ? `(${additional} ${more})?` : more;
     }
     const next = ending(count + 1);
