@@ -3,8 +3,10 @@ import { ensureEngine } from './artifact/resolver.ts';
 import { definite, type NereidError } from './base/errors.ts';
 import { type BuildRecipe, defaultRecipe } from './builder/config.ts';
 import { contentHash } from './builder/engine-folder.ts';
+import type { EngineManifest } from './builder/manifest.ts';
 import { openEngine } from './builder/open-engine.ts';
 import { type Reporter, silentReporter } from './builder/reporter.ts';
+import { deviceOf } from './builder/targets.ts';
 import type { KvDtype } from './device/device.ts';
 import { DeltaQueue } from './generation/delta-queue.ts';
 import { Generation, type GenerationDelta, type GenerationUsage } from './generation/generation.ts';
@@ -28,7 +30,7 @@ export interface EngineOptions {
    * yours. `none`: it runs in this process and blocks its event loop while a step computes.
    */
   isolation?: 'process' | 'none';
-  /** A device's registry name; default `ggml`. */
+  /** A device's registry name; default what the engine was built for (`ggml`). */
   device?: string;
   deviceOptions?: Record<string, string>;
   /** CPU threads; default all cores. */
@@ -213,7 +215,7 @@ async function startProcess(folder: string, name: string, options: SettledOption
     tokenizerFolder,
     nullModel: { vocabularySize: source.vocabularySize, contextLength: source.contextLength },
     kvDtype: options.kvDtype ?? manifest?.kvDtype ?? defaultRecipe.kvDtype,
-    ...sizes(options),
+    ...sizes(options, manifest),
   });
   return {
     client: supervisor.client,
@@ -226,7 +228,14 @@ async function startProcess(folder: string, name: string, options: SettledOption
 async function startLocal(folder: string, name: string, options: SettledOptions): Promise<StartedEngine> {
   const { manifest, tokenizerFolder, source } = await openEngine(folder);
   const kvDtype = options.kvDtype ?? manifest?.kvDtype ?? defaultRecipe.kvDtype;
-  const { device, model, options: core } = await loadModel(name, source, { kvDtype, ...sizes(options) });
+  const {
+    device,
+    model,
+    options: core,
+  } = await loadModel(name, source, {
+    kvDtype,
+    ...sizes(options, manifest),
+  });
   const unload = (): void => {
     model.close();
     device.close();
@@ -248,10 +257,12 @@ async function startLocal(folder: string, name: string, options: SettledOptions)
   };
 }
 
-function sizes(options: SettledOptions) {
+function sizes(options: SettledOptions, manifest?: EngineManifest) {
+  const built = manifest ? deviceOf(manifest) : { name: 'ggml', options: {} };
+  const device = options.device ?? built.name;
   return {
-    device: options.device ?? 'ggml',
-    deviceOptions: options.deviceOptions ?? {},
+    device,
+    deviceOptions: { ...(device === built.name && built.options), ...options.deviceOptions },
     threads: options.threads,
     slots: options.maxSequences ?? 16,
     batchTokensMax: options.maxBatchTokens ?? 512,

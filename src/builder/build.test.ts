@@ -16,10 +16,12 @@ import { sharedPath, skipWithout } from '../../test/support/shared.ts';
 import { openGguf } from '../checkpoint/gguf-reader.ts';
 import { openTokenizer } from '../tokenizer/open.ts';
 import { buildEngine } from './build.ts';
+import { buildRandomEngine } from './build-random.ts';
 import { type BuildDtype, type BuildRecipe, buildDtypes, defaultRecipe } from './config.ts';
 import { contentHash, readEngine, verifyEngine } from './engine-folder.ts';
 import type { EngineManifest } from './manifest.ts';
 import { openEngine } from './open-engine.ts';
+import { deviceOf } from './targets.ts';
 
 const skip = skipWithout('models/stories260K');
 const folder = mkdtempSync(join(tmpdir(), 'nereid-build-'));
@@ -251,4 +253,52 @@ test('the content hash is the same for equal engines, and another for other weig
   const changed = await build(other, { dtype: 'f32' });
   assert.equal(changed.manifest.parameters, manifest.parameters);
   assert.notEqual(contentHash(changed.manifest), contentHash(manifest));
+});
+
+test('an engine for cuda says so, with what its device is to do; what a target cannot have is refused', {
+  skip,
+}, async () => {
+  const { output, manifest } = await build(gguf, { target: 'cuda', dtype: 'fp8', kvDtype: 'fp8' });
+  assert.deepEqual(deviceOf(manifest), { name: 'cuda', options: { matrices: 'fp8' } });
+  assert.equal(manifest.kvDtype, 'fp8');
+  const { source } = await openEngine(output);
+  const types = new Set([...source.weights.values()].map(({ dtype }) => dtype));
+  assert.deepEqual([...types].sort(), ['bf16', 'f32'], 'matrices are made e4m3 on the GPU');
+  const { manifest: plain } = await build(gguf);
+  assert.deepEqual(deviceOf(plain), { name: 'ggml', options: {} });
+  await assert.rejects(
+    build(gguf, { dtype: 'fp8' }),
+    /engine for ggml cannot have --dtype fp8: give auto, f32/,
+  );
+  await assert.rejects(build(gguf, { kvDtype: 'fp8' }), /for ggml cannot have --kv-dtype fp8: give f16, f32/);
+  await assert.rejects(
+    build(gguf, { target: 'cuda', dtype: 'q4_k' }),
+    /for cuda cannot have --dtype q4_k: give auto, f32, f16, bf16, fp8/,
+  );
+});
+
+test('an engine of a shape has no weights: each rank says the seed, and its source has the shapes', async () => {
+  const recipe = { ...defaultRecipe, target: 'cuda' as const, tensorParallel: 2, contextLengthMax: 4096 };
+  const output = join(folder, 'random');
+  const request = { shape: 'llama-3.2-1b', seed: 7, name: 'random', output, recipe };
+  const { manifest } = await buildRandomEngine(request);
+  assert.deepEqual(manifest.ranks, ['rank0.json', 'rank1.json']);
+  await verifyEngine(output);
+  const { source, tokenizerFolder } = await openEngine(output, { rank: 1 });
+  assert.equal(source.contextLength, 4096);
+  const down = source.weights.get('blk.0.ffn_down.weight');
+  assert.deepEqual(down?.shape, [2048, 4096]);
+  assert.equal(down?.path, 'random:7');
+  const graph = source.record({ tokens: 2, outputRows: 1 });
+  assert.ok(graph.nodes.some(({ op }) => op === 'allReduce'));
+  const tokenizer = await openTokenizer(tokenizerFolder!);
+  assert.equal(tokenizer.vocabularySize, 128_256);
+  assert.deepEqual([...tokenizer.encode('Hi!')], [72, 105, 33]);
+  assert.equal(tokenizer.decode([72, 105, 33]), 'Hi!');
+  const plain = { ...request, output: join(folder, 'other') };
+  await assert.rejects(
+    buildRandomEngine({ ...plain, shape: 'gpt-5' }),
+    /no shape is called 'gpt-5': give llama-3.2-1b/,
+  );
+  await assert.rejects(buildRandomEngine({ ...plain, recipe: defaultRecipe }), /give --target cuda/);
 });

@@ -24,6 +24,7 @@ import { type DescribedModel, modelOfGguf, modelOfHuggingFace } from './model.ts
 import { writeAtomically } from './output.ts';
 import { type Reporter, silentReporter } from './reporter.ts';
 import { partsOf, planOfRank } from './shard.ts';
+import { checkTarget } from './targets.ts';
 import { placeFile, planQuantization, type QuantizationPlan, writeWeights } from './write-weights.ts';
 
 const weightsFileName = (rank: number): string => `rank${rank}.gguf`;
@@ -52,6 +53,7 @@ export interface BuildRequest {
  * @throws CheckpointError, BuilderError, TokenizerError, UnknownNameError (architecture) — each with the fix
  */
 export async function buildEngine(request: BuildRequest): Promise<{ manifest: EngineManifest }> {
+  checkTarget(request.recipe);
   const checkpoint = openCheckpoint(request.source);
   // Before anything is written: a model that no device could run, or that cannot be divided so, is refused at once.
   const { source, model } = await engineSource(checkpoint, request.name);

@@ -6,8 +6,11 @@ export const buildDtypes = ['f32', 'f16', 'bf16', 'q8_0', 'q4_0', 'q4_k', 'q6_k'
 
 export type BuildDtype = (typeof buildDtypes)[number];
 
-/** Targets that engines are built for. */
-export const buildTargets = ['ggml'] as const;
+/** What a whole model can be asked for as: stored types, and e4m3, which is stored as bf16 and made on the GPU ({@link buildTargets}' cuda). */
+export const modelDtypes = [...buildDtypes, 'fp8'] as const;
+
+/** Targets that engines are built for: `targets.ts`. */
+export const buildTargets = ['ggml', 'cuda'] as const;
 
 /** Overrides in one config; a model has far fewer kinds of tensors. */
 const tensorRulesMax = 1000;
@@ -29,7 +32,7 @@ export const buildConfigSchema = z.strictObject({
     .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/, 'must be letters, digits, dots, dashes (128 at most)')
     .optional(),
   target: z.enum(buildTargets).default('ggml'),
-  dtype: z.enum(['auto', ...buildDtypes]).default('auto'),
+  dtype: z.enum(['auto', ...modelDtypes]).default('auto'),
   /** Overrides by GGUF tensor name, `*` standing for anything; the first match counts. */
   tensors: z.array(tensorRule).max(tensorRulesMax).default([]),
   /** Positions of one sequence; default what the model was trained for, which is also the most. */

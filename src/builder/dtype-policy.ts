@@ -1,5 +1,5 @@
 import { type DType, dtypes, isQuantized } from '../graph/dtype.ts';
-import type { BuildDtype, BuildRecipe } from './config.ts';
+import type { BuildDtype, BuildRecipe, modelDtypes } from './config.ts';
 
 /** A tensor as the policy sees it: GGUF name, row-major shape, and the type it has in the checkpoint. */
 export interface TensorFacts {
@@ -42,7 +42,7 @@ export function chooseDtype(tensor: TensorFacts, model: ModelFacts, recipe: Buil
     return fit(rule.dtype, tensor, tensor.dtype === rule.dtype ? undefined : `override '${rule.pattern}'`);
   if (isSmall(tensor)) return { dtype: isQuantized(tensor.dtype) ? tensor.dtype : 'f32' };
   if (recipe.dtype === 'auto') return { dtype: tensor.dtype === 'f64' ? 'f32' : tensor.dtype };
-  const wanted = wantedDtype(tensor.name, model, recipe.dtype, tensor.shape.at(-1) ?? 1);
+  const wanted = wantedDtype(tensor.name, model, storedDtype(recipe.dtype), tensor.shape.at(-1) ?? 1);
   return fit(wanted.dtype, tensor, wanted.reason);
 }
 
@@ -106,7 +106,12 @@ export function matches(pattern: string, name: string): boolean {
   return at <= name.length - last.length;
 }
 
+/** What weights lie in the engine as: 8-bit floats are made of bf16 where they are loaded. */
+function storedDtype(dtype: (typeof modelDtypes)[number]): BuildDtype {
+  return dtype === 'fp8' ? 'bf16' : dtype;
+}
+
 /** ggml's `general.file_type` of a recipe, which other programs show as the model's type (`enum llama_ftype`). */
-export function ggufFileType(dtype: BuildDtype): number {
-  return { f32: 0, f16: 1, q4_0: 2, q8_0: 7, q4_k: 15, q6_k: 18, bf16: 32 }[dtype];
+export function ggufFileType(dtype: (typeof modelDtypes)[number]): number {
+  return { f32: 0, f16: 1, q4_0: 2, q8_0: 7, q4_k: 15, q6_k: 18, bf16: 32 }[storedDtype(dtype)];
 }

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { dtypeNames } from '../graph/dtype.ts';
 import { ranksMax } from '../models/partition.ts';
-import { buildConfigSchema } from './config.ts';
+import { buildConfigSchema, buildTargets } from './config.ts';
 
 /**
  * The version of the engine folder's layout and of engine.json. A reader takes exactly its own version: an engine is a build product,
@@ -65,8 +65,8 @@ export const manifestSchema = z.object({
   formatVersion: z.literal(engineFormatVersion),
   name: z.string().min(1),
   nereidVersion: z.string(),
-  target: z.object({ device: z.enum(['ggml']), ggmlRelease: z.string() }),
-  source: z.object({ kind: z.enum(['gguf', 'hugging-face']), sha256 }),
+  target: z.object({ device: z.enum(buildTargets), ggmlRelease: z.string() }),
+  source: z.object({ kind: z.enum(['gguf', 'hugging-face', 'random']), sha256 }),
   architecture: z.string().min(1),
   hyperparameters: z.record(z.string(), z.unknown()),
   contextLength: z.int().min(1),

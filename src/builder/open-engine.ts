@@ -50,11 +50,22 @@ export async function openEngine(path: string, options: OpenEngineOptions = {}):
   const part = manifest.parts?.[rank];
   return {
     name: manifest.name,
-    source: await deviceSource(join(folder, weights), part, manifest.contextLength),
+    source: await sourceOfRank(join(folder, weights), part, manifest.contextLength),
     manifest,
     tokenizerFolder: join(folder, tokenizerFolderName),
     ...(part && { part }),
   };
+}
+
+/** A rank's weights, or its note that the device makes them up. */
+async function sourceOfRank(
+  path: string,
+  part: RankPart | undefined,
+  contextLength: number,
+): Promise<DeviceModelSource> {
+  if (!path.endsWith('.json')) return deviceSource(path, part, contextLength);
+  const { randomSource } = await import('./random-source.ts');
+  return randomSource(path, part, contextLength);
 }
 
 async function deviceSource(
@@ -70,7 +81,8 @@ async function deviceSource(
 function checkRelease(folder: string, manifest: EngineManifest, options: OpenEngineOptions): void {
   if (options.allowReleaseMismatch ?? process.env.NEREID_ALLOW_RELEASE_MISMATCH === '1') return;
   const installed = installedGgmlRelease();
-  const { ggmlRelease } = manifest.target;
+  const { device, ggmlRelease } = manifest.target;
+  if (device !== 'ggml') return;
   if (installed === undefined || installed === ggmlRelease) return;
   const problem = `${folder} was built with ggml ${ggmlRelease}, but ${installed} is installed`;
   const fix = 'build it again with `nereid build --force`, or set NEREID_ALLOW_RELEASE_MISMATCH=1';

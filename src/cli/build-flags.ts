@@ -1,4 +1,4 @@
-import type { buildDtypes } from '../builder/config.ts';
+import type { buildTargets, modelDtypes } from '../builder/config.ts';
 import type { KvDtype } from '../device/device.ts';
 
 /** What commander makes of the command line. */
@@ -6,14 +6,16 @@ export interface BuildFlags {
   config?: string;
   output?: string;
   name?: string;
-  target?: 'ggml';
-  dtype?: 'auto' | (typeof buildDtypes)[number];
+  target?: (typeof buildTargets)[number];
+  dtype?: 'auto' | (typeof modelDtypes)[number];
   tensor?: Record<string, string>;
   contextLengthMax?: number;
   kvDtype?: KvDtype;
   tensorParallel?: number;
   pipelineParallel?: number;
   threads: number;
+  random?: string;
+  seed: number;
   force?: boolean;
   verify?: boolean;
   quiet?: boolean;

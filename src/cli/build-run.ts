@@ -22,6 +22,10 @@ export async function runBuild(
 ): Promise<void> {
   const reporter = flags.quiet ? silentReporter : createProgress();
   const config = placed(loadBuildConfig(flags.config, overrides(model, flags)), model, flags);
+  if (flags.random !== undefined) {
+    await buildRandom(flags.random, config, flags, signal);
+    return;
+  }
   if (config.model === undefined) {
     throw new CliError('CLI_ARGUMENT_MISSING', 'what to build from? Give a model, or `model:` in --config');
   }
@@ -43,6 +47,24 @@ export async function runBuild(
   const request = { source: source.path, name, output, recipe, replace: flags.force ?? false };
   const built = await buildEngine({ ...request, reporter, signal, threads: flags.threads });
   if (!flags.quiet) summarize(built.manifest, output, reporter);
+}
+
+/** An engine of a shape, for the GPU unless another target is asked for (which is refused). */
+async function buildRandom(
+  shape: string,
+  config: BuildConfig,
+  flags: BuildFlags,
+  signal: AbortSignal,
+): Promise<void> {
+  if (config.model !== undefined)
+    throw new CliError('CLI_ARGUMENT_INVALID', `--random needs no model; leave out ${config.model}`);
+  const name = config.name ?? `random-${shape}`;
+  const output = resolve(config.output ?? `${name}-engine`);
+  const recipe = recipeOf({ ...config, target: flags.target ?? 'cuda' });
+  const { buildRandomEngine } = await import('../builder/build-random.ts');
+  const request = { shape, seed: flags.seed, name, output, recipe, replace: flags.force ?? false };
+  const { manifest } = await buildRandomEngine({ ...request, signal });
+  if (!flags.quiet) summarize(manifest, output, silentReporter);
 }
 
 function overrides(model: string | undefined, flags: BuildFlags): BuildConfigInput {

@@ -1,6 +1,6 @@
 import { availableParallelism } from 'node:os';
 import { Command, Option } from 'commander';
-import { buildDtypes, buildTargets } from '../builder/config.ts';
+import { buildTargets, modelDtypes } from '../builder/config.ts';
 import { ranksMax } from '../models/partition.ts';
 import type { BuildFlags } from './build-flags.ts';
 import { withInterrupt } from './interrupt.ts';
@@ -8,16 +8,19 @@ import { threadsMax } from './threads.ts';
 import { integerOption, keyValueOption } from './values.ts';
 
 const contextLengthMax = 2 ** 31 - 1;
+const seedMax = 999_999_999;
 
 const examples = `
 Examples:
   nereid build ./hf-folder --dtype q8_0 --output ./engine
   nereid build model.gguf --dtype q4_k --output ./engine --tensor 'blk.*.attn_v.weight=q8_0'
+  nereid build ./hf-folder --target cuda --dtype fp8 --kv-dtype fp8
   nereid build HuggingFaceTB/SmolLM2-135M-Instruct --dtype q8_0
+  nereid build --random llama-3.1-8b --dtype fp8 --kv-dtype fp8
   nereid build --config build.yaml --dtype f16        (flags override the file)
   nereid build ./engine --verify                      check every file of an engine against its hash
 
-Types: auto keeps the checkpoint's own; ${buildDtypes.join(', ')}. See docs/build.md.`;
+Types: auto keeps the checkpoint's own; ${modelDtypes.join(', ')} (for cuda). See docs/build.md.`;
 
 /** `nereid build` */
 export function createCommand(): Command {
@@ -31,7 +34,7 @@ export function createCommand(): Command {
     .option('--name <name>', 'what the engine calls itself (default: the model)')
     .addOption(new Option('--target <target>', 'what it is built for (default: ggml)').choices(buildTargets))
     .addOption(
-      new Option('--dtype <type>', 'type of the weights (default: auto)').choices(['auto', ...buildDtypes]),
+      new Option('--dtype <type>', 'type of the weights (default: auto)').choices(['auto', ...modelDtypes]),
     )
     .option(
       '--tensor <pattern=type>',
@@ -56,6 +59,11 @@ export function createCommand(): Command {
       'stages that the layers are divided into (default: 1)',
       integerOption(1, ranksMax),
     )
+    .option(
+      '--random <shape>',
+      'no model: a well-known shape with weights that the GPU makes up, for benchmarks',
+    )
+    .option('--seed <n>', 'of the random weights', integerOption(0, seedMax), 1)
     .option('--threads <n>', 'threads to quantize with', integerOption(1, threadsMax), availableParallelism())
     .option('--force', 'replace the engine that is at the output')
     .option('--verify', 'build nothing: hash every file of the engine and compare')

@@ -11,7 +11,7 @@ export interface GenerateFlags {
   minP?: number;
   repetitionPenalty?: number;
   seed?: number;
-  device: string;
+  device?: string;
   deviceOption?: Record<string, string>;
   threads: number;
   contextLength?: number;

@@ -40,7 +40,7 @@ export function createCommand(): Command {
       numberOption(0.01, 100),
     )
     .option('--seed <n>', 'make sampling repeatable', integerOption(0, Number.MAX_SAFE_INTEGER))
-    .option('--device <name>', 'ggml or reference', 'ggml')
+    .option('--device <name>', 'what runs the model (default: what it was built for, ggml)')
     .option('--device-option <name=value>', 'a setting of the device; repeatable', keyValueOption)
     .option('--threads <n>', 'CPU threads', integerOption(1, threadsMax), availableParallelism())
     .option('--context-length <n>', 'positions of the sequence at most', integerOption(2, tokensMax))

@@ -201,7 +201,11 @@ function addEngineOptions(command: Command): void {
   const contextLength = "positions a sequence, if less than the model's own";
   const deviceOption = 'a setting of that device; repeatable';
   command
-    .addOption(new Option('--device <name>', 'what runs the model').choices(devices.names).default('ggml'))
+    .addOption(
+      new Option('--device <name>', 'what runs the model (default: what it was built for, ggml)').choices(
+        devices.names,
+      ),
+    )
     .option('--device-option <name=value>', deviceOption, keyValueOption, {})
     .option('--engines <n>', 'engine processes per model', integerOption(1, 64), 1)
     .addOption(

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { Registry } from 'prom-client';
 import { ManualClock } from '../base/clock.ts';
-import { type ApiKey, ApiKeys, keyDigest } from './authentication.ts';
+import { type ApiKey, ApiKeys, type KeyChange, keyDigest } from './authentication.ts';
 import { createHttpServer } from './http-server.ts';
 import { keyMetrics } from './key-metrics.ts';
 import { errorResponse } from './openai/errors.ts';
@@ -46,6 +46,31 @@ describe('API keys', () => {
     assert.deepEqual(tries(2), ['none', 'RATE_LIMITED']);
     clock.advanceMs(600_000);
     assert.deepEqual(tries(4), ['none', 'none', 'none', 'RATE_LIMITED']);
+  });
+
+  test('what other processes use of a key counts here, too, and they are told what is used here', () => {
+    const limits = { requestsPerMinute: 10, tokensPerMinute: 100, concurrentRequests: 3 };
+    const keys = new ApiKeys([named('anna', limits)], undefined, new ManualClock());
+    const told: KeyChange[] = [];
+    keys.onUse = (change) => told.push(change);
+    const use = keys.check('secret-of-anna');
+    keys.usedElsewhere([{ key: 'anna', requests: 2, tokens: 0, running: 2 }]);
+    const end = use.begin();
+    assert.throws(() => use.begin(), /concurrent requests/);
+    keys.usedElsewhere([
+      { key: 'anna', requests: 0, tokens: 0, running: -2 },
+      { key: 'unknown', requests: 0, tokens: 0, running: 5 },
+    ]);
+    use.begin()();
+    keys.usedElsewhere([{ key: 'anna', requests: 6, tokens: 0, running: 0 }]);
+    assert.throws(() => use.begin(), /requests per minute/);
+    keys.usedElsewhere([{ key: 'anna', requests: 0, tokens: 150, running: 0 }]);
+    assert.throws(() => use.begin(), /tokens per minute/);
+    end();
+    use.spend(7);
+    const sum = (field: 'requests' | 'tokens' | 'running'): number =>
+      told.reduce((total, change) => total + change[field], 0);
+    assert.deepEqual([sum('requests'), sum('tokens'), sum('running')], [2, 7, 0]);
   });
 
   test('tokens are counted afterwards: who went beyond waits until the minute has paid for it', () => {

@@ -24,6 +24,15 @@ export interface KeyObserver {
   tokens(key: string, count: number): void;
 }
 
+/** What a key was used for since it was last told, in one of several processes that share its limits. */
+export interface KeyChange {
+  key: string;
+  requests: number;
+  tokens: number;
+  /** Requests under way, more or fewer. */
+  running: number;
+}
+
 /** The limits of a key, by the name that metrics give them. */
 export type KeyLimit = 'requests_per_minute' | 'tokens_per_minute' | 'concurrent_requests';
 
@@ -44,15 +53,31 @@ export class KeyUse {
   #requests: TokenBucket | undefined;
   #tokens: TokenBucket | undefined;
   #running = 0;
+  #runningElsewhere = 0;
   readonly #clock: Clock;
   readonly #observer: KeyObserver | undefined;
+  readonly #onUse: (change: KeyChange) => void;
 
-  constructor(key: ApiKey, clock: Clock, observer: KeyObserver | undefined) {
+  /** @param onUse told of all that happens to it here */
+  constructor(
+    key: ApiKey,
+    clock: Clock,
+    observer: KeyObserver | undefined,
+    onUse: (change: KeyChange) => void,
+  ) {
     this.name = key.name;
     this.#key = key;
     this.#clock = clock;
     this.#observer = observer;
+    this.#onUse = onUse;
     this.change(key);
+  }
+
+  /** What another process used of it. */
+  usedElsewhere({ requests, tokens, running }: KeyChange): void {
+    this.#requests?.take(requests);
+    this.#tokens?.take(tokens);
+    this.#runningElsewhere += running;
   }
 
   /** Other limits from now on; what was used stays used where the limit is the same. */
@@ -72,7 +97,7 @@ export class KeyUse {
    */
   begin(): () => void {
     const { concurrentRequests } = this.#key;
-    if (concurrentRequests !== undefined && this.#running >= concurrentRequests) {
+    if (concurrentRequests !== undefined && this.#running + this.#runningElsewhere >= concurrentRequests) {
       throw this.#refused('concurrent_requests', concurrentRequests, 1);
     }
     // A bucket that paid for a long answer is below zero.
@@ -85,8 +110,10 @@ export class KeyUse {
     this.#requests?.take(1);
     this.#running++;
     this.#observer?.request(this.name);
+    this.#onUse({ key: this.name, requests: 1, tokens: 0, running: 1 });
     return () => {
       this.#running--;
+      this.#onUse({ key: this.name, requests: 0, tokens: 0, running: -1 });
     };
   }
 
@@ -94,6 +121,7 @@ export class KeyUse {
   spend(tokens: number): void {
     this.#tokens?.take(tokens);
     this.#observer?.tokens(this.name, tokens);
+    this.#onUse({ key: this.name, requests: 0, tokens, running: 0 });
   }
 
   #refused(limit: KeyLimit, allowed: number, seconds: number): ProtocolError {
@@ -109,6 +137,8 @@ export class ApiKeys {
   readonly #clock: Clock;
   readonly #observer: KeyObserver | undefined;
   #uses: { digest: Buffer; use: KeyUse }[] = [];
+  /** Where several processes share the limits: told of all that happens here. */
+  onUse: (change: KeyChange) => void = () => {};
 
   constructor(keys: readonly ApiKey[], observer?: KeyObserver, clock: Clock = systemClock) {
     this.#clock = clock;
@@ -120,10 +150,17 @@ export class ApiKeys {
   replace(keys: readonly ApiKey[]): void {
     const known = new Map(this.#uses.map(({ use }) => [use.name, use]));
     this.#uses = keys.map((key) => {
-      const use = known.get(key.name) ?? new KeyUse(key, this.#clock, this.#observer);
+      const use =
+        known.get(key.name) ?? new KeyUse(key, this.#clock, this.#observer, (change) => this.onUse(change));
       use.change(key);
       return { digest: Buffer.from(key.sha256, 'hex'), use };
     });
+  }
+
+  /** What other processes used of the keys. */
+  usedElsewhere(changes: readonly KeyChange[]): void {
+    const known = new Map(this.#uses.map(({ use }) => [use.name, use]));
+    for (const change of changes) known.get(change.key)?.usedElsewhere(change);
   }
 
   /**

@@ -15,10 +15,9 @@ export class GrpcCertificates implements experimental.CertificateProvider {
   }
 
   credentials(): ServerCredentials {
-    // It takes null, too; its types forget to say so.
-    const authorities = (this.#material.ca ? this : null) as experimental.CertificateProvider;
-    const { requestCert } = this.#material;
-    return experimental.createCertificateProviderServerCredentials(authorities, this, requestCert);
+    const { ca, requestCert } = this.#material;
+    // Its first parameter is called the authorities' and is the server's own: only the second may be null.
+    return experimental.createCertificateProviderServerCredentials(this, ca ? this : null, requestCert);
   }
 
   /** Others from now on. Whether clients must show a certificate stays as it was at the start. */

@@ -1,7 +1,7 @@
 /**
  * The long form of the abuse suite: `npm run soak -- --minutes 5 --kills 100`. First honest load alone (nothing may be lost, metrics must
  * equal the clients' counts, memory must not grow), then engine kills under load, then every attack once more. Exit status 1 when a
- * bar is missed. Linux only.
+ * bar is missed. Linux only; what runs is the built server (`make setup`).
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -122,8 +122,10 @@ async function soak(target: Target): Promise<void> {
 async function killAll(target: Target): Promise<void> {
   const before = { memory: memoryOf(target.child.pid).now, descriptors: descriptorsOf(target.child.pid) };
   const recoveries: number[] = [];
-  for (let i = 0; i < kills; i++)
+  for (let i = 0; i < kills; i++) {
     recoveries.push(await attacks.killedEngine(target, { clients: 8, honestMs: 0 }));
+    if ((i + 1) % 100 === 0) process.stdout.write(`      ${i + 1} kills\n`);
+  }
   recoveries.sort((a, b) => a - b);
   const at = (share: number): number =>
     Math.round(recoveries[Math.ceil(recoveries.length * share) - 1] ?? Number.NaN);
@@ -190,7 +192,7 @@ const flags = [
   '--restarts-in-a-row',
   '1000000',
 ];
-const target = await startTarget(flags, { env: { TMPDIR: folder } });
+const target = await startTarget(flags, { env: { TMPDIR: folder }, isBuilt: true });
 try {
   await honest(target);
   if (minutes > 0) await soak(target);

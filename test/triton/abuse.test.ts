@@ -54,11 +54,12 @@ function openStream(client: Client) {
 
 describe('clients that leave', () => {
   test('of 64 streams half are cancelled: their sequences leave the batch, the others are answered whole', async () => {
-    const { engine } = await testEngine({ slots: 64, stepMs: 2, contextLength: 1024 });
+    const { engine } = await testEngine({ slots: 64, stepMs: 4, contextLength: 1024 });
     const tokenizerFolder = join(packageRoot, 'models', 'nereid-16m');
     const served = await servedRepository([{ name: 'test', client: engine, tokenizerFolder }]);
     const server = await tritonServer({ repository: served.repository });
-    const tokens = 400;
+    // Long enough for a slow machine to see half of them leave.
+    const tokens = 600;
     const streams = Array.from({ length: 64 }, (_, i) => {
       const stream = openStream(server.client);
       stream.call.write(tokenRequest(String(i), tokens));
@@ -212,5 +213,56 @@ describe('malformed requests', () => {
     await server.close();
     await repository.close(0);
     rmSync(folder, { recursive: true });
+  });
+});
+
+describe('requests that are small to send and long to work on', () => {
+  test('too many values, members, parameters, inputs, words, or too long words are refused before work, and the server goes on', async () => {
+    const { engine } = await testEngine({ slots: 4, contextLength: 512 });
+    const tokenizerFolder = join(packageRoot, 'models', 'nereid-16m');
+    const served = await servedRepository([{ name: 'test', client: engine, tokenizerFolder }]);
+    const server = await tritonServer({ repository: served.repository });
+    const post = async (
+      model: string,
+      kind: string,
+      body: string,
+    ): Promise<{ status: number; text: string }> => {
+      const url = `http://127.0.0.1:${server.httpPort}/v2/models/${model}/${kind}`;
+      const response = await fetch(url, { method: 'POST', body });
+      return { status: response.status, text: await response.text() };
+    };
+    const generate = (fields: object): Promise<{ status: number; text: string }> =>
+      post('ensemble', 'generate', JSON.stringify({ text_input: 'a', max_tokens: 2, ...fields }));
+    const numbered = (count: number, name: (index: number) => string): Record<string, number> =>
+      Object.fromEntries(Array.from({ length: count }, (_, index) => [name(index), 0]));
+    const one = (name: string) => `{"name":"${name}","datatype":"INT32","shape":[1],"data":[1]}`;
+    const many = (value: string, count: number): string =>
+      `{"inputs":[{"name":"QUERY","datatype":"BYTES","shape":[${count},1],"data":[${Array(count).fill(value).join(',')}]}]}`;
+    const refusals: [Promise<{ status: number; text: string }>, RegExp][] = [
+      [generate({ stop_words: Array(2_000).fill('a') }), /STOP_WORDS_DICT has 2000 words; at most 1024/],
+      [generate({ bad_words: Array(2_000).fill('a') }), /BAD_WORDS_DICT has 2000 words; at most 1024/],
+      [generate({ bad_words: ['a'.repeat(5_000)] }), /a word of over 1024 characters/],
+      [generate(numbered(2_000, (index) => `f${index}`)), /parameters; at most 1024/],
+      [generate(numbered(40_000, (index) => `f${index}`)), /over 32768 members/],
+      [post('preprocessing', 'infer', many('""', 300_000)), /over 262144 arrays, members and strings/],
+      [post('preprocessing', 'infer', many('1', 1_100_000)), /over 1048576 values/],
+      [
+        post(
+          'preprocessing',
+          'infer',
+          `{"inputs":[${Array.from({ length: 1_100 }, (_, i) => one(`i${i}`)).join(',')}]}`,
+        ),
+        /over 1024 inputs/,
+      ],
+    ];
+    for (const [asked, expected] of refusals) {
+      const { status, text } = await asked;
+      assert.equal(status, 400, text);
+      assert.match(text, expected);
+    }
+    assert.equal((await generate({})).status, 200);
+    await server.close();
+    await served.close();
+    await engine.close();
   });
 });

@@ -3,6 +3,7 @@ import type { Logger } from 'pino';
 import { ensureEngine } from '../../artifact/resolver.ts';
 import { contentHash, readEngine, tokenizerFolderName } from '../../builder/engine-folder.ts';
 import type { Reporter } from '../../builder/reporter.ts';
+import { deviceOf } from '../../builder/targets.ts';
 import type { KvDtype } from '../../device/device.ts';
 import type { Parallelism } from '../../models/partition.ts';
 import type { EngineProcessConfiguration } from '../../runtime/process/engine-process-messages.ts';
@@ -35,6 +36,8 @@ export interface PreparedModel {
   contextLengthMax: number;
   contextLength: number;
   kvDtype: KvDtype;
+  /** What it was built for. */
+  target: ReturnType<typeof deviceOf>;
   parallelism: Parallelism;
   /** Of the model that guesses its tokens; absent for none. */
   draftFolder?: string | undefined;
@@ -113,6 +116,7 @@ async function prepare(
     contextLengthMax: manifest.contextLength,
     contextLength: Math.min(manifest.contextLength, options.contextLength ?? manifest.contextLength),
     kvDtype: options.kvDtype ?? manifest.kvDtype,
+    target: deviceOf(manifest),
     parallelism,
     draftFolder: draft?.folder,
   };
@@ -190,16 +194,18 @@ export function engineConfiguration(
   options: ServeOptions,
   { threads, memoryShare }: EngineGrant,
 ): Omit<EngineProcessConfiguration, 'socketPath'> {
-  const { name, engineFolder, kvDtype, parallelism, vocabularySize, contextLength } = model;
+  const { name, engineFolder, kvDtype, parallelism, vocabularySize, contextLength, target } = model;
+  const device = options.device ?? target.name;
+  const own = device === target.name ? target.options : {};
   const seat = seatOf(options, parallelism);
   const isGroup = seat === undefined && parallelism.tensor * parallelism.pipeline > 1;
   return {
     name,
-    device: options.device,
-    deviceOptions: options.deviceOptions,
+    device,
+    deviceOptions: { ...own, ...options.deviceOptions },
     // The null device takes the model's vocabulary and context, and none of its weights.
-    engineFolder: options.device === 'null' ? undefined : engineFolder,
     tokenizerFolder: model.tokenizerFolder,
+    engineFolder: device === 'null' ? undefined : engineFolder,
     nullModel: { vocabularySize, contextLength },
     threads,
     slots: options.maxSequences,

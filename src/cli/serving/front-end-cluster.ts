@@ -5,7 +5,8 @@ import { entryPoint } from '../../base/entry.ts';
 import { definite } from '../../base/errors.ts';
 import type { RunningModel } from './engines.ts';
 import type { FrontEndConfiguration } from './front-end-messages.ts';
-import { type FrontEndPorts, FrontEndSlot } from './front-end-slot.ts';
+import { type FrontEndPorts, FrontEndSlot, type SlotObserver } from './front-end-slot.ts';
+import { SharedKeyUse } from './key-sharing.ts';
 import { logFormatOf } from './log.ts';
 import type { ServeOptions } from './options.ts';
 import { SharedResponses } from './shared-responses.ts';
@@ -53,14 +54,13 @@ export class FrontEndCluster {
       logFormat: logFormatOf(options.logFormat, process.stderr),
     };
     const responses = new SharedResponses(() => slots);
+    const observers: SlotObserver[] = [
+      { message: (message, slot) => void responses.hear(message, slot) },
+      new SharedKeyUse(() => slots),
+    ];
     const slots: FrontEndSlot[] = Array.from(
       { length: options.frontEnds },
-      () =>
-        new FrontEndSlot(
-          () => configuration,
-          logger,
-          (message, slot) => void responses.hear(message, slot),
-        ),
+      () => new FrontEndSlot(() => configuration, logger, observers),
     );
     // Where a free port was asked for (0), the cluster gives all of them the same one.
     const [first] = await Promise.all(slots.map((slot) => slot.start()));

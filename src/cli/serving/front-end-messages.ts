@@ -1,3 +1,4 @@
+import type { KeyChange } from '../../protocol/authentication.ts';
 import type { StoredResponse } from '../../protocol/responses/store.ts';
 import type { LogFormat } from './log.ts';
 import type { AnswerOptions, KserveOptions, TrafficOptions } from './options.ts';
@@ -35,6 +36,8 @@ export type ControlMessage =
   | { kind: 'ping' }
   /** Answered with `metrics` of the same number. */
   | { kind: 'metrics'; number: number }
+  /** What other front ends used of the keys. */
+  | { kind: 'key-use'; changes: KeyChange[] }
   /** Answers `response-get` and `response-delete` of the same number; without `stored` there was none. */
   | { kind: 'response'; number: number; stored?: StoredResponse }
   /** Refuse new requests, still listening, until the running ones are done or the time is over. */
@@ -51,6 +54,8 @@ export type FrontEndMessage =
   | { kind: 'metrics'; number: number; metrics: object[] }
   | { kind: 'drained' }
   /** Of the Responses API, whose store all front ends share. */
+  /** What this front end used of the keys since it last said so. */
+  | { kind: 'key-use'; changes: KeyChange[] }
   | { kind: 'response-put'; stored: StoredResponse }
   | { kind: 'response-get' | 'response-delete'; number: number; id: string; owner: string }
   | { kind: 'failed'; message: string };

@@ -6,6 +6,7 @@ import { RemoteEngine } from '../../runtime/transport/remote-client.ts';
 import { threadTracer } from '../../trace/process-tracer.ts';
 import { createFrontEnd, openModelText, reload } from './front-end.ts';
 import type { ControlMessage, FrontEndConfiguration, FrontEndMessage } from './front-end-messages.ts';
+import { shareKeyUse } from './key-sharing.ts';
 import { createLogger } from './log.ts';
 import { RemoteResponses } from './remote-responses.ts';
 import { readSecurity } from './security.ts';
@@ -45,8 +46,10 @@ async function start(configuration: FrontEndConfiguration): Promise<void> {
     repository: served.repository,
   });
   const { registry } = frontEnd.metrics;
+  if (frontEnd.keys) shareKeyUse(frontEnd.keys, (changes) => send({ kind: 'key-use', changes }));
   process.on('message', (message: ControlMessage) => {
     if (message.kind === 'response') responses.hear(message);
+    else if (message.kind === 'key-use') frontEnd.keys?.usedElsewhere(message.changes);
     else if (message.kind === 'drain' && !draining) {
       draining = true;
       void frontEnd.drain(message.timeoutMs).then(() => send({ kind: 'drained' }));

@@ -18,12 +18,22 @@ export interface FrontEndPorts {
   britonPort: number | undefined;
 }
 
+/** Who hears of one front end. */
+export interface SlotObserver {
+  /** Its process listens. */
+  started?(slot: FrontEndSlot): void;
+  /** Its process said something. */
+  message(message: FrontEndMessage, slot: FrontEndSlot): void;
+  /** Its process is gone. */
+  ended?(slot: FrontEndSlot): void;
+}
+
 /** One of several front ends: its process, and the next one when that ends. */
 export class FrontEndSlot {
   readonly #configuration: () => FrontEndConfiguration;
   readonly #logger: Logger;
   readonly #budget = new RestartBudget();
-  readonly #onMessage: (message: FrontEndMessage, slot: FrontEndSlot) => void;
+  readonly #observers: readonly SlotObserver[];
   readonly #watch: NodeJS.Timeout;
   #worker: Worker | undefined;
   #liveness = new Liveness();
@@ -32,18 +42,15 @@ export class FrontEndSlot {
   #restartTimer: NodeJS.Timeout | undefined;
   #metricsNumber = 0;
 
-  /**
-   * @param configuration as it is when a process starts
-   * @param onMessage hears all that its process says
-   */
+  /** @param configuration as it is when a process starts */
   constructor(
     configuration: () => FrontEndConfiguration,
     logger: Logger,
-    onMessage: (message: FrontEndMessage, slot: FrontEndSlot) => void,
+    observers: readonly SlotObserver[],
   ) {
     this.#configuration = configuration;
     this.#logger = logger;
-    this.#onMessage = onMessage;
+    this.#observers = observers;
     this.#watch = setInterval(() => this.#checkLife(), pingIntervalMs).unref();
   }
 
@@ -63,8 +70,9 @@ export class FrontEndSlot {
     this.#budget.started();
     worker.on('message', (message: FrontEndMessage) => {
       if (message.kind === 'alive') this.#liveness.heard();
-      this.#onMessage(message, this);
+      for (const observer of this.#observers) observer.message(message, this);
     });
+    for (const observer of this.#observers) observer.started?.(this);
     worker.once('exit', (code, signal) => this.#ended(worker, signal ?? `exit ${code}`));
     return ports;
   }
@@ -134,6 +142,7 @@ export class FrontEndSlot {
 
   #ended(worker: Worker | undefined, reason: string): void {
     this.#listening = false;
+    for (const observer of this.#observers) observer.ended?.(this);
     if (this.#closing) return;
     const { delayMs, isSlow } = this.#budget.next();
     const pace = isSlow ? 'it ended too often; ' : '';

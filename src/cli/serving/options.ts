@@ -49,7 +49,8 @@ export interface ServeOptions {
   /** Undefined: `/metrics` on the HTTP port only. */
   metricsPort?: number;
   servedModelName?: string;
-  device: string;
+  /** Undefined: what each engine was built for. */
+  device?: string;
   deviceOptions: Record<string, string>;
   threads?: number;
   maxSequences: number;

@@ -3,6 +3,7 @@ import type { Collective } from '../collective/collective.ts';
 import type { Device, DeviceDescription, DeviceModelOptions, DeviceModelSource } from '../device.ts';
 import { DeviceError } from '../errors.ts';
 import { loadDriver } from './driver.ts';
+import { findLibrary, systemPlaces } from './find-libraries.ts';
 import { fp8CapabilityMin } from './fp8.ts';
 import { Gpu } from './gpu.ts';
 import { activationOf, CudaLoadedWeights, type StorageTypes } from './model.ts';
@@ -56,6 +57,9 @@ class CudaDevice implements Device {
         NVRTC: `${compiler.version} (${compiler.path})`,
         headers: compiler.headers,
         cuBLASLt: `${cublas.version} (${cublas.path})`,
+        NCCL:
+          ncclPath(this.#options.folders) ??
+          'not found (only several GPUs need it: pip install nvidia-nccl-cu13)',
         activations: this.#options.activations,
         matrices: this.#options.matrices,
       },
@@ -118,6 +122,15 @@ function checkFp8({ facts: { name, capability } }: Gpu, activation: ActivationTy
   if (capability >= fp8CapabilityMin) return;
   const fix = 'leave matrices=fp8 and --kv-dtype fp8 out';
   throw new DeviceError('DEVICE_DTYPE_UNSUPPORTED', `fp8 runs on Hopper and newer, not on ${name}: ${fix}`);
+}
+
+/** Where NCCL lies; it is not loaded further. */
+function ncclPath(folders: readonly string[]): string | undefined {
+  try {
+    return findLibrary('nccl', systemPlaces(), folders).path;
+  } catch {
+    return undefined;
+  }
 }
 
 /**

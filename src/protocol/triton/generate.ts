@@ -3,7 +3,7 @@ import type { Model, TensorMetadata } from '../../repository/model.ts';
 import type { Tensor } from '../../repository/tensor.ts';
 import { type Json, type JsonObject, parseJson } from './json-parser.ts';
 import { asString, membersOf, objectOf, prefixed } from './json-values.ts';
-import { customParameter, type RequestParameters } from './parameters.ts';
+import { boundParameters, customParameter, type RequestParameters } from './parameters.ts';
 import { checkNewInput, inferRequest, type ParsedRequest } from './requests.ts';
 import { tensorOfJson } from './tensors-json.ts';
 
@@ -35,6 +35,7 @@ function take(
   parameters: RequestParameters,
   id: string,
 ): void {
+  boundParameters(members.size);
   for (const [name, value] of members) {
     if (name === 'id') continue;
     if (name === 'parameters') {

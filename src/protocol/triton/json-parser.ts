@@ -1,5 +1,5 @@
 import { RepositoryError } from '../../repository/errors.ts';
-import { jsonDepthMax, jsonNodesMax, jsonValuesMax } from '../limits.ts';
+import { jsonDepthMax, jsonFieldsMax, jsonNodesMax, jsonValuesMax } from '../limits.ts';
 
 /**
  * JSON as tritonserver's parser (RapidJSON) takes it: integers of 64 bits stay exact, `1.0` is no integer, NaN and infinities are numbers, and a
@@ -42,7 +42,7 @@ const escapes: Readonly<Record<string, string>> = {
 
 /**
  * @throws RepositoryError INTERNAL "failed to parse the request JSON buffer: …" (tritonserver's status), INVALID_ARGUMENT over
- *   {@link jsonDepthMax} levels, {@link jsonNodesMax} arrays, objects and members or {@link jsonValuesMax} values
+ *   {@link jsonDepthMax} levels, {@link jsonFieldsMax} members, {@link jsonNodesMax} arrays, objects, members and strings or {@link jsonValuesMax} values
  */
 export function parseJson(bytes: Uint8Array): Json {
   return new Parser(
@@ -55,6 +55,7 @@ class Parser {
   #at = 0;
   #nodes = 0;
   #values = 0;
+  #members = 0;
 
   constructor(text: string) {
     this.#text = text;
@@ -84,6 +85,7 @@ class Parser {
       case '[':
         return this.#array(depth + 1);
       case '"':
+        this.#count();
         return this.#string();
       case 't':
         return this.#word('true', true);
@@ -114,6 +116,7 @@ class Parser {
       this.#space();
       const value = this.#value(depth);
       this.#count();
+      this.#countMember();
       if (!members.has(name)) members.set(name, value);
       this.#space();
       if (this.#take('}')) return members;
@@ -260,7 +263,13 @@ class Parser {
 
   #count(): void {
     if (++this.#nodes <= jsonNodesMax) return;
-    const message = `the request JSON has over ${jsonNodesMax} arrays and members; send less in one request`;
+    const message = `the request JSON has over ${jsonNodesMax} arrays, members and strings; send less in one request, or texts as binary data`;
+    throw new RepositoryError('INVALID_ARGUMENT', message);
+  }
+
+  #countMember(): void {
+    if (++this.#members <= jsonFieldsMax) return;
+    const message = `the request JSON has over ${jsonFieldsMax} members; send less in one request`;
     throw new RepositoryError('INVALID_ARGUMENT', message);
   }
 

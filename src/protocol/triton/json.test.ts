@@ -69,7 +69,7 @@ describe('the JSON of requests', () => {
     assert.equal(refusal(deep(jsonDepthMax)), 'none');
     assert.match(refusal(deep(jsonDepthMax + 1)), /INVALID_ARGUMENT .* nests deeper than 100/);
     assert.match(refusal(deep(250_000)), /nests deeper/);
-    assert.match(refusal(`[${'[],'.repeat(jsonNodesMax)}[]]`), /arrays and members/);
+    assert.match(refusal(`[${'[],'.repeat(jsonNodesMax)}[]]`), /arrays, members and strings/);
   });
 
   test('texts of errors', () => {

@@ -29,7 +29,9 @@ function refuse(message: string): never {
 export function httpParameters(json: Json | undefined): RequestParameters {
   const found: RequestParameters = { custom: Object.create(null) };
   if (json === undefined) return found;
-  for (const [name, value] of prefixed('failed to get request params.', () => membersOf(json))) {
+  const members = prefixed('failed to get request params.', () => membersOf(json));
+  boundParameters(members.size);
+  for (const [name, value] of members) {
     const parse = <T>(read: (value: Json) => T): T =>
       prefixed(`Unable to parse '${name}'`, () => read(value));
     if (name === 'sequence_id') {
@@ -62,11 +64,21 @@ export function customParameter(name: string, value: Json): ParameterValue {
   return value;
 }
 
+/** Parameters of one request. Models look at each of them. */
+export const parametersMax = 1_024;
+
+/** @throws RepositoryError INVALID_ARGUMENT over {@link parametersMax} */
+export function boundParameters(count: number): void {
+  if (count > parametersMax)
+    refuse(`the request has ${count} parameters; at most ${parametersMax} are taken (parametersMax)`);
+}
+
 const anyInteger = ['int64', 'uint64'] as const;
 
 /** The parameters of a gRPC inference request. @throws RepositoryError in tritonserver's words */
 export function grpcParameters(parameters: WireParameters): RequestParameters {
   const found: RequestParameters = { custom: Object.create(null) };
+  boundParameters(parameters.size);
   for (const [name, value] of parameters) {
     if (name === 'sequence_id') {
       found.sequenceId = typedValue(name, value, ['int64', 'string'], 'int64_param or string_param') as

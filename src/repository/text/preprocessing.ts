@@ -137,12 +137,24 @@ function idsOfWord(texts: ModelTokenizer, word: string): Int32Array {
   return texts.tokenizer.encode(word, { addSpecialTokens: false });
 }
 
-/** The words of each row, without empty ones. */
+/** Stop, bad or bias words of one row, and the length of one: they are encoded here and now. */
+export const wordsMax = 1_024;
+export const wordLengthMax = 1_024;
+
+/** The words of each row, without empty ones. @throws RepositoryError over {@link wordsMax} or {@link wordLengthMax} */
 function wordRows(execution: Execution, input: string): string[][] {
   const tensor = execution.input(input);
   const rows = execution.batchSize;
   const words = tensor ? textsOf(tensor) : [];
   const rowLength = words.length / rows;
+  if (rowLength > wordsMax) {
+    const message = `${input} has ${rowLength} words; at most ${wordsMax} are taken`;
+    throw new RepositoryError('INVALID_ARGUMENT', message);
+  }
+  if (words.some((word) => word.length > wordLengthMax)) {
+    const message = `${input} has a word of over ${wordLengthMax} characters; shorten it`;
+    throw new RepositoryError('INVALID_ARGUMENT', message);
+  }
   return Array.from({ length: rows }, (_, row) =>
     words.slice(row * rowLength, (row + 1) * rowLength).filter((word) => word !== ''),
   );
