@@ -51,7 +51,8 @@ export class Completion implements TokenSink, DraftSink {
   /** Whether {@link resume} would choose a token. */
   get canResume(): boolean {
     if (this.#deferred.size === 0) return false;
-    for (const { guide, deferred } of this.#deferred) if (!deferred || guide?.isAnswered) return true;
+    // A word from the guides may have been about another sequence: who still waits asks again.
+    for (const sequence of this.#deferred) if (!sequence.deferred || isAnswered(sequence)) return true;
     return false;
   }
 
