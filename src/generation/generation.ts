@@ -5,6 +5,7 @@ import type { Guide } from '../runtime/guidance/guide.ts';
 import type { Retention } from '../runtime/kv/retention.ts';
 import type { RequestStart, SequenceEvent } from '../runtime/requests/events.ts';
 import type { SamplingParameters } from '../runtime/requests/request.ts';
+import type { BeamParameters } from '../runtime/sequences/beam-search.ts';
 import type { Tokenizer } from '../tokenizer/types.ts';
 import { phases } from '../trace/phases.ts';
 import { threadTracer } from '../trace/process-tracer.ts';
@@ -46,6 +47,7 @@ export interface GenerationInput {
   priority: number;
   /** As in `GenerationRequest`. */
   prediction?: Int32Array;
+  beams?: BeamParameters;
 }
 
 /** Token counts of a finished (or cancelled) generation. */
@@ -166,6 +168,7 @@ export class Generation {
         retention: input.retention,
         priority: input.priority,
         prediction: input.prediction,
+        beams: input.beams,
       },
       (event) => this.#guarded(event),
     );

@@ -39,6 +39,12 @@ export const features: readonly Feature[] = [
   { name: "the prompt's log-probabilities", request: () => ({ promptLogprobs: 2 }) },
   { name: 'n sequences', request: () => ({ sequences: 3 }) },
   { name: 'min tokens', request: ({ maxTokens }) => ({ minTokens: maxTokens - 1, stopTokenIds: allIds }) },
+  {
+    name: 'beam search',
+    request: ({ sequences }) => ({
+      beams: { width: Math.max(2, sequences), lengthPenalty: 1, earlyStopping: false, diversityRate: 0 },
+    }),
+  },
   { name: 'prefix reuse', engine: { prefixReuse: true } },
   { name: 'pauses (`max_utilization`)', engine: { capacityPolicy: 'max_utilization' } },
   { name: 'overlapped steps', engine: { inFlightStepsMax: 2 } },

@@ -121,7 +121,8 @@ export function requestOf(overrides: Partial<GenerationRequest> & { id: number }
 /** What the request makes when nothing else is there: no batching, no reuse, no chunks. */
 export async function outcomesAlone(request: GenerationRequest): Promise<Outcome[]> {
   const outcomes = new Outcomes();
-  const options = { slots: 1, batchTokensMax: contextLength, prefixReuse: false, inFlightStepsMax: 1 };
+  const slots = request.beams?.width ?? 1;
+  const options = { slots, batchTokensMax: contextLength, prefixReuse: false, inFlightStepsMax: 1 };
   const { core } = await auditedEngine(options, (events) => outcomes.take(events));
   core.submit(request);
   while (core.hasRunnable) await core.step();
@@ -141,6 +142,7 @@ export async function simulate(seed: number): Promise<EngineStatistics> {
   const random = new SeededRandom(seed);
   const options = randomOptions(random);
   const arrivals = randomArrivals(random, options.kvBytesMax / bytesPerPosition, options.requests);
+  addBeams(new SeededRandom(seed + 2e6), arrivals, options);
   const truths = await truthsOf(arrivals);
   const speculation = randomSpeculation(new SeededRandom(seed + 1e6), arrivals, truths);
   const outcomes = new Outcomes();
@@ -187,6 +189,26 @@ export async function simulate(seed: number): Promise<EngineStatistics> {
   return core.statistics();
 }
 
+/** Makes some requests beam searches, where they fit. */
+function addBeams(random: SeededRandom, arrivals: readonly Arrival[], options: SimulatedOptions): void {
+  if (options.capacityPolicy === 'max_utilization' || options.sequencesMax < 2) return;
+  for (const { request, cancel } of arrivals) {
+    if (random.integer(8) > 0) continue;
+    const width = 2 + random.integer(Math.min(4, options.sequencesMax - 1));
+    const chunk = options.blockPositions ?? 16;
+    const worst = Math.min(contextLength, request.promptTokens.length + request.maxTokens);
+    if (width * Math.ceil(worst / chunk) * chunk > options.kvBytesMax / bytesPerPosition - chunk) continue;
+    request.beams = {
+      width,
+      lengthPenalty: random.integer(3),
+      earlyStopping: [true, false, 'never' as const][random.integer(3)] ?? true,
+      diversityRate: random.integer(2) * random.next(),
+    };
+    request.sequences = 1 + random.integer(width);
+    if (cancel) cancel.sequence = -1;
+  }
+}
+
 type Truths = ReadonlyMap<number, readonly Outcome[]>;
 
 /** What every request makes alone, by id. */
@@ -206,6 +228,7 @@ function randomSpeculation(
     tokens.slice(0, count).map((token) => (random.integer(5) === 0 ? random.integer(900) : token));
   for (const { request } of arrivals) {
     const tokens = truths.get(request.id)?.[0]?.tokens ?? [];
+    if (request.beams) continue;
     if (random.integer(6) === 0 && tokens.length > 0) {
       request.draft = { tokens: Int32Array.from(guess(tokens, 1 + random.integer(6))) };
     }

@@ -109,6 +109,13 @@ function near(actual: Float32Array, expected: Float32Array, what: string): void 
 
 const text = Array.from({ length: 20 }, (_, i) => (i * 37 + 5) % vocabularySize);
 
+test('an fp8 KV cache is refused with what to do', async () => {
+  const device = openDevice({});
+  const wanted = { ...options, kvDtype: 'fp8' as const };
+  await assert.rejects(loadModel(device, source('fp8'), wanted), /no fp8 KV cache: give --kv-dtype f16/);
+  device.close();
+});
+
 test('windows: masked prefill and unmasked decode agree on every position', async () => {
   const { model, close } = await load('windows');
   const whole = await step(model, [[0, 0, text]]);

@@ -1,12 +1,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { operation } from '../../../test/device/steps.ts';
+import type { KvDtype } from '../device.ts';
 import { KvBlocks } from './kv-blocks.ts';
 
 const spec = { layers: [{ kind: 'self' as const, keyElements: 2, valueElements: 1 }] };
 const table = Int32Array.of(0, 1);
 
-function filled(kvDtype: 'f16' | 'f32' = 'f32', blockPositions = 64): KvBlocks {
+function filled(kvDtype: KvDtype = 'f32', blockPositions = 64): KvBlocks {
   const kv = new KvBlocks(spec, { blocks: 3, blockPositions, hostBlocks: 1 }, kvDtype);
   kv.extend(table, 3, 3);
   kv.write(table, 0, 0, Float32Array.of(1, 2, 3, 4, 5, 6.0001), Float32Array.of(7, 8, 9));
@@ -27,8 +28,14 @@ test('a sequence may lie in several blocks', () => {
   assert.deepEqual([...values], [7, 8, 9]);
 });
 
-test('f16 rounds what is written', () => {
+test('f16 and fp8 round what is written', () => {
   assert.equal(filled('f16').gather(table, 0, 3).keys[5], 6);
+  const kv = filled('fp8');
+  assert.deepEqual([...kv.gather(table, 0, 3).keys.subarray(0, 6)], [1, 2, 3, 4, 5, 6]);
+  kv.write(table, 0, 0, Float32Array.of(17, 500), Float32Array.of(-0.3));
+  // Between 16 and 32 numbers are 2 apart, and ties go to the even one; the largest is 448.
+  assert.deepEqual([...kv.gather(table, 0, 3).keys.subarray(0, 2)], [16, 448]);
+  assert.equal(kv.gather(table, 0, 3).values[0], -0.3125);
 });
 
 test('a copy is independent of its source, which is poisoned when released', () => {

@@ -11,6 +11,7 @@ import type { ServedModel, TextOptions } from '../served-model.ts';
 import { callChoice } from '../tool-choice.ts';
 import { parseRequest } from '../validation.ts';
 import { bansOf } from './bans.ts';
+import { beamsOf } from './beams.ts';
 import type { OpenAiContext } from './context.ts';
 import { encodableTokens, generationInput, promptLogprobsOf, truncated, usageReports } from './parameters.ts';
 import { answerPlan } from './plan.ts';
@@ -62,6 +63,7 @@ async function planChat(
   const input = generationInput(body, model, promptTokens, limits, await bansOf(body, model, signal));
   input.logprobs = logprobs;
   input.promptLogprobs = promptLogprobs;
+  input.beams = beamsOf(body, body.n ?? 1);
   input.prediction = await predictionOf(body, model, signal);
   const reading = answerReading(formats, prompt.text, {
     tools: new Map((toolsOf(body) ?? []).map((tool) => [tool.function.name, tool.function.parameters])),

@@ -7,6 +7,7 @@ import { choicesPerRequestMax, promptsPerRequestMax } from '../limits.ts';
 import type { ServedModel } from '../served-model.ts';
 import { parseRequest } from '../validation.ts';
 import { bansOf } from './bans.ts';
+import { beamsOf } from './beams.ts';
 import type { OpenAiContext } from './context.ts';
 import { gapPrompt, gapTokensOf } from './fill-in-middle.ts';
 import { encodableTokens, generationInput, promptLogprobsOf, truncated, usageReports } from './parameters.ts';
@@ -44,6 +45,7 @@ async function planCompletion(
 ): Promise<AnswerPlan> {
   const usageWanted = usageReports(body);
   const { choices, sequences } = choiceCounts(body);
+  const beams = beamsOf(body, sequences);
   const promptLogprobs = promptLogprobsOf(body);
   const gap = body.suffix ? gapTokensOf(model) : undefined;
   if (gap && body.echo) throw invalid('echo', 'echo does not go with suffix: there is no one text to repeat');
@@ -71,9 +73,11 @@ async function planCompletion(
     return {
       ...input,
       stopTokenIds: gap ? [...input.stopTokenIds, ...gap.ends] : input.stopTokenIds,
-      sequences,
+      // A beam search ranks its texts itself.
+      sequences: beams ? choices : sequences,
+      beams,
       // best_of ranks by the chosen tokens' log-probabilities.
-      logprobs: logprobs ?? (sequences > choices ? 0 : undefined),
+      logprobs: logprobs ?? (sequences > choices && !beams ? 0 : undefined),
       promptLogprobs: mostOf(body.echo ? logprobs : undefined, promptLogprobs),
     };
   });
@@ -83,7 +87,7 @@ async function planCompletion(
     modelName: body.model ?? model.name,
     model,
     choicesPerPrompt: choices,
-    sequencesPerPrompt: sequences,
+    sequencesPerPrompt: beams ? choices : sequences,
     prompts: prompts.map((prompt) => prompt.tokens),
     logprobs,
     promptLogprobs,

@@ -68,6 +68,9 @@ const generationFields = {
   skip_special_tokens: z.boolean().nullish(),
   return_token_ids: z.boolean().nullish(),
   prompt_logprobs: z.int().min(0).max(logprobsMax).nullish(),
+  use_beam_search: z.boolean().nullish(),
+  length_penalty: z.number().min(-100).max(100).nullish(),
+  early_stopping: z.union([z.boolean(), z.literal('never')]).nullish(),
   truncate_prompt_tokens: z
     .int()
     .min(-1)

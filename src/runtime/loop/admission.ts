@@ -56,7 +56,7 @@ export class Admission {
       admissionsMax: admissionsPerStepMax,
       unitsFree: cache.unitsFree,
       isHeldBack: (sequence) => shared?.isWaiting(sequence) ?? false,
-      cost: (sequence, positions) => cache.cost(this.#demand(sequence), positions),
+      cost: (sequence, positions) => this.#cost(sequence, positions),
       growth: (sequence, positions) => (sequence.place ? cache.growth(sequence.place, positions) : 0),
       held: (sequence) => (sequence.place ? cache.held(sequence.place) : 0),
     });
@@ -91,6 +91,7 @@ export class Admission {
     const { features } = owner.sampling;
     const isDeviceChoosing = (features & ~samplingFeatures) === 0;
     if (isDeviceChoosing && features & samplingFeature.state) table.giveSamplingState(sequence);
+    if (owner.request.beams) this.#admitBeams(sequence);
     if (!Number.isNaN(owner.startNs)) return;
     const { id } = owner.request;
     trace.end(phases.queue, id);
@@ -103,6 +104,23 @@ export class Admission {
     if (!prefixReuse) return;
     counters.prefixQueries += sequence.promptLength;
     counters.prefixHits += place.cached;
+  }
+
+  /** Places for the other beams of a request, which hold nothing until they are forked. */
+  #admitBeams(leader: Sequence): void {
+    const { table, policy, cache } = this.#options;
+    for (const sequence of leader.owner.sequences) {
+      if (sequence === leader) continue;
+      sequence.place = cache.reserve(emptyDemand(sequence), policy.reservation(sequence));
+      table.hold(sequence);
+    }
+  }
+
+  #cost(sequence: Sequence, positions: number): number {
+    const { cache } = this.#options;
+    const own = cache.cost(this.#demand(sequence), positions);
+    if (sequence.places === 1) return own;
+    return own + (sequence.places - 1) * cache.cost(emptyDemand(sequence), positions);
   }
 
   #waitsForPrefix(sequence: Sequence, shared: SharedPrefixes<Sequence>): boolean {
@@ -135,4 +153,9 @@ export class Admission {
 /** One row at least is always computed, for its logits. */
 function reusableMax({ owner, length }: Sequence): number {
   return owner.needsPromptRows ? 0 : length - 1;
+}
+
+function emptyDemand(sequence: Sequence): KvDemand {
+  const { prefixKey, promptLength } = sequence;
+  return { prefixKey, tokens: sequence, reusableMax: 0, promptLength };
 }

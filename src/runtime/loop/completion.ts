@@ -6,6 +6,7 @@ import type { RuntimeError } from '../errors.ts';
 import type { KvCache } from '../kv/kv-cache.ts';
 import type { TokenLogprobs } from '../requests/events.ts';
 import { Sampler } from '../sampling/sampler.ts';
+import { BeamGroup, type BeamHost, type BeamText } from '../sequences/beam-group.ts';
 import type { ActiveRequest, Sequence } from '../sequences/sequence.ts';
 import type { LaunchedStep } from '../step/assembler.ts';
 import { DraftRows, type DraftSink } from '../step/consumers/draft-rows.ts';
@@ -32,15 +33,17 @@ export interface CompletionOptions {
 }
 
 /** Makes collected steps into tokens, events and committed KV. */
-export class Completion implements TokenSink, DraftSink {
+export class Completion implements TokenSink, DraftSink, BeamHost {
   readonly #options: CompletionOptions;
-  readonly #sampler: Sampler;
   readonly #deferred = new Set<Sequence>();
+  readonly sampler: Sampler;
+  readonly vocabularySize: number;
   readonly #place: RowPlace = { row: 0, logits: -1, logprobs: -1 };
 
   constructor(options: CompletionOptions) {
     this.#options = options;
-    this.#sampler = new Sampler(options.vocabularySize);
+    this.sampler = new Sampler(options.vocabularySize);
+    this.vocabularySize = options.vocabularySize;
   }
 
   /** Sequences whose logits wait for what their guides say. */
@@ -67,9 +70,16 @@ export class Completion implements TokenSink, DraftSink {
     }
   }
 
-  /** What makes tokens of a sequence's output rows. */
-  tokenConsumer(sequence: Sequence): RowConsumer {
-    return new TokenConsumer(sequence, this.#sampler, this.#options.vocabularySize, this);
+  /** Gives each sequence of a request what makes tokens of its output rows. */
+  attach(request: ActiveRequest): void {
+    const group = request.request.beams && new BeamGroup(request, this);
+    for (const sequence of request.sequences) {
+      sequence.consumer = group ? group.consumer(sequence) : this.#tokenConsumer(sequence);
+    }
+  }
+
+  #tokenConsumer(sequence: Sequence): RowConsumer {
+    return new TokenConsumer(sequence, this.sampler, this.#options.vocabularySize, this);
   }
 
   promptConsumer(request: ActiveRequest, position: number): RowConsumer {
@@ -79,7 +89,7 @@ export class Completion implements TokenSink, DraftSink {
   /** What verifies a sequence's drafts. */
   draftConsumer(sequence: Sequence, drafts: readonly number[]): DraftConsumer {
     const { vocabularySize } = this.#options;
-    const tokens = new TokenConsumer(sequence, this.#sampler, vocabularySize, this);
+    const tokens = new TokenConsumer(sequence, this.sampler, vocabularySize, this);
     return new DraftRows(sequence, drafts, tokens, this);
   }
 
@@ -163,6 +173,45 @@ export class Completion implements TokenSink, DraftSink {
   verified(sequence: Sequence, drafts: number, accepted: number): void {
     this.#options.drafts.verified(sequence, drafts, accepted);
     this.#options.events.countDrafts(sequence);
+  }
+
+  /** Places are given back before any is taken: each fork takes at most what one of them had. */
+  fork(moves: readonly { from: Sequence; to: Sequence }[]): void {
+    const { cache } = this.#options;
+    for (const { to } of moves) cache.release(definite(to.place, 'a place'), to, false);
+    for (const { from, to } of moves) {
+      const fork = { place: definite(from.place, 'a place'), length: from.committed };
+      const { prefixKey, promptLength, length } = from;
+      const demand = {
+        prefixKey,
+        tokens: from,
+        reusableMax: length,
+        fork,
+        promptLength,
+        retention: from.owner.request.retention,
+      };
+      to.place = cache.reserve(demand, to.positionsWorst);
+      to.adopt(from);
+      to.launched = from.committed;
+      to.committed = from.committed;
+    }
+  }
+
+  finished(owner: ActiveRequest, texts: readonly BeamText[]): void {
+    const { events, table, counters } = this.#options;
+    if (!owner.isStarted) this.#start(definite(owner.sequences[0], 'a beam'));
+    for (const [index, sequence] of owner.sequences.entries()) {
+      const text = texts[index];
+      if (text && index < owner.request.sequences) {
+        const isReported = owner.sampling.logprobs >= 0;
+        for (const [at, token] of text.tokens.entries()) {
+          events.token(sequence, token, isReported ? text.logprobs[at] : undefined);
+        }
+        events.beam(sequence, { cumulativeLogprob: text.sum, score: text.score });
+        counters.generatedTokens += text.tokens.length;
+      }
+      table.finish(sequence, text?.finish ?? 'length');
+    }
   }
 
   failed(sequence: Sequence, error: RuntimeError): void {

@@ -161,7 +161,7 @@ export class EngineCore {
       contextLength: this.#options.contextLength,
       prerequisites,
     });
-    for (const sequence of active.sequences) sequence.consumer = this.#completion.tokenConsumer(sequence);
+    this.#completion.attach(active);
     try {
       this.#checkSize(definite(active.sequences[0], 'sequence'));
     } catch (tooLarge) {
@@ -178,7 +178,7 @@ export class EngineCore {
   cancel(requestId: number, sequence?: number): void {
     const request = this.#table.requests.get(requestId);
     if (!request) return;
-    if (sequence === undefined) {
+    if (sequence === undefined || request.request.beams) {
       for (const one of request.sequences) this.#table.finish(one, 'cancelled');
       return;
     }
@@ -298,12 +298,32 @@ export class EngineCore {
   }
 
   #checkSize(sequence: Sequence): void {
+    const { beams } = sequence.owner.request;
+    if (beams) this.#checkBeams(sequence, beams.width);
     if (sequence.positionsWorst <= this.#cache.positionsMax) return;
     throw new RuntimeError(
       'REQUEST_TOO_LARGE',
       `prompt and maxTokens need ${sequence.positionsWorst} KV positions, but the cache has ${this.#cache.positionsMax}; ` +
         "lower maxTokens, or raise the engine's KV bytes",
     );
+  }
+
+  #checkBeams({ positionsWorst }: Sequence, width: number): void {
+    const { capacityPolicy, sequencesMax } = this.#options;
+    if (capacityPolicy.isPerStep) {
+      const problem = `beam search does not go with the capacity policy ${capacityPolicy.name}, which pauses sequences`;
+      throw new RuntimeError('REQUEST_INVALID', `${problem}; start the engine with guaranteed_no_evict`);
+    }
+    if (width > sequencesMax) {
+      const message = `beams.width is ${width}, but the engine runs ${sequencesMax} sequences; send less, or raise its --max-sequences`;
+      throw new RuntimeError('REQUEST_INVALID', message);
+    }
+    const { chunkPositions } = this.#cache;
+    // Blocks are whole.
+    const positions = Math.ceil(positionsWorst / chunkPositions) * chunkPositions * width;
+    if (positions <= this.#cache.positionsMax) return;
+    const problem = `${width} beams need ${positions} KV positions, but the cache has ${this.#cache.positionsMax}`;
+    throw new RuntimeError('REQUEST_TOO_LARGE', `${problem}; send a smaller width or maxTokens`);
   }
 
   /** Fills the pipeline as far as there is work that does not wait for what is in it. */

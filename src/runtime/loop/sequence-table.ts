@@ -45,7 +45,8 @@ export class SequenceTable {
 
   /** Queues what of a request may start: its first sequence, and the others once the prompt is computed. */
   enqueueReady(request: ActiveRequest): void {
-    if (!request.isReady) return;
+    // Beams are admitted with their first one.
+    if (!request.isReady || (request.request.beams && request.sequences[0]?.state !== 'pending')) return;
     const isLed = request.sequences.some(({ state }) => state === 'waiting' || state === 'running');
     for (const sequence of request.sequences) {
       if (sequence.state !== 'pending') continue;
@@ -62,6 +63,13 @@ export class SequenceTable {
     this.running.add(sequence);
     sequence.state = 'running';
     this.isChanged = true;
+  }
+
+  /** A beam got its place together with the first of its request, and waits for what that says. */
+  hold(sequence: Sequence): void {
+    sequence.isHeld = true;
+    this.running.add(sequence);
+    sequence.state = 'running';
   }
 
   /** Gives a sequence a place for its sampling state on the device, to be filled with its next token. */

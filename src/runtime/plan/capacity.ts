@@ -8,6 +8,8 @@ export interface CapacityClaim {
   readonly positionsKnown: number;
   /** What it can come to at most. */
   readonly positionsWorst: number;
+  /** Sequences that are admitted with it, itself included: beams run together or not at all. */
+  readonly places: number;
 }
 
 /** What a policy decides on: who runs, who waits, and how much there is. KV memory is counted in the cache's units. */
@@ -68,11 +70,13 @@ function admitInOrder<S extends CapacityClaim>(
   const admit: S[] = [];
   const room = Math.min(state.sequencesMax - state.running.length, state.admissionsMax);
   let units = 0;
-  for (let index = 0; index < waiting.length && admit.length < room; index++) {
+  let places = 0;
+  for (let index = 0; index < waiting.length && places < room; index++) {
     const claim = waiting[index] as S;
     if (state.isHeldBack(claim)) continue;
     units += state.cost(claim, positions(claim));
-    if (units > unitsFree) break;
+    places += claim.places;
+    if (units > unitsFree || places > room) break;
     admit.push(claim);
   }
   return admit;

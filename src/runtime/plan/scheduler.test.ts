@@ -77,7 +77,12 @@ const claim = fc
     positionsKnown: fc.integer({ min: 1, max: 100 }),
     more: fc.integer({ min: 1, max: 100 }),
   })
-  .map(({ more, ...facts }) => ({ ...facts, positionsWorst: facts.positionsKnown + more, held: 0 }));
+  .map(({ more, ...facts }) => ({
+    ...facts,
+    positionsWorst: facts.positionsKnown + more,
+    held: 0,
+    places: 1,
+  }));
 
 test('capacity policies never promise more positions or sequences than there are, and always let somebody run', () => {
   const state = fc.record({
@@ -126,6 +131,7 @@ test('no policy admits more at once than it is told to', () => {
     arrival,
     positionsKnown: 1,
     positionsWorst: 2,
+    places: 1,
   }));
   for (const name of capacityPolicyNames) {
     const { admit } = capacityPolicy(name).plan({

@@ -26,6 +26,8 @@ export interface SequenceEvent {
   start?: RequestStart;
   /** With the finish of a sequence that had drafts verified: how many, and how many held. */
   drafts?: { proposed: number; accepted: number };
+  /** With a text of a beam search: its log-probability, and what it was ranked by. */
+  beam?: { cumulativeLogprob: number; score: number };
   /** With `finish: 'error'`. */
   error?: { code: string; kind: string; message: string };
 }

@@ -3,6 +3,7 @@ import type { Guide } from '../guidance/guide.ts';
 /** What a front end asks of an engine: plain data, structured-clone safe. */
 
 import type { Retention } from '../kv/retention.ts';
+import type { BeamParameters } from '../sequences/beam-search.ts';
 
 /** How the next token is chosen. Names and meanings follow vLLM's `SamplingParams`. */
 export interface SamplingParameters {
@@ -81,6 +82,8 @@ export interface GenerationRequest {
   retention?: Retention;
   /** Higher first; equal ones in order of arrival. */
   priority: number;
+  /** Beam search instead of one draw or argmax after the other: the best `sequences` of its texts are the answer. */
+  beams?: BeamParameters;
   /** What the answer may be like, as tokens: where the answer repeats it, it is verified instead of made one by one (OpenAI's `prediction`). */
   prediction?: Int32Array;
   /** What comes next, as somebody else guesses: verified in the step that computes the prompt's end. */

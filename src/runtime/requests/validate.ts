@@ -2,6 +2,7 @@ import { logprobsMax, sequencesPerRequestMax } from '../../base/limits.ts';
 import { RuntimeError } from '../errors.ts';
 import { type Guide, guideLengthMax, guideSpecialTokensMax } from '../guidance/guide.ts';
 import { type Retention, type RetentionLevel, retentionPriorityMax } from '../kv/retention.ts';
+import type { BeamParameters } from '../sequences/beam-search.ts';
 import type { GenerationRequest, SamplingParameters } from './request.ts';
 import type { EngineDescription } from './statistics.ts';
 
@@ -11,6 +12,8 @@ export const stopTokenIdsMax = 1024;
 export const cacheSaltLengthMax = 1024;
 /** Ranges of a prompt that a request may say how dear they are of. */
 export const retentionRangesMax = 64;
+/** Beams of one request. */
+export const beamWidthMax = 64;
 /** Tokens of a prediction: what is looked up takes memory for each. */
 export const predictionTokensMax = 65_536;
 /** Draft tokens that one request brings. */
@@ -74,6 +77,7 @@ export function validateRequest(
   for (const token of request.stopTokenIds) checkToken('stopTokenIds', token, engine.vocabularySize);
   if (request.guide) checkGuide(request.guide);
   checkDraft(request, engine.vocabularySize);
+  if (request.beams) checkBeams(request, request.beams);
   if ((request.cacheSalt?.length ?? 0) > cacheSaltLengthMax) {
     throw invalid(`cacheSalt has over ${cacheSaltLengthMax} characters; shorten or hash it`);
   }
@@ -97,6 +101,21 @@ function checkPrompt(prompt: Int32Array, engine: { vocabularySize: number; conte
     );
   }
   for (const token of prompt) checkToken('promptTokens', token, engine.vocabularySize);
+}
+
+function checkBeams(request: GenerationRequest, beams: BeamParameters): void {
+  checkNumber('beams.width', beams.width, { low: 1, high: beamWidthMax, integer: true });
+  checkNumber('beams.lengthPenalty', beams.lengthPenalty, { low: -100, high: 100 });
+  checkNumber('beams.diversityRate', beams.diversityRate, { low: -100, high: 100 });
+  if (request.sequences > beams.width) {
+    throw invalid(
+      `sequences is ${request.sequences}, but beams.width is ${beams.width}; ask for no more texts than beams`,
+    );
+  }
+  if (request.guide) throw invalid('beam search takes no guide; ask for one of the two');
+  if (request.draft || request.prediction) {
+    throw invalid('beam search takes no draft and no prediction; leave them out');
+  }
 }
 
 function checkDraft({ draft, prediction }: GenerationRequest, vocabularySize: number): void {

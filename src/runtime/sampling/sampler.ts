@@ -72,6 +72,16 @@ export class Sampler {
     }
   }
 
+  /** What somebody makes of the row as its request changes it: penalties, bias, bans. The row is put back. */
+  adjusted<T>(row: LogitRow, context: AdjustmentContext, use: () => T): T {
+    this.#adjustments.apply(row, context);
+    try {
+      return use();
+    } finally {
+      this.#adjustments.restore(row);
+    }
+  }
+
   /** The request's own, or those with a top-p that has decayed. */
   #cutsOf({ sampling: { parameters }, history }: RowContext): Cuts {
     if (!parameters.topPDecay || !history) return parameters;

@@ -69,16 +69,14 @@ export class ActiveRequest {
     this.stopTokens = new Set(request.stopTokenIds);
     this.sampling = compileSampling(request);
     this.prefixKey = prefixKeyOf(request);
-    this.unfinished = request.sequences;
     this.promptLogprobs =
       request.promptLogprobs === undefined
         ? undefined
         : new Array(request.promptTokens.length).fill(undefined);
     const positionsWorst = Math.min(request.promptTokens.length + request.maxTokens, facts.contextLength);
-    this.sequences = Array.from(
-      { length: request.sequences },
-      (_, index) => new Sequence(this, index, positionsWorst),
-    );
+    const count = request.beams?.width ?? request.sequences;
+    this.unfinished = count;
+    this.sequences = Array.from({ length: count }, (_, index) => new Sequence(this, index, positionsWorst));
   }
 
   /** Whether rows of the prompt must be computed for their logits' sake even if their KV could be copied. */
@@ -125,6 +123,8 @@ export class Sequence implements TokenSource {
   outputSerial = -1;
   /** The host chooses its next token, or how many of its drafts hold: it cannot run again before the step's output is here. */
   isHostChoosing = false;
+  /** A beam that waits for what another one says: it has its place in the cache, and nothing to compute. */
+  isHeld = false;
   /** It is to have drafts: its next step waits for its newest token, from which they are guessed. */
   isSpeculating = false;
   /** What may come next, for the next step to verify; good for the present {@link length} only. */
@@ -147,6 +147,11 @@ export class Sequence implements TokenSource {
     // Shared with the request and its other sequences until the first token is appended.
     this.#tokens = owner.request.promptTokens;
     this.length = this.#tokens.length;
+  }
+
+  /** Places in the cache that it takes when it is admitted: of beams the first takes all. */
+  get places(): number {
+    return this.owner.request.beams?.width ?? 1;
   }
 
   get priority(): number {
@@ -190,7 +195,7 @@ export class Sequence implements TokenSource {
 
   /** Rows that could run now: 1 in the generation phase, more in the context phase; 0 while it must wait for what is in flight. */
   get rowsReady(): number {
-    if (this.isPausing) return 0;
+    if (this.isPausing || this.isHeld) return 0;
     if (this.tokensInFlight > 0 && (this.isHostBound || this.positionsKnown >= this.positionsWorst)) return 0;
     return this.positionsKnown - this.launched;
   }
@@ -251,6 +256,14 @@ export class Sequence implements TokenSource {
       }
     }
     return this.#history;
+  }
+
+  /** Goes on behind what another sequence of its request said. */
+  adopt(other: Sequence): void {
+    this.#tokens = other.#tokens.slice();
+    this.length = other.length;
+    this.#counts = undefined;
+    this.#history = undefined;
   }
 
   push(token: number): void {

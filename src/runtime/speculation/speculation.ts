@@ -188,6 +188,7 @@ export class Speculation implements DraftSink {
     if (sequence.owner.request.guide) return undefined;
     const known = this.#entries.get(sequence);
     if (known) return known;
+    if (sequence.owner.request.beams) return undefined;
     const drafter = sequence.owner.request.prediction ? this.#lookup : this.#drafter;
     if (!drafter) return undefined;
     const entry = { drafter, record: this.#governor.record(), rest: 0 };

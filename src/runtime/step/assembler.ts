@@ -238,8 +238,9 @@ export class BatchAssembler {
     const { sampling } = sequence.owner;
     const generated = position - sequence.promptLength;
     const lacking = sampling.features & ~this.#options.samplingFeatures;
+    const needsLogits = verifier?.needsLogits || sequence.owner.request.beams !== undefined;
     const isStateful = (sampling.features & samplingFeature.state) !== 0;
-    if (!verifier?.needsLogits && lacking === 0 && !(verifier && isStateful)) {
+    if (!needsLogits && lacking === 0 && !(verifier && isStateful)) {
       const logprobs = sampling.logprobs >= 0 ? want.logprobs : 0;
       const output = this.#addRow(row, want.token | logprobs);
       if (sampling.features === 0) this.#sampling.setPlain(output, position);
@@ -249,7 +250,7 @@ export class BatchAssembler {
       }
       return output;
     }
-    if (!verifier?.needsLogits && isPlainGreedy(sampling, generated)) {
+    if (!needsLogits && isPlainGreedy(sampling, generated)) {
       const output = this.#addRow(row, want.token);
       this.#sampling.setPlain(output, position);
       return output;
@@ -257,7 +258,7 @@ export class BatchAssembler {
     sequence.isHostChoosing = true;
     // What the host chooses, the device's counts do not know of.
     if (sequence.samplingState >= 0) sequence.needsStateLoad = true;
-    const draws = isPlainDraw(sampling, generated);
+    const draws = !needsLogits && isPlainDraw(sampling, generated);
     const masked = sequence.guide ? want.masked : 0;
     const output = this.#addRow(row, want.logits | masked | (draws ? want.probabilities : 0));
     if (draws) this.#sampling.setTemperature(output, sequence, position);

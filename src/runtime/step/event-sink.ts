@@ -32,10 +32,17 @@ export class EventSink {
   }
 
   finish(sequence: Sequence, error?: unknown): void {
+    // Beams beyond those that were asked for are nobody's.
+    if (sequence.index >= sequence.owner.request.sequences) return;
     const event = sequence.event ?? this.#add(sequence, []);
     event.finish = sequence.finish;
     if (sequence.draftTokens > 0) this.countDrafts(sequence);
     if (error !== undefined) event.error = errorFields(error);
+  }
+
+  /** What a text of a beam search was ranked by. */
+  beam(sequence: Sequence, beam: NonNullable<SequenceEvent['beam']>): void {
+    (sequence.event ?? this.#add(sequence, [])).beam = beam;
   }
 
   /** Says how many drafts a sequence had, if it has ended. */
@@ -63,6 +70,7 @@ export class EventSink {
       finish: undefined,
       start: undefined,
       drafts: undefined,
+      beam: undefined,
       error: undefined,
     };
     sequence.event = event;

@@ -51,6 +51,7 @@ function isRequest(value: unknown): boolean {
     isRetention(request.retention) &&
     isBias((sampling as { logitBias?: unknown }).logitBias) &&
     (request.prediction === undefined || request.prediction instanceof Int32Array) &&
+    (request.beams === undefined || isRecord(request.beams)) &&
     (request.draft === undefined || isDraft(request.draft)) &&
     isBans(sampling)
   );

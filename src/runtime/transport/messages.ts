@@ -35,7 +35,9 @@ export interface StepMessage {
   statistics?: EngineStatistics;
 }
 
-type EventExtra = Pick<SequenceEvent, 'logprobs' | 'finish' | 'drafts' | 'error'> & { start?: RequestStart };
+type EventExtra = Pick<SequenceEvent, 'logprobs' | 'finish' | 'drafts' | 'beam' | 'error'> & {
+  start?: RequestStart;
+};
 
 /** Engine → a front end that asked for it: what became and ceased to be known to the KV cache, as hashes of prefixes (`kv/prefix-hash.ts`). */
 export interface PrefixesMessage {
@@ -86,8 +88,9 @@ export function packEvents(events: readonly SequenceEvent[], statistics?: Engine
     sequences[i] = event.sequence;
     tokenCounts[i] = event.tokens.length;
     for (const token of event.tokens) tokens[tokenIndex++] = token;
-    const { logprobs, finish, drafts, error, start } = event;
-    if (logprobs || finish || error || start) extras.push([i, { logprobs, finish, drafts, error, start }]);
+    const { logprobs, finish, drafts, beam, error, start } = event;
+    if (logprobs || finish || error || start)
+      extras.push([i, { logprobs, finish, drafts, beam, error, start }]);
   }
   const message: StepMessage = {
     kind: 'step',
