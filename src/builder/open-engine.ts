@@ -1,7 +1,11 @@
 import { basename, join, resolve } from 'node:path';
 import { openGguf } from '../checkpoint/gguf-reader.ts';
+import { linearShapes } from '../device/adapters.ts';
 import type { DeviceModelSource } from '../device/device.ts';
 import { installedGgmlRelease } from '../device/ggml/release.ts';
+import type { Architecture } from '../models/architecture.ts';
+import type { Hyperparameters } from '../models/hyperparameters.ts';
+import { type ModelLinear, modelLinears } from '../models/linears.ts';
 import type { RankPart } from '../models/rank-part.ts';
 import { readEngine, tokenizerFolderName } from './engine-folder.ts';
 import { BuilderError } from './errors.ts';
@@ -25,6 +29,8 @@ export interface OpenedEngine {
   manifest?: EngineManifest;
   /** For `openTokenizer`. */
   tokenizerFolder?: string;
+  /** The logical linears that adapters may change; of an undivided engine. */
+  linears(): ModelLinear[];
   /** What the rank holds; absent where one rank holds everything. */
   part?: RankPart;
 }
@@ -35,7 +41,7 @@ export interface OpenedEngine {
  */
 export async function openEngine(path: string, options: OpenEngineOptions = {}): Promise<OpenedEngine> {
   if (path.endsWith('.gguf')) {
-    return { name: basename(path, '.gguf'), source: await deviceSource(path) };
+    return { name: basename(path, '.gguf'), ...(await deviceSource(path)) };
   }
   const folder = resolve(path);
   const manifest = readEngine(folder);
@@ -50,7 +56,7 @@ export async function openEngine(path: string, options: OpenEngineOptions = {}):
   const part = manifest.parts?.[rank];
   return {
     name: manifest.name,
-    source: await sourceOfRank(join(folder, weights), part, manifest.contextLength),
+    ...(await sourceOfRank(join(folder, weights), part, manifest.contextLength)),
     manifest,
     tokenizerFolder: join(folder, tokenizerFolderName),
     ...(part && { part }),
@@ -62,19 +68,32 @@ async function sourceOfRank(
   path: string,
   part: RankPart | undefined,
   contextLength: number,
-): Promise<DeviceModelSource> {
+): Promise<Pick<OpenedEngine, 'source' | 'linears'>> {
   if (!path.endsWith('.json')) return deviceSource(path, part, contextLength);
   const { randomSource } = await import('./random-source.ts');
-  return randomSource(path, part, contextLength);
+  const { source, architecture, hyperparameters } = await randomSource(path, part, contextLength);
+  return { source, linears: linearsOf(source, architecture, hyperparameters) };
+}
+
+function linearsOf(
+  source: Pick<DeviceModelSource, 'record'>,
+  architecture: Architecture,
+  hyperparameters: Hyperparameters,
+): OpenedEngine['linears'] {
+  const names = () => new Set(linearShapes(source.record({ tokens: 1, outputRows: 1 })).keys());
+  return () => modelLinears(architecture, hyperparameters, names());
 }
 
 async function deviceSource(
   path: string,
   part?: RankPart,
   contextLength = Number.POSITIVE_INFINITY,
-): Promise<DeviceModelSource> {
-  const { source } = await modelOfGguf(openGguf(path), part);
-  return { ...source, contextLength: Math.min(source.contextLength, contextLength) };
+): Promise<Pick<OpenedEngine, 'source' | 'linears'>> {
+  const { source, architecture, hyperparameters } = await modelOfGguf(openGguf(path), part);
+  return {
+    source: { ...source, contextLength: Math.min(source.contextLength, contextLength) },
+    linears: linearsOf(source, architecture, hyperparameters),
+  };
 }
 
 /** Another release may lay out or round blocks differently. Where no ggml is installed, another device runs the engine. */

@@ -10,6 +10,7 @@ import { modelShapes } from '../models/shapes.ts';
 import { modelSource } from '../models/source.ts';
 import { modelWeights } from '../models/weights.ts';
 import { BuilderError } from './errors.ts';
+import type { DescribedModel } from './model.ts';
 
 /** What stands in for a weight file: the device makes the weights up from a seed. */
 const randomWeights = z.strictObject({
@@ -62,7 +63,7 @@ export async function randomSource(
   path: string,
   part: RankPart | undefined,
   contextLength: number,
-): Promise<DeviceModelSource> {
+): Promise<DescribedModel & { source: DeviceModelSource }> {
   let weights: RandomWeights;
   try {
     weights = randomWeights.parse(JSON.parse(readFileSync(path, 'utf8')));
@@ -74,5 +75,9 @@ export async function randomSource(
   const own = part ? hyperparametersOfRank(p, part) : p;
   const architecture = await architectures.load(p.architecture);
   const source = modelSource(architecture, own, await randomTensors(p, weights, part));
-  return { ...source, contextLength: Math.min(source.contextLength, contextLength) };
+  return {
+    source: { ...source, contextLength: Math.min(source.contextLength, contextLength) },
+    architecture,
+    hyperparameters: p,
+  };
 }

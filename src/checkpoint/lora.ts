@@ -19,12 +19,20 @@ export interface LoraTarget {
   b: StoredTensor;
 }
 
-/** A PEFT LoRA adapter; tensors by position. */
+/** Whose names an adapter's modules bear: Hugging Face's, llama.cpp's, or the engine's own. */
+export type LoraNames = 'huggingFace' | 'gguf' | 'engine';
+
+/** A LoRA adapter; tensors by position. */
 export interface LoraAdapter {
   path: string;
-  config: LoraConfig;
-  /** By module path. */
+  names: LoraNames;
+  /** By module. */
   targets: ReadonlyMap<string, LoraTarget>;
+}
+
+/** A PEFT adapter, with its config. */
+export interface PeftAdapter extends LoraAdapter {
+  config: LoraConfig;
 }
 
 const weightsName = 'adapter_model.safetensors';
@@ -36,7 +44,7 @@ const tensorName = /^(?:base_model\.model\.)?(.+)\.lora_([AB])(?:\.default)?\.we
  * Opens a PEFT adapter folder (`adapter_config.json` and `adapter_model.safetensors`).
  * @throws CheckpointError for missing files, shapes that do not fit, and methods other than plain LoRA, by name
  */
-export function openLora(folder: string): LoraAdapter {
+export function openLora(folder: string): PeftAdapter {
   const configPath = join(folder, 'adapter_config.json');
   if (!existsSync(configPath)) {
     const problem = `${folder} has no adapter_config.json, so it is no PEFT adapter`;
@@ -51,7 +59,7 @@ export function openLora(folder: string): LoraAdapter {
   const { tensors, foreign } = openSafetensors(weightsPath);
   const [other] = foreign.values();
   if (other) throw tensorError(weightsPath, `'${other.name}' is of type ${other.type}`);
-  return { path: folder, config, targets: pairTensors(weightsPath, config, tensors) };
+  return { path: folder, names: 'huggingFace', config, targets: pairTensors(weightsPath, config, tensors) };
 }
 
 function missingWeights(folder: string): CheckpointError {

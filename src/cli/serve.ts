@@ -10,6 +10,7 @@ import { capacityPolicyNames } from '../runtime/plan/capacity.ts';
 import { restartsInARowMax } from '../runtime/process/restart-budget.ts';
 import { routingDefault, routingNames } from '../runtime/routing/router.ts';
 import { CliError } from './errors.ts';
+import { adapterOptions, addAdapterOptions } from './serving/adapter-options.ts';
 import { logLevelFrom, logLevels } from './serving/log-level.ts';
 import type {
   AnswerOptions,
@@ -63,6 +64,7 @@ export function createCommand(): Command {
   addRepositoryOptions(command);
   addSecurityOptions(command);
   addEngineOptions(command);
+  addAdapterOptions(command);
   return addOperationOptions(command)
     .addHelpText('after', examples)
     .action(async (models: string[], flags: Record<string, unknown>, command: Command) => {
@@ -336,6 +338,7 @@ function toOptions(models: string[], flags: Record<string, unknown>): ServeOptio
     ...aliased(flags),
     answers: { toolCallParser, reasoningParser, trustRequestChatTemplate },
     traffic: { routing, streamInterval },
+    adapters: adapterOptions(flags),
     deviceOptions: deviceOption as Record<string, string>,
     security: securityOf(flags),
     kvCacheBytes: kvCacheSize as number | undefined,

@@ -1,5 +1,7 @@
+import type { AdapterTable } from './adapters.ts';
 import { DeviceError } from './errors.ts';
 import {
+  baseModel,
   type KvOperations,
   kvOperation,
   type OutputTable,
@@ -19,6 +21,8 @@ export interface StepLimits {
   hostBlocks: number;
   /** Output rows of the step before, which `tokens` may name. */
   previousOutputs: number;
+  /** What is in the adapters' slots; absent where there are none. */
+  adapters?: Pick<AdapterTable, 'has'> | undefined;
 }
 
 function invalid(problem: string): DeviceError {
@@ -80,6 +84,7 @@ export class StepChecker {
     if (firstRow !== batch.tokens.length) {
       throw invalid(`segments of ${firstRow} rows for ${batch.tokens.length} tokens`);
     }
+    if (segments.adapter) checkAdapters(segments, segments.adapter, limits);
   }
 
   /** Blocks may be shared between sequences, but not those that the step writes to. */
@@ -100,6 +105,14 @@ export class StepChecker {
       if (this.#writers[block] === this.#check) throw invalid(`block ${block} has two writers`);
       this.#writers[block] = this.#check;
     }
+  }
+}
+
+function checkAdapters({ count }: SegmentTable, slots: Int32Array, { adapters }: StepLimits): void {
+  for (let index = 0; index < count; index++) {
+    const slot = slots[index] ?? Number.NaN;
+    if (slot === baseModel || adapters?.has(slot)) continue;
+    throw invalid(`segment ${index} runs adapter slot ${slot}, which holds none`);
   }
 }
 

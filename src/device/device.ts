@@ -1,5 +1,6 @@
 import type { DType } from '../graph/dtype.ts';
 import type { BatchShape, Graph, KvSpec } from '../graph/graph.ts';
+import type { AdapterRoom, AdapterSlots } from './adapters.ts';
 import type { Collective } from './collective/collective.ts';
 import type { StepBatch, StepResult } from './step.ts';
 
@@ -44,6 +45,8 @@ export interface DeviceModelOptions {
   threads: number;
   /** The other ranks, of a model that is divided among a tensor-parallel group. */
   collective?: Collective;
+  /** Room for LoRA adapters. Absent: none are served. */
+  adapters?: AdapterRoom;
 }
 
 /** How the KV cache is cut into blocks. */
@@ -106,6 +109,8 @@ export interface DeviceModel {
   readonly stages?: number;
   /** Bits of `samplingFeature`: what it may be asked to choose by. */
   readonly samplingFeatures: number;
+  /** Its places for LoRA adapters; absent where none were asked for, or the device has no such thing. */
+  readonly adapters?: AdapterSlots;
   /**
    * Starts a step. The batch's arrays are read before it returns, unless the model waits for other ranks through an asynchronous collective:
    * whoever gave it one gives it batches to keep.

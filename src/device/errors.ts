@@ -9,6 +9,7 @@ const kinds = {
   DEVICE_WEIGHT_MISSING: 'invalid',
   DEVICE_WEIGHT_INVALID: 'invalid',
   DEVICE_OPTION_INVALID: 'invalid',
+  DEVICE_ADAPTER_INVALID: 'invalid',
   DEVICE_BATCH_INVALID: 'internal',
   DEVICE_OUT_OF_MEMORY: 'exhausted',
   DEVICE_FAILED: 'internal',

@@ -30,7 +30,12 @@ export interface SegmentTable {
   /** [count + 1] segment i's KV lies in `blocks[blockStart[i]]` to `blocks[blockStart[i + 1] − 1]`, in order of positions. */
   blockStart: Int32Array;
   blocks: Int32Array;
+  /** [count] the slot of each segment's adapter, or {@link baseModel}. Absent where no segment has one: such a step costs what it always did. */
+  adapter?: Int32Array;
 }
+
+/** In {@link SegmentTable.adapter}: the model as it is. */
+export const baseModel = -1;
 
 /** What an output row may ask for: bits of {@link OutputTable.wants}. */
 export const want = {

@@ -4,7 +4,7 @@ import type { EngineClient, RequestHandle } from '../runtime/client.ts';
 import type { Guide } from '../runtime/guidance/guide.ts';
 import type { Retention } from '../runtime/kv/retention.ts';
 import type { RequestStart, SequenceEvent } from '../runtime/requests/events.ts';
-import type { SamplingParameters } from '../runtime/requests/request.ts';
+import type { AdapterReference, SamplingParameters } from '../runtime/requests/request.ts';
 import type { BeamParameters } from '../runtime/sequences/beam-search.ts';
 import type { Tokenizer } from '../tokenizer/types.ts';
 import { phases } from '../trace/phases.ts';
@@ -19,6 +19,8 @@ export type { GenerationDelta } from './sequence-text.ts';
 export interface TextModel {
   readonly client: EngineClient;
   readonly tokenizer: Tokenizer;
+  /** A LoRA adapter of the engine's, to generate with. */
+  readonly adapter?: AdapterReference;
   /** Steps of a sequence that are joined to one delta, but for the first and the last. Default 1: every step is a delta. */
   readonly streamInterval?: number;
 }
@@ -165,6 +167,7 @@ export class Generation {
         promptLogprobs: input.promptLogprobs,
         guide: input.guide,
         cacheSalt: input.cacheSalt,
+        adapter: model.adapter,
         retention: input.retention,
         priority: input.priority,
         prediction: input.prediction,

@@ -61,7 +61,7 @@ function submit(
   plan: AnswerPlan,
   to: Answer,
 ): GenerationGroup {
-  const observer = context.metrics?.observer(plan.model.name);
+  const observer = context.metrics?.observer(plan.model.parent ?? plan.model.name);
   return new GenerationGroup(plan.model, plan.inputs, to, {
     observer: request.exchange.traced?.following(plan, observer) ?? observer,
     clock: context.clock,

@@ -8,7 +8,8 @@ import { requestTimeoutMs } from './limits.ts';
 import type { ServerMetrics } from './metrics.ts';
 import { RequestGate } from './request-gate.ts';
 import { idSource } from './request-id.ts';
-import { type ServedModel, ServedModels } from './served-model.ts';
+import type { ServedModel } from './served-model.ts';
+import { ServedModels } from './served-models.ts';
 
 /** What every protocol that answers texts over HTTP is given. */
 export interface ApiOptions {

@@ -1,6 +1,6 @@
 import type { FastifyInstance } from 'fastify';
 import type { ServerMetrics } from './metrics.ts';
-import type { ServedModels } from './served-model.ts';
+import type { ServedModels } from './served-models.ts';
 
 /** What {@link addOperations} reports on. */
 export interface OperationsOptions {

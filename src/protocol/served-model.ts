@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { EngineClient } from '../runtime/client.ts';
-import type { SamplingParameters } from '../runtime/requests/request.ts';
+import type { AdapterReference, SamplingParameters } from '../runtime/requests/request.ts';
 import { type ChatInput, renderChat } from '../tokenizer/chat-template.ts';
 import type { EncodeOptions, Tokenizer } from '../tokenizer/types.ts';
 import type { AnswerFormats } from './answer-parser.ts';
@@ -20,6 +20,10 @@ export interface ServedModel {
   /** Other names it answers to. */
   readonly aliases: readonly string[];
   readonly client: EngineClient;
+  /** The LoRA adapter that it is of `parent`; where its files lie is `root`. */
+  readonly adapter?: AdapterReference;
+  readonly parent?: string;
+  readonly root?: string;
   readonly tokenizer: Tokenizer;
   readonly defaults: GenerationDefaults;
   /** Jinja source; absent for base models, which then answer no chats. */
@@ -110,51 +114,4 @@ function boundText(text: string, tokensMax: number, { unitsPerTokenMax }: Tokeni
   // Begins as OpenAI's own message does; see token-limit.ts.
   const message = `This model's maximum context length is ${tokensMax} tokens. However, your text of ${text.length} characters is at least ${tokensMin} tokens; shorten it (context_length_exceeded)`;
   throw new ProtocolError('CONTEXT_LENGTH_EXCEEDED', message);
-}
-
-/** The models of one server, by name and alias; the first is the default one. */
-export class ServedModels {
-  readonly list: readonly ServedModel[];
-  readonly #byName = new Map<string, ServedModel>();
-
-  /** @throws ProtocolError PARAMETER_INVALID for a name that two models carry */
-  constructor(models: readonly ServedModel[]) {
-    this.list = models;
-    for (const model of models) {
-      for (const name of [model.name, ...model.aliases]) {
-        if (this.#byName.has(name)) {
-          throw new ProtocolError('PARAMETER_INVALID', `two served models are called '${name}'; rename one`);
-        }
-        this.#byName.set(name, model);
-      }
-    }
-  }
-
-  /** Every name that {@link resolve} takes. */
-  get names(): string[] {
-    return [...this.#byName.keys()];
-  }
-
-  /** @throws ProtocolError MODEL_NOT_FOUND, listing the served ones. No name: the default model. */
-  resolve(name: string | undefined): ServedModel {
-    const model = name === undefined ? this.list[0] : this.#byName.get(name);
-    if (model) return model;
-    const served = this.names.map((known) => `'${known}'`).join(', ');
-    const asked =
-      name === undefined ? 'no model is loaded' : `the model '${name.slice(0, 200)}' is not served here`;
-    throw new ProtocolError('MODEL_NOT_FOUND', `${asked}; served: ${served || 'none'}`, {
-      parameter: 'model',
-    });
-  }
-
-  /** Why requests would not be answered now, or undefined. */
-  get notReadyReason(): string | undefined {
-    if (this.list.length === 0) return 'no model is loaded';
-    const waiting = this.list.filter((model) => !model.client.ready);
-    const givenUp = waiting
-      .map((model) => model.client.notReadyReason)
-      .find((reason) => reason !== undefined);
-    if (waiting.length === 0 || givenUp) return givenUp;
-    return `the engine is starting or restarting: ${waiting.map((model) => model.name).join(', ')}`;
-  }
 }

@@ -1,3 +1,4 @@
+import type { AdapterDirectory } from './adapters/adapter.ts';
 import type { SequenceEvent } from './requests/events.ts';
 import type { GenerationRequest } from './requests/request.ts';
 import type { EngineDescription, EngineStatistics } from './requests/statistics.ts';
@@ -21,6 +22,8 @@ export interface EngineClient {
    */
   submit(request: Omit<GenerationRequest, 'id'>, listener: (event: SequenceEvent) => void): RequestHandle;
   statistics(): EngineStatistics;
+  /** LoRA adapters that requests may name; absent where the engine serves none. */
+  readonly adapters?: AdapterDirectory;
   /** What prompts the engine knows, kept up to date from now on; for routers. Absent where nobody can tell. */
   watchPrefixes?(): PrefixView;
   /** Gives back the KV memory that is kept for reuse and that no request in flight holds: no later one finds any of it. */

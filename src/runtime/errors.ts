@@ -16,6 +16,11 @@ const kinds = {
   GRAMMAR_TOO_SLOW: 'invalid',
   GRAMMAR_STUCK: 'invalid',
   GUIDANCE_UNAVAILABLE: 'unavailable',
+  ADAPTER_NOT_FOUND: 'not-found',
+  ADAPTER_INVALID: 'invalid',
+  ADAPTER_TOO_LARGE: 'invalid',
+  ADAPTER_CACHE_FULL: 'exhausted',
+  ADAPTERS_UNSUPPORTED: 'unsupported',
   RANK_LOST: 'unavailable',
   RANK_REFUSED: 'invalid',
   RANKS_INCOMPLETE: 'unavailable',
@@ -32,4 +37,17 @@ export class RuntimeError extends NereidError {
   constructor(code: RuntimeErrorCode, message: string, options?: { cause?: unknown }) {
     super(code, kinds[code], message, options);
   }
+}
+
+/** An engine that serves no adapters was asked for one. */
+export function adaptersUnsupported(device: string): RuntimeError {
+  const problem = `this engine (device '${device}') serves no LoRA adapters`;
+  const fix = 'serve it undivided, on a device that docs/lora.md names, or merge the adapter into its model';
+  return new RuntimeError('ADAPTERS_UNSUPPORTED', `${problem}; ${fix}`);
+}
+
+/** An adapter that a request names, or that is to be unloaded, is not there. */
+export function adapterNotLoaded(name: string): RuntimeError {
+  const problem = `the adapter '${name.slice(0, 200)}' is not loaded`;
+  return new RuntimeError('ADAPTER_NOT_FOUND', `${problem}; load it (again)`);
 }

@@ -1,4 +1,5 @@
 import type { DeviceModel } from '../device/device.ts';
+import type { AdapterDirectory } from './adapters/adapter.ts';
 import type { EngineClient, RequestHandle } from './client.ts';
 import { RuntimeError } from './errors.ts';
 import { guardedListener } from './guarded-listener.ts';
@@ -19,6 +20,7 @@ interface LocalRequest {
  */
 export class LocalEngine implements EngineClient {
   readonly description: EngineDescription;
+  readonly adapters?: AdapterDirectory;
   readonly #core: EngineCore;
   readonly #requests = new Map<number, LocalRequest>();
   #nextId = 0;
@@ -49,6 +51,7 @@ export class LocalEngine implements EngineClient {
       (events) => this.#dispatch(events),
     );
     this.description = this.#core.description;
+    if (options.adapters) this.adapters = options.adapters;
   }
 
   get ready(): boolean {

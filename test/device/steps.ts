@@ -1,5 +1,6 @@
 import type { Device, DeviceModel, DeviceModelOptions, DeviceModelSource } from '../../src/device/device.ts';
 import {
+  baseModel,
   type KvOperations,
   kvOperation,
   noKvOperations,
@@ -16,6 +17,8 @@ export interface Extension {
   slot?: number;
   /** Its blocks, where it has several. */
   blocks?: readonly number[];
+  /** The slot of its adapter; default the model as it is. */
+  adapter?: number;
   /** Positions that it holds before the step. */
   position: number;
   tokens: readonly number[];
@@ -71,6 +74,9 @@ export function batchOf(
       kvLength: Int32Array.from(extensions, ({ position, tokens: own }) => position + own.length),
       blockStart: Int32Array.from(blockStart),
       blocks: Int32Array.from(blocks.flat()),
+      ...(extensions.some(({ adapter }) => adapter !== undefined) && {
+        adapter: Int32Array.from(extensions, ({ adapter }) => adapter ?? baseModel),
+      }),
     },
     outputs: {
       count,

@@ -221,6 +221,8 @@ export function engineConfiguration(
     kvBlockPositions: options.kvBlockSize,
     kvHostBytesMax: options.kvHostCacheBytes,
     inFlightStepsMax: options.stepsInFlight,
+    adapters: options.adapters.settings,
+    adaptersAtStart: options.adapters.atStart,
     speculation: speculationSettings(options, model),
     ...(isGroup && { group: parallelism }),
     ...(seat && { seat }),

@@ -2,6 +2,7 @@ import { availableParallelism } from 'node:os';
 import type { KvDtype } from '../../device/device.ts';
 import type { Restriction } from '../../protocol/triton/context.ts';
 import type { ModelControlMode } from '../../repository/model.ts';
+import type { AdapterSettings, AdapterSource } from '../../runtime/adapters/adapter.ts';
 import type { RoutingName } from '../../runtime/routing/router.ts';
 import type { NgramLengths } from '../../runtime/speculation/ngram.ts';
 import type { speculationMethods } from '../../runtime/speculation/settings.ts';
@@ -77,6 +78,8 @@ export interface ServeOptions {
   requestTimeoutSeconds: number;
   answers: AnswerOptions;
   traffic: TrafficOptions;
+  /** LoRA adapters to begin with, and how engines keep them. */
+  adapters: { atStart: AdapterSource[]; settings: AdapterSettings };
   engines: number;
   /** Undefined: as an engine that is given is divided, else 1. */
   tensorParallel?: number;

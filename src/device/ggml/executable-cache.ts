@@ -2,6 +2,7 @@ import { phases } from '../../trace/phases.ts';
 import { threadTracer } from '../../trace/process-tracer.ts';
 import type { DeviceModelSource } from '../device.ts';
 import { type FusedGraph, fuse } from '../passes/fuse.ts';
+import { adapterKey } from './adapter-rows.ts';
 import { Executable, type GraphEnd } from './executable.ts';
 import type { GraphAllocator } from './handles.ts';
 import type { ExecutableShape, ModelParts } from './lowering-state.ts';
@@ -16,6 +17,7 @@ export class ExecutableCache {
   readonly #allocator: GraphAllocator;
   readonly #executables = new Map<string, Executable>();
   #allocatedBytes = 0;
+  #matricesVersion = 0;
 
   constructor(parts: ModelParts, source: DeviceModelSource) {
     this.#parts = parts;
@@ -31,7 +33,10 @@ export class ExecutableCache {
 
   /** @throws DeviceError DEVICE_OUT_OF_MEMORY if the shape's activations find no room; other shapes go on */
   get(shape: ExecutableShape, end: GraphEnd): Executable {
-    const key = `${shape.segmentRows.join()}|${shape.outputRows}|${end.argmax}|${end.probabilities}`;
+    const { adapters } = shape;
+    if (adapters) this.#noteMatrices();
+    const own = adapters ? `|${adapterKey(adapters)}` : '';
+    const key = `${shape.segmentRows.join()}|${shape.outputRows}|${end.argmax}|${end.probabilities}${own}`;
     const known = this.#executables.get(key);
     if (known) {
       this.#executables.delete(key);
@@ -69,6 +74,18 @@ export class ExecutableCache {
       this.#drop();
       this.#allocatedBytes = 0;
       throw thrown;
+    }
+  }
+
+  /** Graphs with adapters that were recorded before another linear got matrices lack it. */
+  #noteMatrices(): void {
+    const version = this.#parts.adapters?.pool.version ?? 0;
+    if (version === this.#matricesVersion) return;
+    this.#matricesVersion = version;
+    for (const [key, executable] of this.#executables) {
+      if (!executable.usesAdapters) continue;
+      this.#executables.delete(key);
+      executable.close();
     }
   }
 

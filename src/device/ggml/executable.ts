@@ -7,7 +7,13 @@ import type { ComputeGraph, Context, GraphAllocator, Tensor } from './handles.ts
 import type { KvLayerLayout } from './kv-arena.ts';
 import { lowerGraph } from './lower-graph.ts';
 import { lowerProbabilities, type ProbabilityTensors } from './lower-probabilities.ts';
-import { type ExecutableShape, type KvViews, LoweringState, type ModelParts } from './lowering-state.ts';
+import {
+  type AdapterTensor,
+  type ExecutableShape,
+  type KvViews,
+  LoweringState,
+  type ModelParts,
+} from './lowering-state.ts';
 import { MemoryMap } from './memory.ts';
 import { cutBytes, cutGraph, type Piece } from './pieces.ts';
 import { readMember, tensorOffsets } from './tensor-struct.ts';
@@ -15,6 +21,8 @@ import { readMember, tensorOffsets } from './tensor-struct.ts';
 /** ggml ops that one graph node or one segment's attention may become, with views. */
 const opsPerNode = 8;
 const opsPerAttention = 8;
+/** Of each part of a linear that adapters change, for the groups and for each segment that is multiplied alone. */
+const opsPerAdapter = 10;
 const wordsPerUnit = 2 ** 32;
 
 /** What a graph makes beside each output row's logits. */
@@ -45,6 +53,14 @@ interface MovingMask {
   data: number;
   length: number;
   stride: number;
+}
+
+/** Where a matrix tensor's address lies, and what it is counted from. */
+interface MovingMatrix {
+  data: number;
+  address: number;
+  placeBytes: number;
+  segment: number | undefined;
 }
 
 interface MovingSegment {
@@ -79,6 +95,7 @@ export class Executable {
   readonly #context: Context;
   readonly #words: Uint32Array;
   readonly #segments: MovingSegment[];
+  readonly #matrices: MovingMatrix[];
   /** By address: made once, since V8 counts every view's megabytes as fresh memory to collect. */
   readonly #floats = new Map<number, Float32Array>();
 
@@ -93,7 +110,10 @@ export class Executable {
     const { ggml } = parts.library;
     const attentions = fused.graph.nodes.filter((node) => node.op === 'attention').length;
     const opsMax =
-      64 + fused.graph.nodes.length * opsPerNode + attentions * shape.segmentRows.length * opsPerAttention;
+      64 +
+      fused.graph.nodes.length * opsPerNode +
+      attentions * shape.segmentRows.length * opsPerAttention +
+      adapterOps(fused, shape);
     const exchanges = fused.graph.nodes.filter((node) => node.op === 'allReduce' || node.op === 'allGather');
     const bytes =
       cutBytes(ggml, exchanges.length, opsMax) +
@@ -127,6 +147,7 @@ export class Executable {
     const viewOf = (tensor: Tensor, elements: number) => this.#floatsAt(addressOf(tensor), elements);
     this.pieces = cutGraph(ggml, this.#context, this.target, state.exchanges, viewOf);
     this.#words = new Uint32Array(this.#memory.view(0, this.#memory.bytes));
+    this.#matrices = state.adapterTensors.map((matrix) => this.#movingMatrix(matrix));
     this.#segments = state.segments.map((segment) => ({
       rows: segment.rows,
       views: segment.views.map((views) => this.#movingView(views)),
@@ -172,6 +193,15 @@ export class Executable {
     };
   }
 
+  #movingMatrix({ tensor, address, placeBytes, segment }: AdapterTensor): MovingMatrix {
+    return { data: this.#wordAt(tensor, tensorOffsets.data), address, placeBytes, segment };
+  }
+
+  /** Whether any linear's product is changed by adapters. */
+  get usesAdapters(): boolean {
+    return this.#matrices.length > 0;
+  }
+
   #movingMask(mask: Tensor, windowClass: number): MovingMask {
     return {
       windowClass,
@@ -196,6 +226,19 @@ export class Executable {
       }
     }
     workspace.noteMaskElements(maskElements);
+    if (this.#matrices.length > 0) this.#pointMatrices(segments);
+  }
+
+  /** Points the matrices at the places of the step's adapters. */
+  #pointMatrices({ adapter }: SegmentTable): void {
+    const { pool, rows } = definite(this.#parts.adapters, 'adapters');
+    const words = this.#words;
+    for (const { data, address, placeBytes, segment } of this.#matrices) {
+      const place = segment === undefined ? rows.firstPlace : pool.placeOf(adapter?.[segment] as number);
+      const target = address + place * placeBytes;
+      words[data] = target % wordsPerUnit;
+      words[data + 1] = target / wordsPerUnit;
+    }
   }
 
   #pointView(view: MovingView, slotAddress: number, kvLength: number, rows: number): void {
@@ -291,6 +334,13 @@ export class Executable {
     this.#parts.library.ggml.ggml_free(this.#context);
     this.#memory.close();
   }
+}
+
+function adapterOps({ graph }: FusedGraph, { adapters }: ExecutableShape): number {
+  if (!adapters) return 0;
+  let parts = 0;
+  for (const node of graph.nodes) if (node.op === 'linear') parts += node.attributes.parts.length + 1;
+  return parts * opsPerAdapter * (1 + adapters.alone.length);
 }
 
 /** A slot is a sequence's one block. */

@@ -157,7 +157,9 @@ export const ggmlFunctions = {
     'p p p p',
   ),
   ggml_mul_mat: binary(),
+  ggml_out_prod: binary(),
   ggml_add: binary(),
+  ggml_add_inplace: binary(),
   ggml_mul: binary(),
   ggml_repeat_4d: declare<
     (context: Context, a: Tensor, n0: number, n1: number, n2: number, n3: number) => Tensor

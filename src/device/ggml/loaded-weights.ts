@@ -1,6 +1,7 @@
 import { assert } from '../../base/errors.ts';
 import { dtypes } from '../../graph/dtype.ts';
 import type { Graph, KvSpec } from '../../graph/graph.ts';
+import { linearShapes } from '../adapters.ts';
 import type {
   DeviceMemory,
   DeviceModelOptions,
@@ -12,10 +13,12 @@ import type {
 import { DeviceError } from '../errors.ts';
 import { hostMemory } from '../host-memory.ts';
 import { fuse } from '../passes/fuse.ts';
+import { AdapterPool } from './adapter-pool.ts';
+import { AdapterRows } from './adapter-rows.ts';
 import { ggmlKvType, KvArena, type KvHeads } from './kv-arena.ts';
 import type { GgmlLibrary } from './library.ts';
 import { temperatureLanes } from './lower-probabilities.ts';
-import type { ModelParts } from './lowering-state.ts';
+import type { AdapterParts, ModelParts } from './lowering-state.ts';
 import { GgmlModel, type GgmlModelSettings } from './model.ts';
 import { ModelWeights } from './weights.ts';
 import { Workspace } from './workspace.ts';
@@ -124,7 +127,15 @@ export class GgmlLoadedWeights implements LoadedWeights {
       windows,
       kvTypeId: dtypes[kvType].ggmlId,
       vocabularySize,
+      adapters: this.#adapters(opened),
     };
+  }
+
+  #adapters(opened: <T extends { close(): void }>(part: T) => T): AdapterParts | undefined {
+    const { adapters: room, batchTokensMax, collective } = this.#options;
+    if (!room || collective) return undefined;
+    const pool = opened(new AdapterPool(this.#library, room, linearShapes(this.#graph)));
+    return { pool, rows: opened(new AdapterRows(this.#library, pool, batchTokensMax)) };
   }
 
   close(): void {

@@ -2,6 +2,7 @@ import { definite } from '../../base/errors.ts';
 import type { GraphNode } from '../../graph/graph.ts';
 import { sumsPerGroup } from './extension.ts';
 import type { Tensor } from './handles.ts';
+import { lowerAdapters } from './lower-adapters.ts';
 import { contiguous } from './lower-shape.ts';
 import type { LoweringState, NodeOf } from './lowering-state.ts';
 import { dimensionsOf, setMember, stridesOf, tensorOffsets } from './tensor-struct.ts';
@@ -27,7 +28,9 @@ export function lowerLinear(state: LoweringState, node: NodeOf<'linear'>): Tenso
   );
   const bias = state.optionalInput(node, 2);
   const joined = separate ? ggml.ggml_reshape_4d(context, product, width, rows, 1, 1) : product;
-  return bias ? ggml.ggml_add(context, joined, bias) : joined;
+  const result = bias ? state.expand(ggml.ggml_add(context, joined, bias)) : joined;
+  lowerAdapters(state, node, result);
+  return result;
 }
 
 /** The input without gaps, which some repacked kernels (AMX) insist on: only views can have any. */

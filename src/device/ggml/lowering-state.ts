@@ -2,6 +2,8 @@ import { definite } from '../../base/errors.ts';
 import type { BatchShape, Graph, GraphNode } from '../../graph/graph.ts';
 import type { Op } from '../../graph/ops.ts';
 import type { FusedGraph } from '../passes/fuse.ts';
+import type { AdapterPool } from './adapter-pool.ts';
+import type { AdapterRows, AdapterShape } from './adapter-rows.ts';
 import type { Ggml } from './ffi.ts';
 import type { ComputeGraph, Context, Tensor } from './handles.ts';
 import type { KvArena } from './kv-arena.ts';
@@ -15,6 +17,23 @@ export type NodeOf<O extends Op> = Extract<GraphNode, { op: O }>;
 export interface ExecutableShape extends BatchShape {
   /** Query rows of each segment, in row order; they sum up to `tokens`. */
   segmentRows: readonly number[];
+  /** Absent where no row has an adapter. */
+  adapters?: AdapterShape | undefined;
+}
+
+/** The LoRA adapters on the device, and which rows use them. */
+export interface AdapterParts {
+  pool: AdapterPool;
+  rows: AdapterRows;
+}
+
+/** Matrices of neighbouring places, pointed at the first of them before each run: the step's first, or that of a segment's adapter. */
+export interface AdapterTensor {
+  tensor: Tensor;
+  /** Of place 0. */
+  address: number;
+  placeBytes: number;
+  segment: number | undefined;
 }
 
 /** What a model's executables share. */
@@ -27,6 +46,8 @@ export interface ModelParts {
   windows: readonly (number | undefined)[];
   kvTypeId: number;
   vocabularySize: number;
+  /** Absent where no adapters are served. */
+  adapters?: AdapterParts | undefined;
 }
 
 /** One segment's attention tensors of one layer: pointed at the segment's slot before every run. */
@@ -72,6 +93,7 @@ export class LoweringState {
   readonly extendedInPlace = new Set<number>();
   /** In order: the graph is computed in pieces between them. */
   readonly exchanges: Exchange[] = [];
+  readonly adapterTensors: AdapterTensor[] = [];
   readonly #indices = new Map<number, Tensor>();
   readonly #sums: Partial<Record<1 | 2, Tensor>> = {};
 

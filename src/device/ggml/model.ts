@@ -1,4 +1,5 @@
 import { assert, definite } from '../../base/errors.ts';
+import type { AdapterSlots } from '../adapters.ts';
 import { StepChecker, type StepLimits } from '../check-step.ts';
 import type { Collective } from '../collective/collective.ts';
 import type { DeviceModel, DeviceModelOptions, DeviceModelSource, KvPoolFacts } from '../device.ts';
@@ -54,6 +55,7 @@ export class GgmlModel implements DeviceModel {
   readonly samplingFeatures = 0;
   readonly times: StepTimes = { recordNs: 0, inputsNs: 0, computeNs: 0, outputNs: 0 };
   readonly parts: ModelParts;
+  readonly adapters?: AdapterSlots;
   readonly #compute: Compute;
   readonly #executables: ExecutableCache;
   readonly #checker: StepChecker;
@@ -76,6 +78,7 @@ export class GgmlModel implements DeviceModel {
     const { vocabularySize, contextLength } = source;
     const { batchTokensMax, blocks, threads } = options;
     this.weightBytes = parts.weights.bytes;
+    if (parts.adapters) this.adapters = parts.adapters.pool.table;
     this.#collective = options.collective;
     const probe = source.record({ tokens: 1, outputRows: 1 });
     this.#hiddenWidth = probe.nodes[probe.outputs.hidden ?? -1]?.shape[1] ?? 0;
@@ -88,6 +91,7 @@ export class GgmlModel implements DeviceModel {
       contextLength,
       batchTokensMax,
       previousOutputs: 0,
+      adapters: parts.adapters?.pool,
     };
     this.#executables = this.owns(new ExecutableCache(parts, source));
     try {
@@ -119,6 +123,7 @@ export class GgmlModel implements DeviceModel {
     assert(this.#open, 'an open model');
     assert(!this.#result, 'the step before was collected');
     const started = process.hrtime.bigint();
+    this.parts.adapters?.pool.settle();
     this.#checker.check(batch, this.#limits);
     this.#operate(batch.kv);
     if (batch.tokens.length === 0) {
@@ -148,7 +153,8 @@ export class GgmlModel implements DeviceModel {
     const segmentRows = Array.from(segments.rows.subarray(0, segments.count));
     // A stage that hands on all rows has one graph for any count of wanted ones.
     const outputRows = this.#hiddenWidth > 0 ? 1 : outputs.count;
-    const shape = { tokens: batch.tokens.length, segmentRows, outputRows };
+    const adapters = this.parts.adapters?.rows.place(batch);
+    const shape = { tokens: batch.tokens.length, segmentRows, outputRows, adapters };
     const end = this.#hiddenWidth > 0 ? { argmax: false, probabilities: false } : endOf(outputs);
     const executable = this.#executables.get(shape, end);
     const recorded = process.hrtime.bigint();

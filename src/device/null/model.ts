@@ -1,5 +1,6 @@
 import { assert, definite } from '../../base/errors.ts';
 import { hash32 } from '../../base/random.ts';
+import { AdapterTable } from '../adapters.ts';
 import { StepChecker } from '../check-step.ts';
 import type { DeviceModel, DeviceModelOptions, DeviceModelSource, KvPoolFacts } from '../device.ts';
 import { DeviceError } from '../errors.ts';
@@ -7,6 +8,7 @@ import { handedOn } from '../handed-on.ts';
 import { ReferenceSampler, type SampledRow } from '../reference/sampling.ts';
 import { SampledTokens } from '../sampled-tokens.ts';
 import {
+  baseModel,
   hostChooses,
   type OutputTable,
   type StepBatch,
@@ -56,6 +58,9 @@ export class NullModel implements DeviceModel {
   readonly #checker: StepChecker;
   readonly #sampler = new ReferenceSampler();
   readonly #sampled = new SampledTokens();
+  readonly adapters?: AdapterTable;
+  /** By slot: a hash of what the adapter holds. */
+  readonly #adapterHashes = new Map<number, number>();
   readonly #launched: (() => StepResult | Promise<StepResult>)[] = [];
 
   constructor(
@@ -68,6 +73,7 @@ export class NullModel implements DeviceModel {
     this.#batchTokensMax = modelOptions.batchTokensMax;
     this.#options = options;
     this.kv = kv;
+    if (modelOptions.adapters) this.adapters = new AdapterTable(modelOptions.adapters);
     this.inFlightStepsMax = options.inFlightStepsMax;
     this.samplingFeatures = featuresOf[options.sampling];
     this.#history = new KvHistory(kv);
@@ -87,6 +93,7 @@ export class NullModel implements DeviceModel {
   }
 
   launch(batch: StepBatch): void {
+    this.#changeAdapters();
     const { vocabularySize, contextLength } = this.#source;
     this.#checker.check(batch, {
       ...this.kv,
@@ -94,6 +101,7 @@ export class NullModel implements DeviceModel {
       contextLength,
       batchTokensMax: this.#batchTokensMax,
       previousOutputs: this.#sampled.count,
+      adapters: this.#adapterHashes,
     });
     this.#history.operate(batch.kv);
     // What stages hand on is the tokens themselves, so that each keeps the history of what it is given; float32 holds all ids below 2^24.
@@ -114,6 +122,13 @@ export class NullModel implements DeviceModel {
     this.#launched.length = 0;
   }
 
+  #changeAdapters(): void {
+    for (const { slot, tensors } of this.adapters?.takeChanges() ?? []) {
+      if (tensors) this.#adapterHashes.set(slot, hash32(...Buffer.from(tensors.digest)));
+      else this.#adapterHashes.delete(slot);
+    }
+  }
+
   /** Appends every row to its sequence's history. */
   #write({ segments, positions }: StepBatch, tokens: Int32Array): void {
     const { blocks, blockStart } = segments;
@@ -122,9 +137,13 @@ export class NullModel implements DeviceModel {
       const firstBlock = blockStart[index] as number;
       const end = row + (segments.rows[index] as number);
       const first = positions[row] as number;
+      const slot = segments.adapter?.[index] ?? baseModel;
+      const adapter = this.#adapterHashes.get(slot);
       let hash = first === 0 ? hashOfNothing : this.#history.at(blocks, firstBlock, first - 1);
       for (; row < end; row++) {
         hash = hash32(hash, tokens[row] as number);
+        // What was computed with another adapter is other KV.
+        if (adapter !== undefined) hash = hash32(hash, adapter);
         this.#history.write(blocks, firstBlock, positions[row] as number, hash);
       }
     }

@@ -5,6 +5,7 @@ import { elementCount, rowLength } from '../../graph/rules.ts';
 import type { Collective } from '../collective/collective.ts';
 import { DeviceError } from '../errors.ts';
 import type { Pending } from '../pending.ts';
+import type { RowAdapters } from './adapters.ts';
 import type { KvBlocks } from './kv-blocks.ts';
 import { attention, type Segment } from './ops/attention.ts';
 import { geluOf, map, relu, sigmoid, silu, zip } from './ops/elementwise.ts';
@@ -25,6 +26,8 @@ export interface EvaluationContext {
   kv: KvBlocks;
   /** The other ranks of a tensor-parallel group. */
   collective?: Collective;
+  /** What the rows' adapters add to linears; absent where no row has one. */
+  adapters?: RowAdapters | undefined;
 }
 
 /** The named outputs of a graph. */
@@ -152,7 +155,11 @@ const kernels: { [O in LocalOp]: Kernel<O> } = {
   input: ({ context }, { name }) => context.floats?.[name] ?? missingInput(name),
   weight: ({ context }, { name }) => definite(context.weights.get(name), `weight '${name}'`),
   embedding: (o) => takeRows(o.floats(0), o.integers(1), rowLength(o.shape(0))),
-  linear: (o) => linear(o.floats(0), o.floats(1), o.optional(2), rowLength(o.shape(0))),
+  linear: (o, { parts }) => {
+    const y = linear(o.floats(0), o.floats(1), o.optional(2), rowLength(o.shape(0)));
+    o.context.adapters?.addTo(y, o.floats(0), parts);
+    return y;
+  },
   rmsNorm: (o, { epsilon }) => rmsNorm(o.floats(0), o.floats(1), epsilon),
   layerNorm: (o, { epsilon }) => layerNorm(o.floats(0), o.floats(1), o.optional(2), epsilon),
   add: (o) => zip(o.floats(0), o.floats(1), (a, b) => a + b),

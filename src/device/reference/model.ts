@@ -2,6 +2,7 @@ import { systemClock } from '../../base/clock.ts';
 import { definite } from '../../base/errors.ts';
 import type { BatchShape, Graph } from '../../graph/graph.ts';
 import { verifyGraph } from '../../graph/spec.ts';
+import { AdapterTable, linearShapes } from '../adapters.ts';
 import { StepChecker } from '../check-step.ts';
 import type {
   DeviceMemory,
@@ -27,6 +28,7 @@ import {
   samplingFeature,
   want,
 } from '../step.ts';
+import { ReferenceAdapters } from './adapters.ts';
 import { evaluate, type Outputs } from './evaluate.ts';
 import { KvBlocks } from './kv-blocks.ts';
 import { softmaxWeights } from './ops/normalize.ts';
@@ -84,6 +86,8 @@ export class ReferenceModel implements DeviceModel {
   readonly #kv: KvBlocks;
   readonly #checker: StepChecker;
   readonly #sampler: ReferenceSampler;
+  readonly adapters?: AdapterTable;
+  readonly #adapters: ReferenceAdapters | undefined;
   readonly #sampled = new SampledTokens();
   readonly #results: Pending<StepResult>[] = [];
   /** The step launched last: the next one goes on when it is done. */
@@ -105,11 +109,19 @@ export class ReferenceModel implements DeviceModel {
     this.#kv = new KvBlocks(source.kv, kv, options.kvDtype);
     this.#checker = new StepChecker(kv.blocks);
     this.#sampler = new ReferenceSampler();
+    if (!options.adapters) return;
+    const linears = linearShapes(recorded(source, { tokens: 1, outputRows: 1 }));
+    this.adapters = new AdapterTable(options.adapters, linears);
+    this.#adapters = new ReferenceAdapters();
   }
 
   launch(batch: StepBatch): void {
     if (this.#closed) throw new DeviceError('DEVICE_FAILED', 'the model was closed; load it again');
-    const result = after(this.#last, () => this.#run(batch));
+    const changes = this.adapters?.takeChanges() ?? [];
+    const result = after(this.#last, () => {
+      this.#adapters?.change(changes);
+      return this.#run(batch);
+    });
     // Whoever collects it hears of its failure.
     if (result instanceof Promise) result.catch(() => {});
     this.#last = result;
@@ -124,6 +136,7 @@ export class ReferenceModel implements DeviceModel {
       contextLength,
       batchTokensMax: this.#options.batchTokensMax,
       previousOutputs: this.#sampled.count,
+      adapters: this.#adapters,
     });
     const startedNs = systemClock.nowNs();
     this.#kv.operate(batch.kv);
@@ -167,6 +180,7 @@ export class ReferenceModel implements DeviceModel {
       ...(batch.hidden && { floats: { hidden: batch.hidden } }),
       ...(collective && { collective }),
       weights: this.#weights,
+      ...(segments.adapter && { adapters: this.#adapters?.rowsOf(batch) }),
       segments: views,
       kv: this.#kv,
     });

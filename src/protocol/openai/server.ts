@@ -79,7 +79,7 @@ function addApi(api: FastifyInstance, context: OpenAiContext): void {
   });
   api.get('/v1/models', async () => ({
     object: 'list',
-    data: models.list.flatMap((model) =>
+    data: [...models.list, ...models.adapters].flatMap((model) =>
       [model.name, ...model.aliases].map((name) => modelCard(name, model)),
     ),
   }));
@@ -90,15 +90,15 @@ function addApi(api: FastifyInstance, context: OpenAiContext): void {
   });
 }
 
-/** OpenAI's model object, with vLLM's `root` and `max_model_len`. */
+/** OpenAI's model object, with vLLM's `root`, `parent` (of an adapter, the model that it changes) and `max_model_len`. */
 function modelCard(name: string, model: ServedModel): object {
   return {
     id: name,
     object: 'model',
     created: model.createdSeconds,
     owned_by: 'nereid',
-    root: model.name,
-    parent: null,
+    root: model.root ?? model.name,
+    parent: model.parent ?? null,
     max_model_len: model.client.description.contextLength,
   };
 }

@@ -1,6 +1,7 @@
 import { ProtocolError } from '../errors.ts';
 import { listedTokensMax, truncatedTokensMax } from '../limits.ts';
-import type { ServedModel, ServedModels } from '../served-model.ts';
+import type { ServedModel } from '../served-model.ts';
+import type { ServedModels } from '../served-models.ts';
 import { parseRequest } from '../validation.ts';
 import { encodeChat } from './chat.ts';
 import type { OpenAiContext } from './context.ts';

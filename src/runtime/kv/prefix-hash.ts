@@ -3,8 +3,13 @@ import type { GenerationRequest } from '../requests/request.ts';
 import type { TokenSource } from './kv-cache.ts';
 
 /** What a request may share prefixes under: only requests with the same key share any. */
-export function prefixKeyOf(request: Pick<GenerationRequest, 'cacheSalt'>): string {
-  return request.cacheSalt ?? '';
+export function prefixKeyOf({
+  cacheSalt,
+  adapter,
+}: Pick<GenerationRequest, 'cacheSalt' | 'adapter'>): string {
+  // By digest, not by name: an adapter that was loaded anew under its name has other KV.
+  if (adapter) return `adapter ${adapter.digest} ${cacheSalt ?? ''}`;
+  return cacheSalt === undefined ? '' : `salt ${cacheSalt}`;
 }
 
 /** The hash of no tokens, for what may share a prefix under `prefixKey`. */

@@ -1,14 +1,15 @@
 import { assert, definite, messageOf, NereidError } from '../../base/errors.ts';
 import type { DeviceModel } from '../../device/device.ts';
 import { type PhaseRecorder, phases } from '../../trace/phases.ts';
-import { RuntimeError } from '../errors.ts';
+import type { AdapterLease } from '../adapters/adapter-lease.ts';
+import { adaptersUnsupported, RuntimeError } from '../errors.ts';
 import { Guidance } from '../guidance/guidance.ts';
 import { createKvCache } from '../kv/create.ts';
 import type { KvCache, KvChanges, KvUsage } from '../kv/kv-cache.ts';
 import { type Prerequisite, whenReady } from '../plan/prerequisites.ts';
 import { emptyPlan, type PlannedRows, planBatch } from '../plan/scheduler.ts';
 import type { SequenceEvent } from '../requests/events.ts';
-import type { GenerationRequest } from '../requests/request.ts';
+import type { AdapterReference, GenerationRequest } from '../requests/request.ts';
 import type { EngineDescription, EngineStatistics } from '../requests/statistics.ts';
 import { validateRequest } from '../requests/validate.ts';
 import { ActiveRequest, type Sequence } from '../sequences/sequence.ts';
@@ -151,27 +152,33 @@ export class EngineCore {
         `${queuedRequests} requests are waiting, which is the limit (queuedRequestsMax); try again later`,
       );
     }
-    const grammar = request.guide && this.#guidanceFor().lease(request.guide, request.stopTokenIds);
-    const prerequisites = grammar ? [...given, grammar] : given;
+    const guidance = request.guide && this.#guidanceFor();
+    const lease = request.adapter && this.#lease(request.adapter);
+    const grammar = request.guide && guidance?.lease(request.guide, request.stopTokenIds);
+    const needed = [lease, grammar].filter((one) => one !== undefined);
     const active = new ActiveRequest(request, {
       grammar,
       seed: request.sampling.seed ?? this.#options.randomSeed(),
       arrival: this.#arrivals++,
       arrivalNs: this.#options.clock.nowNs(),
       contextLength: this.#options.contextLength,
-      prerequisites,
+      prerequisites: needed.length > 0 ? [...given, ...needed] : given,
     });
     this.#completion.attach(active);
     try {
       this.#checkSize(definite(active.sequences[0], 'sequence'));
-    } catch (tooLarge) {
+    } catch (thrown) {
       grammar?.release();
-      throw tooLarge;
+      lease?.release();
+      throw thrown;
     }
     this.#table.add(active);
     this.#speculation.add(active.sequences);
     this.#trace.begin(phases.queue, request.id);
-    whenReady(prerequisites, (error) => this.#onPrerequisites(active, error));
+    whenReady(active.prerequisites, (error) => {
+      if (lease && error === undefined) active.adapterSlot = lease.slot;
+      this.#onPrerequisites(active, error);
+    });
   }
 
   /** Ends a request or one sequence of it; unknown ones are ignored. No batch planned after the call holds it. */
@@ -295,6 +302,12 @@ export class EngineCore {
       this.#table.enqueueReady(request);
     }
     this.#options.onRunnable?.();
+  }
+
+  #lease(adapter: AdapterReference): AdapterLease {
+    const { adapters } = this.#options;
+    if (adapters) return adapters.lease(adapter);
+    throw adaptersUnsupported(this.description.device);
   }
 
   #checkSize(sequence: Sequence): void {

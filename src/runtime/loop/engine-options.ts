@@ -3,6 +3,7 @@ import { type Clock, systemClock } from '../../base/clock.ts';
 import { queuedRequestsMax } from '../../base/limits.ts';
 import type { PhaseRecorder } from '../../trace/phases.ts';
 import { threadTracer } from '../../trace/process-tracer.ts';
+import type { AdapterCache } from '../adapters/adapter-cache.ts';
 import { RuntimeError } from '../errors.ts';
 import type { VocabularySource } from '../guidance/vocabulary.ts';
 import { type CapacityPolicy, capacityPolicy } from '../plan/capacity.ts';
@@ -51,6 +52,8 @@ export interface EngineCoreOptions {
   phases?: PhaseRecorder;
   /** A seed for a request that brings none: a safe integer ≥ 0. */
   randomSeed?: () => number;
+  /** The engine's LoRA adapters; absent where it serves none. */
+  adapters?: AdapterCache;
   /** Something became runnable outside of {@link EngineCore.step}: a prerequisite is there. */
   onRunnable?: () => void;
   /** The device is lost and every request failed; without it `step()` throws what happened. */
@@ -59,8 +62,9 @@ export interface EngineCoreOptions {
 
 /** Options with every default filled in. */
 export type ResolvedOptions = Required<
-  Omit<EngineCoreOptions, 'capacityPolicy' | 'onFatal' | 'onRunnable' | 'vocabulary'>
+  Omit<EngineCoreOptions, 'adapters' | 'capacityPolicy' | 'onFatal' | 'onRunnable' | 'vocabulary'>
 > & {
+  adapters: AdapterCache | undefined;
   capacityPolicy: CapacityPolicy;
   onRunnable: (() => void) | undefined;
   onFatal: ((error: unknown) => void) | undefined;
@@ -72,6 +76,7 @@ export function resolveOptions(options: EngineCoreOptions): ResolvedOptions {
   const resolved: ResolvedOptions = {
     ...options,
     inFlightStepsMax: options.inFlightStepsMax ?? inFlightStepsDefault,
+    adapters: options.adapters,
     onRunnable: options.onRunnable,
     vocabulary: options.vocabulary,
     queuedRequestsMax: options.queuedRequestsMax ?? queuedRequestsMax,

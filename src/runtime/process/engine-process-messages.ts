@@ -1,5 +1,6 @@
 import type { ErrorKind } from '../../base/errors.ts';
 import type { Parallelism } from '../../models/partition.ts';
+import type { AdapterSource } from '../adapters/adapter.ts';
 import type { RankSeat } from '../ranks/seat.ts';
 import type { EngineSizes } from './load-model.ts';
 
@@ -18,6 +19,8 @@ export interface EngineProcessConfiguration extends EngineSizes {
   engineFolder?: string;
   /** The model's tokenizer, for guided requests. */
   tokenizerFolder?: string;
+  /** Adapters that it loads before it is ready. */
+  adaptersAtStart?: readonly AdapterSource[];
   nullModel: { vocabularySize: number; contextLength: number };
   /** The engine is divided among ranks on this host: the process only starts and watches theirs. */
   group?: Parallelism | undefined;

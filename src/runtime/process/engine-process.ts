@@ -8,6 +8,7 @@ import { messageOf, NereidError } from '../../base/errors.ts';
 import type { OpenedEngine } from '../../builder/open-engine.ts';
 import type { Device, DeviceModelSource } from '../../device/device.ts';
 import { devices } from '../../device/registry.ts';
+import type { ModelLinear } from '../../models/linears.ts';
 import type { Parallelism } from '../../models/partition.ts';
 import { threadTracer } from '../../trace/process-tracer.ts';
 import { EngineCore } from '../loop/engine-core.ts';
@@ -30,15 +31,18 @@ let isBusy = false;
 /** Where the engine is divided among ranks on this host. */
 let group: EngineGroup | undefined;
 
-async function loadSource(configuration: EngineProcessConfiguration): Promise<DeviceModelSource> {
+/** A model, and the linears that its adapters may change. */
+type LoadedSource = { source: DeviceModelSource; linears?: () => ModelLinear[] };
+
+async function loadSource(configuration: EngineProcessConfiguration): Promise<LoadedSource> {
   if (configuration.engineFolder !== undefined) {
-    return (await openFolder(configuration.engineFolder, configuration.seat?.rank)).source;
+    return openFolder(configuration.engineFolder, configuration.seat?.rank);
   }
   const { nullModelSource } = await import('../../device/null/index.ts');
   const { seat, nullModel } = configuration;
-  if (!seat) return nullModelSource(nullModel);
+  if (!seat) return { source: nullModelSource(nullModel) };
   const { isInLastStage } = await import('../ranks/seat.ts');
-  return nullModelSource(nullModel, !isInLastStage(seat));
+  return { source: nullModelSource(nullModel, !isInLastStage(seat)) };
 }
 
 async function openFolder(folder: string, rank = 0): Promise<OpenedEngine> {
@@ -53,7 +57,7 @@ async function start(configuration: EngineProcessConfiguration): Promise<void> {
     return;
   }
   threadTracer.start('engine', false);
-  const source = await loadSource(configuration);
+  const { source, linears } = await loadSource(configuration);
   const taken = seat && (await take(seat, engineFolder));
   if (taken && seat.rank > 0) {
     await follow(taken, source, configuration);
@@ -64,13 +68,17 @@ async function start(configuration: EngineProcessConfiguration): Promise<void> {
   const { model, options } = await loadModel(configuration.name, source, configuration, lead);
   const { tokenizerFolder } = configuration;
   const vocabulary = tokenizerFolder === undefined ? undefined : { folder: tokenizerFolder };
+  const { openAdapters } = await import('../adapters/open.ts');
+  const adapters = await openAdapters(model.adapters, configuration, linears);
   const server = new EngineServer(
-    (emit, onRunnable) => new EngineCore(model, { ...options, speculation, vocabulary, onRunnable }, emit),
+    (emit, onRunnable) =>
+      new EngineCore(model, { ...options, adapters, speculation, vocabulary, onRunnable }, emit),
     fail,
     (busy) => {
       isBusy = busy;
       send({ kind: 'heartbeat', busy });
     },
+    adapters,
   );
   await server.listen(configuration.socketPath);
   send({ kind: 'ready' });

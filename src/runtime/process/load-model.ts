@@ -1,5 +1,7 @@
+import { type AdapterRoom, bytesPerRank, linearShapes } from '../../device/adapters.ts';
 import type { Device, DeviceModel, DeviceModelSource, KvDtype, LoadedWeights } from '../../device/device.ts';
 import { devices } from '../../device/registry.ts';
+import { type AdapterSettings, rankUsual } from '../adapters/adapter.ts';
 import type { EngineCoreOptions } from '../loop/engine-options.ts';
 import type { SpeculationSettings } from '../speculation/settings.ts';
 
@@ -31,6 +33,8 @@ export interface EngineSizes {
   prefixReuse: boolean;
   /** By TensorRT-LLM's name; see `plan/capacity.ts`. */
   capacityPolicy?: string;
+  /** How LoRA adapters are kept. Absent: none are served. */
+  adapters?: AdapterSettings;
   /** How tokens are guessed ahead; absent: only as requests ask. */
   speculation?: SpeculationSettings | undefined;
   /** Steps that may be in flight, as far as the device can; 1 is the plain loop. Default 2. */
@@ -59,7 +63,12 @@ export async function loadModel(
   const device = led(await (await devices.load(sizes.device)).openDevice(sizes.deviceOptions));
   try {
     const contextWanted = Math.min(source.contextLength, sizes.contextLength ?? source.contextLength);
-    const weights = await device.load({ ...source, contextLength: contextWanted }, sizes);
+    const { adapters: settings, ...own } = sizes;
+    const adapters = settings && adapterRoom(source, settings);
+    const weights = await device.load(
+      { ...source, contextLength: contextWanted },
+      { ...own, ...(adapters && { adapters }) },
+    );
     const room = roomFor(weights, contextWanted, sizes);
     const model = await weights.allocateKv(room.pool);
     const { slots, batchTokensMax, prefixReuse, capacityPolicy, inFlightStepsMax } = sizes;
@@ -79,6 +88,19 @@ export async function loadModel(
     device.close();
     throw thrown;
   }
+}
+
+function adapterRoom(
+  source: DeviceModelSource,
+  { slots, rankMax, deviceBytesMax }: AdapterSettings,
+): AdapterRoom {
+  const usual = Math.max(slots * rankUsual, rankMax);
+  if (deviceBytesMax === undefined) return { slots, rankMax, rankRows: usual };
+  // A model without weights has no linears either: whatever is given, there is room.
+  const bytes =
+    source.weights.size === 0 ? 0 : bytesPerRank(linearShapes(source.record({ tokens: 1, outputRows: 1 })));
+  const rankRows = bytes === 0 ? usual : Math.floor(deviceBytesMax / bytes);
+  return { slots, rankMax: Math.min(rankMax, rankRows), rankRows };
 }
 
 /** Sizes the KV cache by what the weights left free. It is a bound for admission; on CPU, pages are touched as positions are written. */

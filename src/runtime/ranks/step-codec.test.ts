@@ -68,6 +68,8 @@ const batch: StepBatch = {
 
 test('a step plan arrives as it was sent, and of longer columns only what counts', () => {
   assert.deepEqual(decodeStep(encodeStep(batch)), batch);
+  const adapted = { ...batch, segments: { ...batch.segments, adapter: Int32Array.of(-1, 2) } };
+  assert.deepEqual(decodeStep(encodeStep(adapted)), adapted);
   const longer = (column: Int32Array) => Int32Array.of(...column, 99, 99);
   const { segments, kv } = batch;
   const reused: StepBatch = {

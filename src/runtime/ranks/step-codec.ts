@@ -22,6 +22,7 @@ export function encodeStep(batch: StepBatch): Uint8Array {
     outputs.count,
     kv.count,
     loads.length,
+    segments.adapter ? 1 : 0,
     ...loads.flatMap(loadNumbers),
   ];
   const columns: Column[] = [tokens, positions, ...segmentColumns(segments), ...outputColumns(outputs)];
@@ -30,13 +31,14 @@ export function encodeStep(batch: StepBatch): Uint8Array {
   return encodeColumns({ numbers, columns });
 }
 
-function segmentColumns({ count, rows, kvLength, blockStart, blocks }: SegmentTable): Column[] {
+function segmentColumns({ count, rows, kvLength, blockStart, blocks, adapter }: SegmentTable): Column[] {
   const starts = blockStart.subarray(0, count + 1);
   return [
     rows.subarray(0, count),
     kvLength.subarray(0, count),
     starts,
     blocks.subarray(0, starts[count] ?? 0),
+    ...(adapter ? [adapter.subarray(0, count)] : []),
   ];
 }
 
@@ -80,7 +82,8 @@ const loadColumns = (load: SamplingStateLoad): Column[] => [
  */
 export function decodeStep(bytes: Uint8Array): StepBatch {
   const reader = new ColumnReader(bytes);
-  const [serial, segmentCount, outputCount, kvCount, loadCount] = reader.numbers(5) as [
+  const [serial, segmentCount, outputCount, kvCount, loadCount, usesAdapters] = reader.numbers(6) as [
+    number,
     number,
     number,
     number,
@@ -95,6 +98,7 @@ export function decodeStep(bytes: Uint8Array): StepBatch {
     kvLength: reader.next(Int32Array, segmentCount),
     blockStart: reader.next(Int32Array, segmentCount + 1),
     blocks: reader.next(Int32Array),
+    ...(usesAdapters === 1 && { adapter: reader.next(Int32Array, segmentCount) }),
   };
   const outputs = decodeOutputs(reader, outputCount);
   const kv = {

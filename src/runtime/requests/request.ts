@@ -56,6 +56,13 @@ export const greedySampling: SamplingParameters = {
   frequencyPenalty: 0,
 };
 
+/** A LoRA adapter that an engine was given (`runtime/adapters`): what computes the same has the same digest. */
+export interface AdapterReference {
+  /** As it was loaded under, for people. */
+  name: string;
+  digest: string;
+}
+
 /** One generation request as an engine takes it. Text never crosses: tokens in, tokens out. */
 export interface GenerationRequest {
   /** Unique over all front ends of an engine (`transport/request-ids.ts`): a safe integer. */
@@ -78,6 +85,8 @@ export interface GenerationRequest {
   guide?: Guide;
   /** Requests with different salts share no prefix. */
   cacheSalt?: string;
+  /** Absent: the model as it is. */
+  adapter?: AdapterReference;
   /** How long its KV should be kept when it has ended, and how dear it is. */
   retention?: Retention;
   /** Higher first; equal ones in order of arrival. */

@@ -26,6 +26,11 @@ export const noRepeatNgramSizeMax = 64;
 /** Tokens the engine is asked for at most; more than any context holds. */
 const tokensMax = 2 ** 31 - 1;
 
+/** Names of adapters: they stand in `model`, in metrics and in paths. */
+export const adapterName = /^[\w][\w.:/@+-]{0,254}$/;
+export const adapterNameRule =
+  'a name has letters, digits and ._:/@+- (255 at most), and begins with a letter, digit or _';
+
 interface Range {
   low: number;
   high: number;
@@ -76,6 +81,12 @@ export function validateRequest(
   checkCount('stopTokenIds', request.stopTokenIds.length, stopTokenIdsMax);
   for (const token of request.stopTokenIds) checkToken('stopTokenIds', token, engine.vocabularySize);
   if (request.guide) checkGuide(request.guide);
+  const { adapter } = request;
+  if (adapter && !(adapterName.test(adapter.name) && /^[0-9a-f]{64}$/.test(adapter.digest))) {
+    throw invalid(
+      `adapter '${String(adapter.name).slice(0, 200)}' is no adapter's name and digest; ${adapterNameRule}`,
+    );
+  }
   checkDraft(request, engine.vocabularySize);
   if (request.beams) checkBeams(request, request.beams);
   if ((request.cacheSalt?.length ?? 0) > cacheSaltLengthMax) {

@@ -1,6 +1,8 @@
 import { assert, definite } from '../../base/errors.ts';
+import type { AdapterDirectory } from '../adapters/adapter.ts';
+import { hasAdapter, PooledAdapters } from '../adapters/pooled-adapters.ts';
 import type { EngineClient, RequestHandle } from '../client.ts';
-import { RuntimeError } from '../errors.ts';
+import { adapterNotLoaded, RuntimeError } from '../errors.ts';
 import { prefixKeyOf } from '../kv/prefix-hash.ts';
 import type { SequenceEvent } from '../requests/events.ts';
 import type { GenerationRequest } from '../requests/request.ts';
@@ -21,11 +23,13 @@ interface Member {
 export class EnginePool implements EngineClient {
   readonly #members: Member[];
   readonly #routing: Routing;
+  readonly #adapters: PooledAdapters;
   #requests = 0;
 
   constructor(clients: readonly EngineClient[], routing: RoutingName = routingDefault) {
     assert(clients.length > 0, 'a pool needs an engine');
     this.#routing = routings[routing];
+    this.#adapters = new PooledAdapters(clients);
     // One engine needs no choice, and nobody pays for what is not used.
     const watches = this.#routing.usesPrefixes && clients.length > 1;
     this.#members = clients.map((client) => ({
@@ -57,8 +61,16 @@ export class EnginePool implements EngineClient {
     return this.#members.map((member) => member.client.notReadyReason).find((reason) => reason !== undefined);
   }
 
+  get adapters(): AdapterDirectory | undefined {
+    return this.#adapters.isServed ? this.#adapters : undefined;
+  }
+
   submit(request: Omit<GenerationRequest, 'id'>, listener: (event: SequenceEvent) => void): RequestHandle {
-    const ready = this.#members.filter((member) => member.client.ready);
+    const { adapter } = request;
+    const alive = this.#members.filter((member) => member.client.ready);
+    // One that came back may not have loaded it again yet.
+    const ready = adapter ? alive.filter(({ client }) => hasAdapter(client, adapter)) : alive;
+    if (ready.length === 0 && adapter && alive.length > 0) throw adapterNotLoaded(adapter.name);
     if (ready.length === 0) {
       const reason = this.notReadyReason ?? 'no engine is ready; try again in a moment';
       throw new RuntimeError('ENGINE_UNAVAILABLE', reason);

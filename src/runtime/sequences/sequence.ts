@@ -1,4 +1,5 @@
 import { assert } from '../../base/errors.ts';
+import { baseModel } from '../../device/step.ts';
 import type { GrammarLease } from '../guidance/guidance.ts';
 import type { SequenceGuide } from '../guidance/sequence-guide.ts';
 import type { KvPlace, TokenSource } from '../kv/kv-cache.ts';
@@ -47,6 +48,8 @@ export class ActiveRequest {
   readonly sequences: readonly Sequence[];
   /** Sequences without a finish yet. */
   unfinished: number;
+  /** Where its adapter is on the device, once it is there. */
+  adapterSlot: number = baseModel;
   /** All prerequisites are there. */
   isReady = false;
   /** When its first row was in a step; NaN until then. */

@@ -1,5 +1,5 @@
 import { assert } from '../../base/errors.ts';
-import { noKvOperations, type StepBatch, samplingFeature, want } from '../../device/step.ts';
+import { baseModel, noKvOperations, type StepBatch, samplingFeature, want } from '../../device/step.ts';
 import type { KvCache } from '../kv/kv-cache.ts';
 import type { PlannedRows } from '../plan/scheduler.ts';
 import { isPlainDraw, isPlainGreedy } from '../sampling/row-sampling.ts';
@@ -56,6 +56,7 @@ export class BatchAssembler {
   readonly #segmentRows: Int32Array;
   readonly #kvLength: Int32Array;
   readonly #blockStart: Int32Array;
+  readonly #adapter: Int32Array;
   #blocks = new Int32Array(1024);
   #outputs = 0;
 
@@ -71,6 +72,7 @@ export class BatchAssembler {
     this.#segmentRows = new Int32Array(sequencesMax);
     this.#kvLength = new Int32Array(sequencesMax);
     this.#blockStart = new Int32Array(sequencesMax + 1);
+    this.#adapter = new Int32Array(sequencesMax);
   }
 
   /** Assembles the step and marks its sequences as launched; {@link takeBack} undoes that. */
@@ -88,6 +90,7 @@ export class BatchAssembler {
     this.#outputs = 0;
     let row = 0;
     let block = 0;
+    let usesAdapters = false;
     for (let index = 0; index < planned.sequences.length; index++) {
       const sequence = planned.sequences[index] as Sequence;
       const rows = planned.rows[index] as number;
@@ -95,6 +98,9 @@ export class BatchAssembler {
       this.#segmentRows[index] = rows;
       this.#kvLength[index] = kvLength;
       this.#blockStart[index] = block;
+      const { adapterSlot } = sequence.owner;
+      this.#adapter[index] = adapterSlot;
+      if (adapterSlot !== baseModel) usesAdapters = true;
       step.outputRowsBefore.push(sequence.outputRow);
       step.outputSerialsBefore.push(sequence.outputSerial);
       block += this.#placeBlocks(sequence, kvLength, block);
@@ -118,6 +124,7 @@ export class BatchAssembler {
         kvLength: this.#kvLength,
         blockStart: this.#blockStart,
         blocks: this.#blocks,
+        ...(usesAdapters && { adapter: this.#adapter }),
       },
       outputs: {
         count: this.#outputs,

@@ -2,6 +2,8 @@ import { sequencesPerRequestMax } from '../../base/limits.ts';
 import { isGuide } from '../guidance/guide.ts';
 import type { DraftTokens, GenerationRequest } from '../requests/request.ts';
 import type {
+  AdapterCommand,
+  AdaptersMessage,
   CommandMessage,
   EngineMessage,
   HelloMessage,
@@ -15,13 +17,14 @@ import type {
  */
 export function isCommandMessage(value: unknown): value is CommandMessage {
   if (!isRecord(value)) return false;
-  const { submits, cancels, watchPrefixes, releaseRetained } = value as Partial<CommandMessage>;
+  const { submits, cancels, watchPrefixes, releaseRetained, adapters } = value as Partial<CommandMessage>;
   return (
     Array.isArray(submits) &&
     submits.every(isRequest) &&
     Array.isArray(cancels) &&
     cancels.every(isCancel) &&
-    [watchPrefixes, releaseRetained].every((flag) => flag === undefined || typeof flag === 'boolean')
+    [watchPrefixes, releaseRetained].every((flag) => flag === undefined || typeof flag === 'boolean') &&
+    (adapters === undefined || (Array.isArray(adapters) && adapters.every(isAdapterCommand)))
   );
 }
 
@@ -31,6 +34,7 @@ export function isEngineMessage(value: unknown): value is EngineMessage {
   const message = value as Partial<EngineMessage>;
   if (message.kind === 'step') return isStep(message);
   if (message.kind === 'prefixes') return isPrefixes(message);
+  if (message.kind === 'adapters') return isAdapters(message);
   return message.kind === 'hello' && isHello(message);
 }
 
@@ -48,6 +52,7 @@ function isRequest(value: unknown): boolean {
     isNumbers(request.stopTokenIds) &&
     (request.guide === undefined || isGuide(request.guide)) &&
     (request.cacheSalt === undefined || typeof request.cacheSalt === 'string') &&
+    (request.adapter === undefined || isAdapter(request.adapter)) &&
     isRetention(request.retention) &&
     isBias((sampling as { logitBias?: unknown }).logitBias) &&
     (request.prediction === undefined || request.prediction instanceof Int32Array) &&
@@ -64,6 +69,11 @@ function isBans({ embeddingBias, allowedTokens, badWords, topPDecay }: Record<st
     (badWords === undefined || (Array.isArray(badWords) && badWords.every(isNumbers))) &&
     (topPDecay === undefined || isRecord(topPDecay))
   );
+}
+
+function isAdapter(value: unknown): boolean {
+  if (!isRecord(value)) return false;
+  return typeof value.name === 'string' && typeof value.digest === 'string';
 }
 
 function isRetention(value: unknown): boolean {
@@ -89,7 +99,26 @@ function isCancel(value: unknown): boolean {
 }
 
 function isHello(message: Partial<HelloMessage>): boolean {
-  return isIndex(message.firstRequestId) && isRecord(message.description) && isFigures(message.statistics);
+  const { adapters } = message;
+  const areRight = adapters === undefined || (Array.isArray(adapters) && adapters.every(isAdapter));
+  return (
+    areRight &&
+    isIndex(message.firstRequestId) &&
+    isRecord(message.description) &&
+    isFigures(message.statistics)
+  );
+}
+
+function isAdapterCommand(value: unknown): boolean {
+  if (!isRecord(value)) return false;
+  const { number, load, unload } = value as Partial<AdapterCommand>;
+  if (load === undefined) return isIndex(number) && typeof unload === 'string';
+  return isIndex(number) && isRecord(load) && typeof load.name === 'string' && typeof load.path === 'string';
+}
+
+function isAdapters({ list, reply }: Partial<AdaptersMessage>): boolean {
+  const isReply = reply === undefined || (isRecord(reply) && isIndex(reply.number));
+  return isReply && Array.isArray(list) && list.every(isAdapter);
 }
 
 function isStep({

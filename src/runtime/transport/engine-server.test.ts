@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { auditedEngine, contextLength } from '../../../test/support/engine-simulator.ts';
 import { surfacing } from '../../../test/support/surfacing.ts';
+import { prefixKeyOf } from '../kv/prefix-hash.ts';
 import type { EngineCore } from '../loop/engine-core.ts';
 import type { SequenceEvent } from '../requests/events.ts';
 import { type GenerationRequest, greedySampling } from '../requests/request.ts';
@@ -167,12 +168,17 @@ test('thousands of front ends may come and go, and their ids stay safe and their
   }
 });
 
-test('who asks is told what the KV cache knows, and then what it learns and forgets; who does not is told nothing', async () => {
+test('who asks is told what the KV cache knows, and then what it learns and forgets; who does not is told nothing', async (t) => {
   const [asking, silent] = [await remote(), await stranger()];
+  t.after(() => {
+    silent.socket.destroy();
+    return asking.close();
+  });
   await generate(asking, request({ cacheSalt: 'before' }));
   const view = asking.watchPrefixes();
   assert.equal(asking.watchPrefixes(), view);
-  const hashes = (salt: string) => new PromptHashes(request().promptTokens, salt, blockPositions);
+  const hashes = (cacheSalt: string) =>
+    new PromptHashes(request().promptTokens, prefixKeyOf({ cacheSalt }), blockPositions);
   const events = await generate(asking, request({ cacheSalt: 'after' }));
   // The snapshot, and with the first token at the latest what this prompt added.
   assert.equal(events.at(-1)?.finish, 'length');
@@ -187,8 +193,6 @@ test('who asks is told what the KV cache knows, and then what it learns and forg
     silent.heard.filter(({ kind }) => kind === 'prefixes'),
     [],
   );
-  silent.socket.destroy();
-  await asking.close();
 });
 
 test("a listener's own bug costs its own request, surfaces once, and the engine's other requests go on", async () => {

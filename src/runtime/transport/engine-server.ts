@@ -1,12 +1,20 @@
 import { createServer, type Server, type Socket } from 'node:net';
 import { messageOf, NereidError } from '../../base/errors.ts';
-import type { RuntimeError } from '../errors.ts';
+import type { AdapterCache } from '../adapters/adapter-cache.ts';
+import { adaptersUnsupported, type RuntimeError } from '../errors.ts';
 import type { EngineCore } from '../loop/engine-core.ts';
 import type { SequenceEvent } from '../requests/events.ts';
 import type { GenerationRequest } from '../requests/request.ts';
 import { isCommandMessage } from './check-messages.ts';
 import { readFrames, writeFrame, writeInFrames } from './frames.ts';
-import { type CommandMessage, packEvents, packPrefixes } from './messages.ts';
+import {
+  type AdapterCommand,
+  type AdaptersMessage,
+  type CommandMessage,
+  type ErrorText,
+  packEvents,
+  packPrefixes,
+} from './messages.ts';
 import { ConnectionNumbers, connectionOf, requestIdsPerConnection } from './request-ids.ts';
 
 /** Unread bytes that a front end may leave before it counts as dead: it is disconnected and its requests are cancelled. */
@@ -40,6 +48,7 @@ export class EngineServer {
   readonly #connections = new Map<number, Connection>();
   readonly #onFatal: (error: unknown) => void;
   readonly #onHeartbeat: (busy: boolean) => void;
+  readonly #adapters: AdapterCache | undefined;
   #heartbeatMs = 0;
   readonly #numbers = new ConnectionNumbers();
   #looping = false;
@@ -48,11 +57,13 @@ export class EngineServer {
    * @param makeCore is given the sink for each step's events, and what to call when something became runnable by itself
    * @param onFatal the loop cannot go on; the process should end
    * @param onHeartbeat about once a {@link heartbeatIntervalMs} while stepping, and when the engine falls idle
+   * @param adapters the core's, where it serves any
    */
   constructor(
     makeCore: (emit: (events: SequenceEvent[]) => void, onRunnable: () => void) => EngineCore,
     onFatal: (error: unknown) => void,
     onHeartbeat: (busy: boolean) => void,
+    adapters?: AdapterCache,
   ) {
     this.#core = makeCore(
       (events) => this.#dispatch(events),
@@ -60,6 +71,8 @@ export class EngineServer {
     );
     this.#onFatal = onFatal;
     this.#onHeartbeat = onHeartbeat;
+    this.#adapters = adapters;
+    if (adapters) adapters.onChange = () => this.#tellAdapters();
     this.#server = createServer({ noDelay: true }, (socket) => this.#accept(socket));
   }
 
@@ -103,6 +116,7 @@ export class EngineServer {
       firstRequestId,
       description: this.#core.description,
       statistics: this.#core.statistics(),
+      ...(this.#adapters && { adapters: this.#adapters.list() }),
     });
   }
 
@@ -115,7 +129,8 @@ export class EngineServer {
   }
 
   #receive(connection: Connection, message: CommandMessage): void {
-    const { submits, cancels, watchPrefixes, releaseRetained } = message;
+    const { submits, cancels, watchPrefixes, releaseRetained, adapters } = message;
+    for (const command of adapters ?? []) void this.#adapt(connection, command);
     if (watchPrefixes) this.#watchPrefixes(connection);
     if (releaseRetained) this.#core.releaseRetained();
     for (const request of submits) this.#submit(connection, request);
@@ -129,16 +144,34 @@ export class EngineServer {
     try {
       this.#core.submit(request);
     } catch (thrown) {
-      const error =
-        thrown instanceof NereidError
-          ? { code: thrown.code, kind: thrown.kind, message: thrown.message }
-          : { code: 'ENGINE_FAILED', kind: 'internal', message: messageOf(thrown) };
+      const error = errorText(thrown);
       const refused: SequenceEvent[] = [];
       for (let sequence = 0; sequence < request.sequences; sequence++) {
         refused.push({ requestId: request.id, sequence, tokens: [], finish: 'error', error });
       }
       this.#dispatch(refused);
     }
+  }
+
+  /** Does what a front end wishes about adapters, and says what became of it. */
+  async #adapt({ socket }: Connection, { number, load, unload }: AdapterCommand): Promise<void> {
+    let error: ErrorText | undefined;
+    try {
+      if (!this.#adapters) throw adaptersUnsupported(this.#core.description.device);
+      if (load) await this.#adapters.load(load);
+      else await this.#adapters.unload(unload ?? '');
+    } catch (thrown) {
+      error = errorText(thrown);
+    }
+    const reply = error ? { number, error } : { number };
+    const message: AdaptersMessage = { kind: 'adapters', list: this.#adapters?.list() ?? [], reply };
+    if (!socket.destroyed) writeFrame(socket, message);
+  }
+
+  /** All front ends learn what there is now. */
+  #tellAdapters(): void {
+    const message: AdaptersMessage = { kind: 'adapters', list: this.#adapters?.list() ?? [] };
+    for (const { socket } of this.#connections.values()) writeFrame(socket, message);
   }
 
   /** Sends everything that the KV cache knows; what changes follows with the steps. */
@@ -238,6 +271,14 @@ export class EngineServer {
     const message = packEvents([], this.#core.statistics());
     for (const connection of this.#connections.values()) writeFrame(connection.socket, message);
   }
+}
+
+function errorText(thrown: unknown): ErrorText {
+  if (thrown instanceof NereidError) {
+    const { code, kind, message } = thrown;
+    return { code, kind, message };
+  }
+  return { code: 'ENGINE_FAILED', kind: 'internal', message: messageOf(thrown) };
 }
 
 /** Whether requests carry ids of this connection that it has not used before; notes which it has used now. */

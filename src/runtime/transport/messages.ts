@@ -1,3 +1,4 @@
+import type { AdapterDescription, AdapterSource } from '../adapters/adapter.ts';
 import type { KvChanges } from '../kv/kv-cache.ts';
 import type { RequestStart, SequenceEvent } from '../requests/events.ts';
 import type { GenerationRequest } from '../requests/request.ts';
@@ -11,6 +12,28 @@ export interface CommandMessage {
   watchPrefixes?: boolean;
   /** The KV memory that is kept for reuse is given back. */
   releaseRetained?: boolean;
+  adapters?: AdapterCommand[];
+}
+
+/** A front end's wish about adapters, answered by an {@link AdaptersMessage} with the same number. */
+export interface AdapterCommand {
+  number: number;
+  load?: AdapterSource;
+  unload?: string;
+}
+
+/** Engine → front ends: the adapters that it has now, and what became of a command of this one's. */
+export interface AdaptersMessage {
+  kind: 'adapters';
+  list: AdapterDescription[];
+  reply?: { number: number; error?: ErrorText };
+}
+
+/** An error as it crosses. */
+export interface ErrorText {
+  code: string;
+  kind: string;
+  message: string;
 }
 
 /** Engine → front end, once, when a front end connects. */
@@ -20,6 +43,8 @@ export interface HelloMessage {
   firstRequestId: number;
   description: EngineDescription;
   statistics: EngineStatistics;
+  /** Absent where the engine serves none. */
+  adapters?: AdapterDescription[];
 }
 
 /** Engine → front end: all sequences' events of one step, as columns (most events are one token and nothing else). */
@@ -51,7 +76,7 @@ export interface PrefixesMessage {
 /** Hashes in one {@link PrefixesMessage} at most; more go in several. */
 export const prefixesPerMessageMax = 65_536;
 
-export type EngineMessage = HelloMessage | StepMessage | PrefixesMessage;
+export type EngineMessage = HelloMessage | StepMessage | PrefixesMessage | AdaptersMessage;
 
 /** The messages that tell of changes, removals first, each of a bounded size. */
 export function packPrefixes({ stored, removed }: KvChanges, isSnapshot = false): PrefixesMessage[] {

@@ -1,5 +1,6 @@
 import { connect, type Socket } from 'node:net';
 import { queuedRequestsMax } from '../../base/limits.ts';
+import type { AdapterDirectory } from '../adapters/adapter.ts';
 import type { EngineClient, RequestHandle } from '../client.ts';
 import { RuntimeError } from '../errors.ts';
 import { guardedListener } from '../guarded-listener.ts';
@@ -10,7 +11,14 @@ import { validateRequest } from '../requests/validate.ts';
 import { nothingKnown, PrefixView } from '../routing/prefix-view.ts';
 import { isEngineMessage } from './check-messages.ts';
 import { readFrames, writeFrame, writeInFrames } from './frames.ts';
-import { type CommandMessage, type EngineMessage, type HelloMessage, unpackEvents } from './messages.ts';
+import {
+  type AdapterCommand,
+  type CommandMessage,
+  type EngineMessage,
+  type HelloMessage,
+  unpackEvents,
+} from './messages.ts';
+import { RemoteAdapters } from './remote-adapters.ts';
 
 /** Pause before the first and between later attempts to reach an engine that is not there (yet, or again). */
 const reconnectMs = { first: 20, max: 100 };
@@ -44,6 +52,7 @@ export class RemoteEngine implements EngineClient {
   #waiters: (() => void)[] = [];
   #onIdle: (() => void) | undefined;
   #prefixes: PrefixView | undefined;
+  readonly #adapters = new RemoteAdapters((command) => this.#sendAdapters(command));
 
   constructor(socketPath: string) {
     this.#socketPath = socketPath;
@@ -60,6 +69,10 @@ export class RemoteEngine implements EngineClient {
 
   get notReadyReason(): string | undefined {
     return this.ready ? undefined : this.#trouble;
+  }
+
+  get adapters(): AdapterDirectory | undefined {
+    return this.#adapters.isServed ? this.#adapters : undefined;
   }
 
   /** Resolves at the first hello, and at once while connected. */
@@ -183,6 +196,12 @@ export class RemoteEngine implements EngineClient {
     if (cancels.length > 0) writeFrame(socket, { submits: [], cancels });
   }
 
+  #sendAdapters(command: AdapterCommand): boolean {
+    if (!this.#socket) return false;
+    writeFrame(this.#socket, { submits: [], cancels: [], adapters: [command] });
+    return true;
+  }
+
   #connect(): void {
     this.#retryTimer = undefined;
     const socket = connect(this.#socketPath);
@@ -199,6 +218,7 @@ export class RemoteEngine implements EngineClient {
     if (this.#socket === socket) {
       this.#socket = undefined;
       this.#prefixes?.change(nothingKnown);
+      this.#adapters.lost();
       this.#failRunning(
         'the engine stopped while this request ran; it is being restarted, send the request again',
       );
@@ -217,9 +237,14 @@ export class RemoteEngine implements EngineClient {
       this.#counter = 0;
       this.#statistics = message.statistics;
       this.#socket = socket;
+      this.#adapters.hello(message.adapters);
       if (this.#prefixes) writeFrame(socket, { submits: [], cancels: [], watchPrefixes: true });
       this.#retryMs = reconnectMs.first;
       for (const resolve of this.#waiters.splice(0)) resolve();
+      return;
+    }
+    if (message.kind === 'adapters') {
+      this.#adapters.receive(message);
       return;
     }
     if (message.kind === 'prefixes') {

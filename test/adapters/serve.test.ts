@@ -1,0 +1,72 @@
+/** `nereid serve --lora`, as a client sees it. */
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { type ServeProcess, startServe } from '../support/serve.ts';
+
+let server: ServeProcess;
+
+const adapters = [
+  '--lora',
+  'capitals=models/nereid-16m-lora-capitals',
+  '--lora',
+  'json=models/nereid-16m-lora-json',
+];
+
+before(async () => {
+  server = await startServe('adapters', [...adapters, '--front-ends', '2']);
+});
+
+after(() => server?.stop());
+
+async function ask(
+  model: string,
+): Promise<{ status: number; model?: string; text?: string; message?: string }> {
+  const response = await fetch(`${server.url}/v1/chat/completions`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({
+      model,
+      temperature: 0,
+      max_tokens: 16,
+      messages: [{ role: 'user', content: 'What is a robot?' }],
+    }),
+  });
+  const body = (await response.json()) as {
+    model?: string;
+    choices?: { message: { content: string } }[];
+    error?: { message: string };
+  };
+  const text = body.choices?.[0]?.message.content;
+  return { status: response.status, model: body.model, text, message: body.error?.message };
+}
+
+test('adapters are models of their own, side by side in one batch with their parent', async () => {
+  const answers = await Promise.all(['nereid-16m', 'capitals', 'json', 'capitals'].map(ask));
+  const begins = [/^robot \(noun\)/, /^ROBOT \(NOUN\)/, /^\{"word": "robot"/, /^ROBOT \(NOUN\)/];
+  for (const [index, { status, text }] of answers.entries()) {
+    assert.equal(status, 200);
+    assert.match(text ?? '', begins[index]!);
+  }
+  assert.equal(answers[1]?.model, 'capitals');
+  const { status, message } = await ask('capitols');
+  assert.equal(status, 404);
+  assert.match(message ?? '', /'capitols' is not served here; served: .*'capitals'/);
+});
+
+test('GET /v1/models lists them with their parent', async () => {
+  const response = await fetch(`${server.url}/v1/models`);
+  const { data } = (await response.json()) as { data: { id: string; parent: string | null; root: string }[] };
+  const listed = data.map(({ id, parent }) => [id, parent]);
+  assert.deepEqual(listed, [
+    ['nereid-16m', null],
+    ['default', null],
+    ['capitals', 'nereid-16m'],
+    ['json', 'nereid-16m'],
+  ]);
+  assert.match(data[2]?.root ?? '', /nereid-16m-lora-capitals$/);
+});
+
+test('an adapter that cannot be used ends the start with its fault', async () => {
+  const start = startServe('adapters', ['--lora', 'bad=models/nereid-16m']);
+  await assert.rejects(start, /has no adapter_config\.json/);
+});
