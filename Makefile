@@ -3,6 +3,7 @@
 #   make test    install and run every test
 #   make setup   only install and build; bin/nereid runs after it
 #   make run_server, run_client, load, …   Briton's targets: docs/briton.md
+#   make clients the third-party clients that are too large for every run (a gigabyte; docs/clients.md)
 #   make bench   what the README's numbers come from (also: npm run bench:NAME)
 
 MODEL ?=
@@ -11,7 +12,7 @@ GRPC_PORT ?= 8001
 METRICS_PORT ?= 8002
 TESTS ?=
 
-.PHONY: run test setup check bench clean
+.PHONY: run test clients setup check bench clean
 
 run: setup
 	bin/nereid serve $(MODEL) --http-port $(HTTP_PORT) --grpc-port $(GRPC_PORT) --metrics-port $(METRICS_PORT) --log-level warn --self-test
@@ -20,6 +21,9 @@ test: setup bench/node_modules/.installed
 	npm run -s typecheck
 	npm run -s lint
 	node tools/test.mjs $(TESTS)
+
+clients: setup
+	NEREID_ALL_CLIENTS=1 node --import tsx --test test/foreign/more-clients.test.ts
 
 setup: node_modules/.installed dist/.built
 

@@ -27,7 +27,7 @@ const address = await new Promise((resolve, reject) => {
     resolve(found);
   });
 });
-const prompt = ['--prompt', 'What is a lighthouse?', '--output-tokens', '64'];
+const prompt = ['--prompt', 'A lighthouse is', '--output-tokens', '64'];
 const single = ['--requests', '1', '--concurrency', '1', '--warmup', '0', '--keep-text', '--output', '-'];
 const client = spawnSync(
   process.execPath,

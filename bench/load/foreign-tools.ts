@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { delimiter, join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 
@@ -42,8 +42,9 @@ export class ForeignTools {
 
   /** perf_analyzer over KServe's gRPC stream, on the ensemble. Its latency is that to the last response, from its raw log. */
   async perfAnalyzer(url: string, prompt: string, load: ToolLoad): Promise<ToolFigures> {
-    const input = join(this.#folder, 'input.json');
-    const output = join(this.#folder, 'perf-analyzer.json');
+    const folder = this.#fresh();
+    const input = join(folder, 'input.json');
+    const output = join(folder, 'perf-analyzer.json');
     const request = { text_input: [prompt], max_tokens: [load.tokens], stream: [true], end_id: [-1] };
     writeFileSync(input, JSON.stringify({ data: [request] }));
     const shapes = Object.keys(request).flatMap((name) => ['--shape', `${name}:1`]);
@@ -57,8 +58,7 @@ export class ForeignTools {
 
   /** genai-perf over OpenAI's chat. */
   async genaiPerf(url: string, model: string, tokenizer: string, load: ToolLoad): Promise<ToolFigures> {
-    const artifacts = join(this.#folder, 'genai-perf');
-    mkdirSync(artifacts, { recursive: true });
+    const artifacts = this.#fresh();
     await this.#run('genai-perf', [
       ...['profile', '-m', model, '--service-kind', 'openai', '--endpoint-type', 'chat', '--streaming'],
       ...['-u', url, '--tokenizer', tokenizer, '--num-prompts', '20', '--synthetic-input-tokens-mean', '32'],
@@ -74,6 +74,11 @@ export class ForeignTools {
       requestsPerSecond: report.request_throughput.avg,
       ttftMs: report.time_to_first_token.avg,
     };
+  }
+
+  /** The tools refuse to write a file that is there. */
+  #fresh(): string {
+    return mkdtempSync(join(this.#folder, 'run-'));
   }
 
   async #run(name: string, parameters: readonly string[]): Promise<void> {

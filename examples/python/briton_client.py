@@ -1,7 +1,7 @@
 """Sends one request to a Briton server and prints the answer as it comes.
 
     pip install grpcio grpcio-tools
-    python examples/python/briton_client.py --prompt "What is a lighthouse?"
+    python examples/python/briton_client.py --prompt "A lighthouse is"
 """
 
 import argparse
@@ -14,7 +14,7 @@ import grpc
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--address", default="localhost:50051")
-    parser.add_argument("--prompt", default="What is a lighthouse?")
+    parser.add_argument("--prompt", default="A lighthouse is")
     parser.add_argument("--output-len", type=int, default=64)
     parser.add_argument("--temperature", type=float)
     parser.add_argument("--top-k", type=int)

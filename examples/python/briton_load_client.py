@@ -27,7 +27,7 @@ def main():
     parser.add_argument("--concurrency", type=int, default=16)
     parser.add_argument("--requests", type=int, default=128)
     parser.add_argument("--channels", type=int, default=4)
-    parser.add_argument("--prompt", default="What is a lighthouse?")
+    parser.add_argument("--prompt", default="A lighthouse is")
     parser.add_argument("--output-len", type=int, default=64)
     parser.add_argument("--tokenizer")
     arguments = parser.parse_args()

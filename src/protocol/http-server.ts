@@ -107,6 +107,7 @@ export function createHttpServer(options: HttpServerOptions): FastifyInstance {
     return503OnClosing: false,
     requestTimeout: asked.bodyTimeoutMs ?? limits.bodyTimeoutMs,
     genReqId: requestIds(),
+    schemaController: { compilersFactory: { buildValidator: noSchemas, buildSerializer: noSchemas } },
     // Base URLs are written with and without one; `//` comes of joining the two.
     routerOptions: { maxParamLength: 1024, ignoreTrailingSlash: true, ignoreDuplicateSlashes: true },
     ...nodeServer(options),
@@ -129,6 +130,11 @@ export function createHttpServer(options: HttpServerOptions): FastifyInstance {
   sendLargeAnswersInPieces(app);
   wordErrors(app, options.errorResponse, options.logger);
   return app;
+}
+
+/** Bodies are checked by zod: what fastify would load to compile schemas of routes, a hundred modules, no start has to wait for. */
+function noSchemas(): never {
+  throw new TypeError('routes have no schemas here; check the body with parseRequest');
 }
 
 /** Times and names each request; when its response is over, counts and logs it. */

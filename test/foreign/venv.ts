@@ -5,9 +5,7 @@ import { packageRoot } from '../../src/base/entry.ts';
 import { installOnce, installTimeoutMs, type NotInstalled } from './install.ts';
 
 /** Git, the type checker and the linter look past it there. */
-const venvFolder = join(packageRoot, '.venv', 'foreign');
-const requirementsFile = join(import.meta.dirname, 'requirements.txt');
-const python = join(venvFolder, process.platform === 'win32' ? 'Scripts/python.exe' : 'bin/python');
+const venvs = join(packageRoot, '.venv');
 
 /** What installs the others: pip's own resolver takes minutes for so many. */
 const installer = 'uv==0.13.9';
@@ -20,17 +18,22 @@ export type ForeignPython = { python: string } | NotInstalled;
 /**
  * Makes `.venv/foreign` with the pinned foreign clients, unless it is there already. Where there is no Python, no venv module or no
  * package index, the tests are skipped with that reason.
+ * @param name of the environment
+ * @param listName file in this folder that lists its packages
  */
-export async function foreignPython(): Promise<ForeignPython> {
+export async function foreignPython(name = 'foreign', listName = 'requirements.txt'): Promise<ForeignPython> {
   const needs = 'python3 with venv, pip and its index';
-  return (await installOnce(venvFolder, requirementsFile, needs, install)) ?? { python };
+  const folder = join(venvs, name);
+  const list = join(import.meta.dirname, listName);
+  const python = join(folder, process.platform === 'win32' ? 'Scripts/python.exe' : 'bin/python');
+  return (await installOnce(folder, list, needs, () => install(folder, list, python))) ?? { python };
 }
 
-async function install(): Promise<void> {
-  await run('python3', ['-m', 'venv', venvFolder], { timeout: installTimeoutMs });
+async function install(folder: string, list: string, python: string): Promise<void> {
+  await run('python3', ['-m', 'venv', folder], { timeout: installTimeoutMs });
   const pip = ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', installer];
   await run(python, pip, { timeout: installTimeoutMs });
-  const uv = ['-m', 'uv', 'pip', 'install', '--quiet', '--python', python, '-r', requirementsFile];
+  const uv = ['-m', 'uv', 'pip', 'install', '--quiet', '--python', python, '-r', list];
   const { PIP_INDEX_URL, ...env } = process.env;
   // An index that pip was told of in the environment counts for uv too.
   if (PIP_INDEX_URL && !env.UV_DEFAULT_INDEX) env.UV_DEFAULT_INDEX = PIP_INDEX_URL;

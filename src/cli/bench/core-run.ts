@@ -8,7 +8,7 @@ import { histograms } from '../../load/workload/lengths.ts';
 import type { HistogramBucket, LengthSpec, WorkloadSource } from '../../load/workload/spec.ts';
 import { exitCodes } from '../errors.ts';
 import { withInterrupt } from '../interrupt.ts';
-import { writeReport } from '../measure/write-report.ts';
+import { prepareReport, writeReport } from '../measure/write-report.ts';
 
 /** What commander makes of `nereid bench core`'s command line, with that of its subcommand. */
 export interface CoreFlags {
@@ -53,6 +53,7 @@ const vocabularySizeDefault = 4096;
 
 /** Runs `nereid bench core`. @throws LoadError */
 export async function runCore(flags: CoreFlags, workload: CoreWorkload): Promise<void> {
+  prepareReport(flags.opStatsCsv);
   const plan = await planOf(flags, workload);
   const info = (line: string): void => void process.stdout.write(`[INFO] ${line}\n`);
   info('Warm up for benchmarking.');

@@ -71,6 +71,7 @@ export async function runIdentity(flags: IdentityFlags): Promise<void> {
     process.stdout.write(`[INFO] Throughput: ${metrics.requestThroughput.toFixed(3)} sentences / sec\n`);
     for (const [message, count] of metrics.errors.slice(0, 3))
       process.stderr.write(`${count} × ${message}\n`);
-    if (metrics.completed === 0) process.exitCode = exitCodes.failure;
+    if (result.isInterrupted) process.exitCode = exitCodes.interrupted;
+    else if (metrics.completed === 0) process.exitCode = exitCodes.failure;
   });
 }

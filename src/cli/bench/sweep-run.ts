@@ -4,11 +4,11 @@ import type { LoadPlan } from '../../load/runner/plan.ts';
 import { measureLevel } from '../../load/runner/sweep.ts';
 import { firstModel } from '../../load/target/models.ts';
 import { targets } from '../../load/target/registry.ts';
-import { CliError } from '../errors.ts';
+import { CliError, exitCodes } from '../errors.ts';
 import { withInterrupt } from '../interrupt.ts';
 import { describeRun } from '../measure/measure.ts';
 import { type CommonFlags, headersOf, targetFlags } from '../measure/options.ts';
-import { writeReport } from '../measure/write-report.ts';
+import { prepareReport, writeReport } from '../measure/write-report.ts';
 
 /** What commander makes of `nereid bench sweep`'s command line. */
 export interface SweepFlags extends CommonFlags {
@@ -33,6 +33,8 @@ export async function runSweep(flags: SweepFlags): Promise<void> {
   const { concurrencyRange, requestRateRange } = flags;
   if (concurrencyRange && requestRateRange)
     throw new CliError('CLI_VALUE_INVALID', 'give --concurrency-range or --request-rate-range, not both');
+  prepareReport(flags.output);
+  prepareReport(flags.html);
   const plan = await planOf(flags);
   const results: ResultFile[] = [];
   await withInterrupt(async (signal) => {
@@ -46,19 +48,26 @@ export async function runSweep(flags: SweepFlags): Promise<void> {
         signal,
       };
       const measured = await measureLevel(plan, level, options);
-      signal.throwIfAborted();
       const { metrics, isStable, result } = measured;
       const what = requestRateRange ? 'Request Rate' : 'Concurrency';
-      const note = isStable ? '' : ` (not stable after ${flags.maxTrials} windows)`;
+      const note = noteOf(result.isInterrupted, isStable, flags.maxTrials);
       process.stdout.write(
         `${what}: ${level}, throughput: ${metrics.requestThroughput.toFixed(2)} infer/sec, latency ${(metrics.latencies.e2el.mean * 1000).toFixed(0)} usec, ${metrics.outputThroughput.toFixed(1)} output tokens/sec, p99 ttft ${(metrics.latencies.ttft.percentiles.at(-1)?.[1] ?? 0).toFixed(2)} ms${note}\n`,
       );
       results.push(await describeRun({ ...plan }, result, metrics, `${what} ${level}`));
+      if (!result.isInterrupted) continue;
+      process.exitCode = exitCodes.interrupted;
+      break;
     }
   });
   if (flags.output !== undefined && results.length > 0) writeReport(flags.output, JSON.stringify(results));
   if (flags.html !== undefined && results.length > 0) writeReport(flags.html, htmlReport(results));
   if (results.every(({ completed }) => completed === 0)) process.exitCode ||= 1;
+}
+
+function noteOf(isInterrupted: boolean, isStable: boolean, trials: number): string {
+  if (isInterrupted) return ' (interrupted)';
+  return isStable ? '' : ` (not stable after ${trials} windows)`;
 }
 
 async function planOf(flags: SweepFlags): Promise<LoadPlan> {

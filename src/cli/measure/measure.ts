@@ -15,7 +15,7 @@ import {
 import { openWorkload } from '../../load/workload/open.ts';
 import { exitCodes } from '../errors.ts';
 import { ProgressLine } from './progress-line.ts';
-import { writeReport } from './write-report.ts';
+import { prepareReport, writeReport } from './write-report.ts';
 
 /** What to do with a run's result. */
 export interface MeasureOptions extends MetricsOptions {
@@ -37,6 +37,8 @@ export interface MeasureOptions extends MetricsOptions {
  * @throws LoadError
  */
 export async function measure(plan: LoadPlan, options: MeasureOptions): Promise<ResultFile> {
+  prepareReport(options.output);
+  prepareReport(options.html);
   const result = await watched(plan, options.showsProgress);
   const metrics = computeMetrics(result.records, result.durationMs, options);
   const file = await describeRun(plan, result, metrics, options.label, options.keepsText);
@@ -90,8 +92,7 @@ async function watched(plan: LoadPlan, showsProgress: boolean): Promise<LoadResu
 }
 
 async function writeReports(file: ResultFile, options: MeasureOptions): Promise<void> {
-  if (options.output === '-') process.stdout.write(`${JSON.stringify(file)}\n`);
-  else if (options.output !== undefined) writeReport(options.output, JSON.stringify(file));
+  if (options.output !== undefined) writeReport(options.output, JSON.stringify(file));
   if (options.html !== undefined) writeReport(options.html, htmlReport([file]));
 }
 

@@ -1,4 +1,5 @@
 import { LoadError } from '../errors.ts';
+import { targetFailure } from '../target/failure.ts';
 import { KserveGrpcCalls, type KserveListener, type KserveRequest } from '../target/kserve-grpc.ts';
 import { KserveHttpCalls } from '../target/kserve-http.ts';
 import { int32Tensor, singleTensor, type WireTensor } from '../target/kserve-tensors.ts';
@@ -34,22 +35,29 @@ interface Calls {
   close(): void;
 }
 
+/** A server with its address, for errors. */
+interface Called {
+  calls: Calls;
+  url: string;
+}
+
 /**
  * The functional half of Triton's end_to_end_test: for each prompt preprocessing, tensorrt_llm and postprocessing are called one after the
  * other, then the whole models; their texts must be equal.
- * @throws LoadError LOAD_TARGET_REFUSED with what a model said, LOAD_CHECK_FAILED with both texts
+ * @throws LoadError LOAD_TARGET_UNREACHABLE, LOAD_TARGET_REFUSED with what a model said, LOAD_CHECK_FAILED with both texts
  */
 export async function checkEnsemble(
   prompts: Iterable<CheckedPrompt>,
   { protocol, server, models, signal }: EnsembleCheckOptions,
 ): Promise<void> {
   const calls: Calls = protocol === 'grpc' ? new KserveGrpcCalls(server) : new KserveHttpCalls(server);
+  const called: Called = { calls, url: server.url };
   try {
     for (const prompt of prompts) {
       signal?.throwIfAborted();
-      const expected = await byHand(calls, prompt);
+      const expected = await byHand(called, prompt);
       for (const model of models) {
-        const text = await whole(calls, model, prompt);
+        const text = await whole(called, model, prompt);
         if (text !== expected) throw differs(model, prompt.text, expected, text);
       }
     }
@@ -58,7 +66,7 @@ export async function checkEnsemble(
   }
 }
 
-async function byHand(calls: Calls, { text, outputTokens }: CheckedPrompt): Promise<string> {
+async function byHand(calls: Called, { text, outputTokens }: CheckedPrompt): Promise<string> {
   const prepared = await infer(calls, 'preprocessing', [
     singleTensor('QUERY', 'BYTES', text),
     int32Tensor('REQUEST_OUTPUT_LEN', [outputTokens]),
@@ -75,7 +83,7 @@ async function byHand(calls: Calls, { text, outputTokens }: CheckedPrompt): Prom
   return String(named(texts, 'OUTPUT', 'postprocessing').values[0]);
 }
 
-async function whole(calls: Calls, model: string, { text, outputTokens }: CheckedPrompt): Promise<string> {
+async function whole(calls: Called, model: string, { text, outputTokens }: CheckedPrompt): Promise<string> {
   const inputs = [singleTensor('text_input', 'BYTES', text), int32Tensor('max_tokens', [outputTokens])];
   const answer = await infer(calls, model, inputs, ['text_output']);
   return String(named(answer, 'text_output', model).values[0]);
@@ -83,14 +91,13 @@ async function whole(calls: Calls, model: string, { text, outputTokens }: Checke
 
 /** One request; the tensors of its first response that has any. */
 function infer(
-  calls: Calls,
+  { calls, url }: Called,
   model: string,
   inputs: readonly WireTensor[],
   outputs: readonly string[] = [],
 ): Promise<WireTensor[]> {
   return new Promise((resolve, reject) => {
-    const refused = (reason: string): void =>
-      reject(new LoadError('LOAD_TARGET_REFUSED', `${model} did not answer: ${reason}`));
+    const refused = (reason: string): void => reject(targetFailure(url, `a request to ${model}`, reason));
     calls.send(
       { model, inputs, outputs },
       {

@@ -235,8 +235,8 @@ describe('runLoad', { concurrency: false }, () => {
     const url = 'http://127.0.0.1:9';
     assert.deepEqual(outcomes(await runLoad(plan(url))), { failed: 20 });
     await assert.rejects(runLoad(plan(url, { warmupSessions: 1 })), {
-      code: 'LOAD_TARGET_REFUSED',
-      message: /ECONNREFUSED/,
+      code: 'LOAD_TARGET_UNREACHABLE',
+      message: /ECONNREFUSED.*start the server/,
     });
   });
 

@@ -24,14 +24,14 @@ export interface LoadHooks {
 
 /**
  * Makes a load and gathers its records.
- * @throws LoadError LOAD_OPTION_INVALID for a plan over a limit, LOAD_TARGET_REFUSED when the warm-up fails, LOAD_WORKER_FAILED
+ * @throws LoadError LOAD_OPTION_INVALID for a plan over a limit, LOAD_TARGET_UNREACHABLE or LOAD_TARGET_REFUSED when the warm-up fails, LOAD_WORKER_FAILED
  */
 export async function runLoad(plan: LoadPlan, hooks: LoadHooks = {}): Promise<LoadResult> {
   checkLimits(plan);
   const own = plan.workers === 1 ? await openShare(plan, 0) : undefined;
   const group = own ? undefined : await WorkerGroup.start(plan);
   try {
-    if (plan.warmupSessions > 0) await warmUp(plan, own);
+    if (plan.warmupSessions > 0) await warmUp(plan, own, hooks.signal);
     if (hooks.signal?.aborted) return emptyResult();
     return await measure(plan, hooks, own ?? (group as WorkerGroup));
   } finally {
@@ -41,10 +41,14 @@ export async function runLoad(plan: LoadPlan, hooks: LoadHooks = {}): Promise<Lo
 }
 
 /** The warm-up needs no second process: a share of one worker makes it. */
-async function warmUp(plan: LoadPlan, own: LoadShare | undefined): Promise<void> {
+async function warmUp(
+  plan: LoadPlan,
+  own: LoadShare | undefined,
+  signal: AbortSignal | undefined,
+): Promise<void> {
   const share = own ?? (await openShare({ ...plan, workers: 1, sessions: plan.sessions ? 1 : undefined }, 0));
   try {
-    await share.warmUp(plan.warmupSessions);
+    await share.warmUp(plan.warmupSessions, signal);
   } finally {
     if (!own) share.close();
   }

@@ -2,6 +2,7 @@ import { monotonicMs } from '../../base/monotonic.ts';
 import { arrivalOffsetsMs } from '../arrivals.ts';
 import { LoadError } from '../errors.ts';
 import type { RequestRecord } from '../record.ts';
+import { targetFailure } from '../target/failure.ts';
 import { targets } from '../target/registry.ts';
 import { openWorkload } from '../workload/open.ts';
 import { LoadGenerator } from './generator.ts';
@@ -19,10 +20,10 @@ export interface LoadShare {
   /** Ends everything. */
   stop(): void;
   /**
-   * Sends sessions that leave no record.
-   * @throws LoadError LOAD_TARGET_REFUSED with what the first failed one said
+   * Sends sessions that leave no record; `signal` ends them.
+   * @throws LoadError LOAD_TARGET_UNREACHABLE, LOAD_TARGET_REFUSED with what the first failed one said
    */
-  warmUp(sessions: number): Promise<void>;
+  warmUp(sessions: number, signal?: AbortSignal): Promise<void>;
   /** CPU time of this process since {@link run} began. */
   cpu(): ClientCpu;
   close(): void;
@@ -51,7 +52,7 @@ export async function openShare(plan: LoadPlan, worker: number): Promise<LoadSha
     },
     finish: () => generator.finish(),
     stop: () => generator.stop(),
-    warmUp: async (count) => {
+    warmUp: async (count, signal) => {
       const first = warmupFirstSession;
       const limited = {
         first,
@@ -60,13 +61,14 @@ export async function openShare(plan: LoadPlan, worker: number): Promise<LoadSha
         concurrency: Math.min(concurrency, count),
       };
       const records: RequestRecord[] = [];
-      await new LoadGenerator({ ...shared, ...limited }).run(monotonicMs(), (record) => records.push(record));
+      const warming = new LoadGenerator({ ...shared, ...limited });
+      const onAbort = (): void => warming.stop();
+      signal?.addEventListener('abort', onAbort, { once: true });
+      await warming.run(monotonicMs(), (record) => records.push(record));
+      signal?.removeEventListener('abort', onAbort);
       const failed = records.find(({ outcome }) => outcome === 'failed');
       if (failed)
-        throw new LoadError(
-          'LOAD_TARGET_REFUSED',
-          `${plan.target.url} failed a warm-up request: ${failed.error}`,
-        );
+        throw targetFailure(plan.target.url, 'a warm-up request', failed.error ?? 'no reason given');
     },
     cpu: () => {
       const { user, system } = process.cpuUsage(before);

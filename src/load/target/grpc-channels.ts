@@ -44,7 +44,11 @@ export class GrpcChannels {
 /** What a failed call says: `INVALID_ARGUMENT: …`. */
 export function callError(error: { code?: number; details?: string; message: string }): string {
   const name = error.code === undefined ? undefined : status[error.code];
-  return name ? `${name}: ${error.details || error.message}` : error.message;
+  // grpc-js wraps the system's words in its own.
+  const said = (error.details || error.message)
+    .replace(/^No connection established\. Last error: (?:Error: )?/, '')
+    .replace(/\.? Resolution note: ?$/, '');
+  return name ? `${name}: ${said}` : said;
 }
 
 /** What {@link onCallEnd} needs of a call that answers with a stream. */
