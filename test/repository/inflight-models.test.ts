@@ -191,6 +191,28 @@ describe('inflight_batcher_llm', () => {
     await models.close();
   });
 
+  test('beams come as one tensor, best first, padded, with their log-probabilities', async () => {
+    const models = await engineModels();
+    const good = [int('input_ids', 65, 66), int('input_lengths', 2), int('request_output_len', 5)];
+    const wishes = [int('beam_width', 3), bool('return_log_probs'), bool('exclude_input_in_output')];
+    const [response] = await run(models, 'tensorrt_llm', [...good, ...wishes]);
+    const ids = output(response, 'output_ids');
+    assert.deepEqual(ids.shape.slice(0, 2), [1, 3]);
+    assert.deepEqual(output(response, 'sequence_length').shape, [1, 3]);
+    const sums = [...valuesOf(output(response, 'cum_log_probs'), 'FP32')];
+    assert.equal(sums.length, 3);
+    assert.deepEqual(
+      sums,
+      sums.toSorted((a, b) => b - a),
+    );
+    const logprobs = output(response, 'output_log_probs');
+    assert.deepEqual(logprobs.shape, [1, 3, ids.shape[2]]);
+    const first = valuesOf(logprobs, 'FP32').subarray(0, ids.shape[2]);
+    const sum = first.reduce((total, logprob) => total + logprob, 0);
+    assert.ok(Math.abs(sum - (sums[0] ?? 0)) < 1e-3);
+    await models.close();
+  });
+
   test('what the engine cannot do is refused by name', async () => {
     const models = await engineModels();
     const good = [int('input_ids', 65), int('input_lengths', 1), int('request_output_len', 2)];
@@ -201,7 +223,6 @@ describe('inflight_batcher_llm', () => {
       );
     const lora = tensorOf('lora_task_id', 'UINT64', [1, 1], BigUint64Array.of(7n));
     assert.match(await refused([lora]), /^UNSUPPORTED LoRA is not supported.*'lora_task_id'/);
-    assert.match(await refused([int('beam_width', 2)]), /^UNSUPPORTED beam search/);
     assert.match(
       await refused([float('draft_acceptance_threshold', 0.5)]),
       /^UNSUPPORTED acceptance by draft/,

@@ -8,6 +8,7 @@ import type { EngineLease } from '../engine-host.ts';
 import { RepositoryError } from '../errors.ts';
 import type { Execution } from '../execution.ts';
 import { renamed, type Tensor } from '../tensor.ts';
+import { BeamOutputs } from './beam-outputs.ts';
 import { refuseMissingFeatures } from './features.ts';
 import { GatheredRows } from './gathered-rows.ts';
 import { type EngineFacts, type GenerationPlan, planGeneration } from './generation.ts';
@@ -134,7 +135,9 @@ class EngineModel {
     const plan = planGeneration(execution.request, inputs, row, this.#facts);
     const excluded = inputs.get('exclude_input_in_output');
     const excludesPrompt = excluded ? inputs.truth('exclude_input_in_output', row) : this.#excludesPrompt;
-    const isSeveral = plan.request.sequences > 1;
+    const { sequences, beams } = plan.request;
+    const isSeveral = sequences > 1 && !beams;
+    const together = beams && sequences > 1 ? new BeamOutputs(sequences, respond) : undefined;
     const run = new RowRun({
       execution,
       plan,
@@ -153,7 +156,10 @@ class EngineModel {
           withOutputCount: inputs.truth('return_num_output_tokens', row),
           epochOffsetNs: this.#epochOffsetNs,
         }),
-      respond,
+      respond: (outputs, isLast, sequence) => {
+        if (together) together.add(sequence, outputs);
+        else respond(outputs, isLast);
+      },
       ended: (tokens) => {
         this.inputTokens.add(plan.prompt.length);
         this.outputTokens.add(tokens);

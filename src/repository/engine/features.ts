@@ -51,15 +51,10 @@ export function refuseMissingFeatures(request: InferRequest, inputs: Inputs, row
       for (let row = 0; row < rows; row++) if (inputs.truth(name, row)) throw unsupported(feature, name);
     }
   }
-  for (let row = 0; row < rows; row++) refuseValues(inputs, row);
   const type = request.parameters.request_type;
   if (type !== undefined && type !== 'context_and_generation') {
     throw unsupported('disaggregated serving', `request_type ${String(type)}`);
   }
-}
-
-function refuseValues(inputs: Inputs, row: number): void {
-  if ((inputs.number('beam_width', row) ?? 1) > 1) throw unsupported('beam search', 'beam_width');
 }
 
 function unsupported(feature: string, tensor: string): RepositoryError {

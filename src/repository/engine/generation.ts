@@ -44,6 +44,7 @@ export function planGeneration(
       `'request_output_len' is ${maxTokens}; it must be at least 1`,
     );
   }
+  const beams = beamsOfRow(inputs, row);
   const stopList = inputs.get('stop_words_list');
   const stopWords = stopList ? wordsOfRow(stopList, row) : [];
   const stopTexts = stopList && wordsMarkOf(stopList)?.rows;
@@ -58,7 +59,8 @@ export function planGeneration(
       maxTokens,
       minTokens: Math.min(maxTokens, Math.max(0, inputs.number('min_tokens', row) ?? 0)),
       stopTokenIds: endIds(inputs, row, facts),
-      sequences: inputs.number('num_return_sequences', row) || 1,
+      sequences: inputs.number('num_return_sequences', row) || beams?.width || 1,
+      ...(beams && { beams }),
       logprobs:
         inputs.truth('return_log_probs', row) || inputs.truth('output_log_probs', row) ? 0 : undefined,
       retention: retentionOfRow(inputs, row),
@@ -130,6 +132,18 @@ function wishOf(type: string, guide: string): GuideWish | undefined {
     default:
       return undefined;
   }
+}
+
+/** TensorRT-LLM's beams: more than one is a beam search, with its defaults: no length penalty, and early stopping. */
+function beamsOfRow(inputs: Inputs, row: number): GenerationRequest['beams'] {
+  const width = inputs.number('beam_width', row) ?? 1;
+  if (width <= 1) return undefined;
+  return {
+    width,
+    lengthPenalty: inputs.number('len_penalty', row) ?? 0,
+    earlyStopping: (inputs.number('early_stopping', row) ?? 1) !== 0,
+    diversityRate: inputs.number('beam_search_diversity_rate', row) ?? 0,
+  };
 }
 
 /** Tokens that the client thinks come next: verified together with the prompt's end. */

@@ -37,7 +37,8 @@ export class SequenceOutput {
   readonly #sequence = {};
   #ids: number[] = [];
   #logprobs: number[] = [];
-  #sum = 0;
+  /** Log-probability of all its tokens; a beam search says it itself. */
+  sum = 0;
   /** Tokens so far. */
   count = 0;
   /** Of its draft tokens, once it has ended. */
@@ -62,7 +63,7 @@ export class SequenceOutput {
     this.count++;
     if (logprob === undefined) return;
     this.#logprobs.push(logprob);
-    this.#sum += logprob;
+    this.sum += logprob;
   }
 
   /** The tensors of the next response. */
@@ -94,7 +95,7 @@ export class SequenceOutput {
   #addLogprobs(outputs: Tensor[]): void {
     const { withLogprobs } = this.#options;
     if (withLogprobs || this.#execution.wants('cum_log_probs')) {
-      outputs.push(tensorOf('cum_log_probs', 'FP32', [1, 1], Float32Array.of(this.#sum)));
+      outputs.push(tensorOf('cum_log_probs', 'FP32', [1, 1], Float32Array.of(this.sum)));
     }
     if (!withLogprobs && !this.#execution.wants('output_log_probs')) return;
     const values = new Float32Array(this.#ids.length);

@@ -26,7 +26,7 @@ export class RowRun {
   readonly #isStreaming: boolean;
   readonly #clock: Clock;
   readonly #sequences: OpenSequence[];
-  readonly #handOver: (outputs: Tensor[], isLast: boolean) => void;
+  readonly #handOver: (outputs: Tensor[], isLast: boolean, sequence: number) => void;
   readonly #ended: (tokens: number) => void;
   /** Stop words that end within so many tokens are words like any other. */
   readonly #minTokens: number;
@@ -42,7 +42,7 @@ export class RowRun {
     tokenizer: Tokenizer | undefined;
     output: (sequence: number) => SequenceOutput;
     /** Hands a response over; `isLast` of its sequence. */
-    respond: (outputs: Tensor[], isLast: boolean) => void;
+    respond: (outputs: Tensor[], isLast: boolean, sequence: number) => void;
     /** Hears of each sequence that is done, with its number of tokens. */
     ended: (tokens: number) => void;
   }) {
@@ -101,6 +101,7 @@ export class RowRun {
     }
     if (event.drafts) sequence.output.drafts = event.drafts;
     const isStopped = this.#append(sequence, event);
+    if (event.beam) sequence.output.sum = event.beam.cumulativeLogprob;
     if (isStopped && event.finish === undefined) this.#handle?.cancel(event.sequence);
     if (isStopped || event.finish !== undefined) this.#finish(sequence);
     else if (this.#isStreaming && sequence.output.hasNews) this.#respond(sequence, false);
@@ -134,7 +135,11 @@ export class RowRun {
 
   #respond(sequence: OpenSequence, isLast: boolean): void {
     const result: SequenceResult = { isLast, start: this.#start, nowNs: this.#clock.nowNs() };
-    this.#handOver(sequence.output.take(this.#isStreaming, result), isLast);
+    this.#handOver(
+      sequence.output.take(this.#isStreaming, result),
+      isLast,
+      this.#sequences.indexOf(sequence),
+    );
   }
 
   #fail(event: SequenceEvent): void {
