@@ -200,6 +200,8 @@ export class EngineCore {
       ...this.#counters,
       atNs: this.#options.clock.nowNs(),
       runningSequences: this.#table.running.items.length,
+      contextSequences: this.#table.running.items.filter(({ isGenerating }) => !isGenerating).length,
+      pausedSequences: this.#table.waitingOfBegun,
       waitingRequests: this.#table.queuedRequests,
       kvBytesReserved: bytesReserved,
       kvBytesMax: bytesMax,
