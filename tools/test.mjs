@@ -8,7 +8,7 @@ import { availableParallelism } from 'node:os';
 import { run } from 'node:test';
 import { spec } from 'node:test/reporters';
 
-const fileTimeoutMs = 5 * 60 * 1000;
+const fileTimeoutMs = 10 * 60 * 1000;
 const filters = process.argv.slice(2).filter((argument) => !argument.startsWith('-'));
 const files = ['src', 'test']
   .flatMap((root) => readdirSync(root, { recursive: true }).map((path) => `${root}/${path}`))

@@ -17,7 +17,7 @@ export async function loadAdapter(
   path: string,
   linears: readonly ModelLinear[] | undefined,
 ): Promise<AdapterTensors> {
-  const adapter = openAdapter(path);
+  const adapter = openAdapter(path, linears);
   const find = linears && finder(adapter.names, linears);
   const parts: AdapterPart[] = [];
   for (const target of adapter.targets.values()) {

@@ -10,7 +10,7 @@ import { capacityPolicyNames } from '../runtime/plan/capacity.ts';
 import { restartsInARowMax } from '../runtime/process/restart-budget.ts';
 import { routingDefault, routingNames } from '../runtime/routing/router.ts';
 import { CliError } from './errors.ts';
-import { adapterOptions, addAdapterOptions } from './serving/adapter-options.ts';
+import { adapterOptions, addAdapterOptions, allowsLoraUpdates } from './serving/adapter-options.ts';
 import { logLevelFrom, logLevels } from './serving/log-level.ts';
 import type {
   AnswerOptions,
@@ -336,7 +336,12 @@ function toOptions(models: string[], flags: Record<string, unknown>): ServeOptio
     repository,
     kserve: kserveOptions(flags as unknown as RepositoryFlags),
     ...aliased(flags),
-    answers: { toolCallParser, reasoningParser, trustRequestChatTemplate },
+    answers: {
+      toolCallParser,
+      reasoningParser,
+      trustRequestChatTemplate,
+      allowLoraUpdates: allowsLoraUpdates(flags, process.env),
+    },
     traffic: { routing, streamInterval },
     adapters: adapterOptions(flags),
     deviceOptions: deviceOption as Record<string, string>,

@@ -27,6 +27,11 @@ export class ServedModels {
     return this.#adapted.flatMap(({ list }) => list);
   }
 
+  /** Whether a model that is no adapter has that name. */
+  isBase(name: string): boolean {
+    return this.#byName.has(name);
+  }
+
   /** Every name that {@link resolve} takes. */
   get names(): string[] {
     return [...this.#byName.keys(), ...this.adapters.map(({ name }) => name)];

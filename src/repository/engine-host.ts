@@ -13,6 +13,8 @@ export interface EngineSpecification {
   /** TensorRT-LLM's names, plus `static_batch`. */
   capacityPolicy: string;
   prefixReuse: boolean;
+  /** Steps that may be in flight; absent: the host's default. */
+  stepsInFlight?: number;
   /** Tokens that the KV cache holds at most; absent: what the machine can spare. */
   kvTokensMax?: number;
   /** Share of the memory that a KV cache may take; absent: the host's default. */

@@ -1,6 +1,8 @@
 /** `nereid serve --lora`, as a client sees it. */
 import assert from 'node:assert/strict';
+import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { packageRoot } from '../../src/base/entry.ts';
 import { type ServeProcess, startServe } from '../support/serve.ts';
 
 let server: ServeProcess;
@@ -13,7 +15,7 @@ const adapters = [
 ];
 
 before(async () => {
-  server = await startServe('adapters', [...adapters, '--front-ends', '2']);
+  server = await startServe('adapters', [...adapters, '--front-ends', '2', '--allow-lora-updates']);
 });
 
 after(() => server?.stop());
@@ -64,6 +66,43 @@ test('GET /v1/models lists them with their parent', async () => {
     ['json', 'nereid-16m'],
   ]);
   assert.match(data[2]?.root ?? '', /nereid-16m-lora-capitals$/);
+});
+
+async function post(path: string, body: object): Promise<{ status: number; text: string }> {
+  const response = await fetch(`${server.url}${path}`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify(body),
+  });
+  return { status: response.status, text: await response.text() };
+}
+
+test('adapters are loaded and unloaded while the server runs, in all front ends', async () => {
+  const lora_path = join(packageRoot, 'models/nereid-16m-lora-capitals');
+  const load = (lora_name: string, more = {}) =>
+    post('/v1/load_lora_adapter', { lora_name, lora_path, ...more });
+  assert.deepEqual(await load('late'), {
+    status: 200,
+    text: "Success: LoRA adapter 'late' added successfully.",
+  });
+  // Each question may go to another front end, which hears of it a moment later.
+  const deadline = Date.now() + 30_000;
+  for (let answered = 0; answered < 4; ) {
+    const { status, text } = await ask('late');
+    if (status === 200) {
+      assert.match(text ?? '', /^ROBOT \(NOUN\)/);
+      answered++;
+    } else assert.ok(status === 404 && Date.now() < deadline, `status ${status}`);
+  }
+  const again = await load('late');
+  assert.equal(again.status, 400);
+  assert.match(again.text, /'late' has already been loaded.*load_inplace/);
+  assert.equal((await load('late', { load_inplace: true })).status, 200);
+  assert.match((await load('nereid-16m')).text, /is the name of a served model/);
+  assert.match((await load('other', { lora_path: 'models' })).text, /must be an absolute path/);
+  assert.match((await load('other', { lora_path: '/nowhere' })).text, /no adapter_config\.json/);
+  const unloaded = await post('/v1/unload_lora_adapter', { lora_name: 'late' });
+  assert.equal(unloaded.text, "Success: LoRA adapter 'late' removed successfully.");
 });
 
 test('an adapter that cannot be used ends the start with its fault', async () => {

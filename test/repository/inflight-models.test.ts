@@ -40,6 +40,7 @@ describe('inflight_batcher_llm', () => {
     assert.equal(models.repository.model('tensorrt_llm').metadata.outputs[0]?.name, 'output_ids');
     assert.equal(models.host.asked.length, 1);
     assert.equal(models.host.asked[0]?.capacityPolicy, 'guaranteed_no_evict');
+    assert.equal(models.host.asked[0]?.stepsInFlight, undefined, 'the engine does as it likes');
     assert.equal(models.repository.engines()[0]?.isInflight, true);
     await models.close();
   });
@@ -228,7 +229,10 @@ describe('inflight_batcher_llm', () => {
       /^UNSUPPORTED acceptance by draft/,
     );
     assert.match(await refused([bool('return_context_logits')]), /^UNSUPPORTED context logits/);
-    assert.match(await refused([text('guided_decoding_guide', '{}')]), /^UNSUPPORTED guided decoding/);
+    assert.match(
+      await refused([text('guided_decoding_guide', '{}')]),
+      /^INVALID_ARGUMENT 'guided_decoding_guide' needs a 'guided_decoding_guide_type'/,
+    );
     assert.match(
       await refused([], { parameters: { request_type: 'context_only' } }),
       /^UNSUPPORTED disaggregated/,
@@ -255,8 +259,10 @@ describe('inflight_batcher_llm', () => {
   });
 
   test('a model that is not decoupled answers once, and refuses streams and batches', async () => {
-    const models = await engineModels({ values: { decoupled_mode: 'False', batching_strategy: 'V1' } });
+    const values = { decoupled_mode: 'False', batching_strategy: 'V1', enable_trt_overlap: 'False' };
+    const models = await engineModels({ values });
     assert.equal(models.host.asked[0]?.capacityPolicy, 'static_batch');
+    assert.equal(models.host.asked[0]?.stepsInFlight, 1);
     const inputs = [text('text_input', 'a'), int('max_tokens', 4)];
     assert.equal((await run(models, 'ensemble', inputs)).length, 1);
     await assert.rejects(

@@ -24,6 +24,11 @@ export function addAdapterOptions(command: Command): void {
       [],
     )
     .addOption(new Option('--lora-modules <name=path>').argParser(adapterOption).hideHelp())
+    .option(
+      '--allow-lora-updates',
+      'load and unload adapters over HTTP, from any path of this machine',
+      false,
+    )
     .option('--max-loras <n>', 'different LoRA adapters in one batch', integerOption(1, slotsMax), slots)
     .option('--max-lora-rank <n>', 'largest rank of a LoRA adapter', ranks, rankMax)
     .option('--lora-host-cache-size <size>', host, sizeOption)
@@ -47,6 +52,12 @@ export function adapterOptions(flags: Record<string, unknown>): ServeOptions['ad
       ...(deviceBytes !== undefined && { deviceBytesMax: deviceBytes }),
     },
   };
+}
+
+/** Whether adapters may be loaded over HTTP: the flag, or vLLM's own switch. */
+export function allowsLoraUpdates(flags: Record<string, unknown>, environment: NodeJS.ProcessEnv): boolean {
+  const fromVllm = environment.VLLM_ALLOW_RUNTIME_LORA_UPDATING?.toLowerCase();
+  return flags.allowLoraUpdates === true || fromVllm === 'true' || fromVllm === '1';
 }
 
 /** `name=path`, gathered. Paths are made whole here: engines run elsewhere. */

@@ -81,5 +81,6 @@ function optionsOf(specification: EngineSpecification, options: ServeOptions): S
     maxSequences: specification.sequencesMax ?? options.maxSequences,
     kvTokensMax: specification.kvTokensMax,
     kvMemoryShare: specification.kvMemoryShare,
+    ...(specification.stepsInFlight !== undefined && { stepsInFlight: specification.stepsInFlight }),
   };
 }

@@ -154,6 +154,7 @@ export function createFrontEnd(options: FrontEndOptions): FrontEnd {
     version: packageVersion(),
     notReadyReason,
     trustRequestChatTemplate: options.answers.trustRequestChatTemplate,
+    allowLoraUpdates: options.answers.allowLoraUpdates,
   });
   addResponses(http, { ...api, responses: options.responses }, errorResponse);
   addMessages(http, api);

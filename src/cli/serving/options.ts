@@ -17,6 +17,8 @@ export interface AnswerOptions {
   reasoningParser?: string;
   /** Whether requests may bring a chat template. */
   trustRequestChatTemplate: boolean;
+  /** Whether LoRA adapters may be loaded and unloaded over HTTP. */
+  allowLoraUpdates?: boolean;
 }
 
 /** How requests are spread over a model's engines, and how often a stream gets what they say. */

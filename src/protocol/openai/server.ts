@@ -9,6 +9,7 @@ import type { RequestLogger } from '../request-log.ts';
 import type { RequestSpans } from '../request-spans.ts';
 import type { ServedModel } from '../served-model.ts';
 import type { TlsMaterial } from '../tls.ts';
+import { addAdapterRoutes } from './adapters.ts';
 import { handleChat } from './chat.ts';
 import { handleCompletion } from './completions.ts';
 import type { OpenAiContext } from './context.ts';
@@ -25,6 +26,8 @@ export interface OpenAiServerOptions extends ApiOptions {
   corsOrigins?: readonly string[];
   /** Takes `chat_template` from requests: a program, bounded, that only makes prompts. Default false. */
   trustRequestChatTemplate?: boolean;
+  /** Lets whoever may ask load LoRA adapters from the server's disk. Default false. */
+  allowLoraUpdates?: boolean;
   /** For GET /version. */
   version: string;
   /** A further reason not to be ready (draining), for /health/ready. */
@@ -59,6 +62,7 @@ export function addOpenAi(app: FastifyInstance, options: OpenAiServerOptions): v
   void app.register(async (api) => {
     guardApi(api, { ...options, gate });
     addApi(api, context);
+    if (options.allowLoraUpdates) addAdapterRoutes(api, context.models);
   });
 }
 

@@ -10,7 +10,6 @@ import { refuseMissingParameters } from './features.ts';
 
 /** Parameters of the original that choose among its own kernels and processes, and mean nothing here. */
 const withoutEffect = [
-  'enable_trt_overlap',
   'executor_worker_path',
   'participant_ids',
   'num_nodes',
@@ -56,12 +55,19 @@ export async function engineSpecification(context: BackendContext): Promise<Engi
     engines: engineCount(context),
     capacityPolicy: isInflight ? capacityPolicy(context) : 'static_batch',
     prefixReuse: parameterTruth(config, 'enable_kv_cache_reuse') ?? true,
+    stepsInFlight: stepsInFlight(parameterTruth(config, 'enable_trt_overlap')),
     kvTokensMax: positive(context, 'max_tokens_in_paged_kv_cache', Number.MAX_SAFE_INTEGER),
     kvMemoryShare: positive(context, 'kv_cache_free_gpu_mem_fraction', 1),
     sequencesMax: config.max_batch_size > 0 ? config.max_batch_size : undefined,
   };
   specification.key = `${name}/${version}: ${JSON.stringify(specification)}`;
   return { specification, isInflight };
+}
+
+/** Overlap launches a step before the last one's tokens are read; where nothing is said, the engine does as it likes. */
+function stepsInFlight(isOverlapped: boolean | undefined): number | undefined {
+  if (isOverlapped === undefined) return undefined;
+  return isOverlapped ? 2 : 1;
 }
 
 function engineSource({ config, name, versionFolder }: BackendContext): string {
