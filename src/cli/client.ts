@@ -1,9 +1,12 @@
-import { Command } from 'commander';
+import { Command, Option } from 'commander';
 import type { EndToEndFlags } from './client/end-to-end.ts';
+import type { GptFlags } from './client/gpt.ts';
 import type { InflightFlags } from './client/inflight.ts';
+import type { InputDataFlags } from './client/input-data.ts';
 import { integerOption, numberOption } from './values.ts';
 
 const int32Max = 2 ** 31 - 1;
+const compressionNames = ['none', 'deflate', 'gzip'];
 
 /** `nereid client` */
 export function createCommand(): Command {
@@ -12,6 +15,8 @@ export function createCommand(): Command {
   );
   command.addCommand(inflightCommand());
   command.addCommand(endToEndCommand());
+  command.addCommand(gptCommand());
+  command.addCommand(inputDataCommand());
   return command;
 }
 
@@ -19,6 +24,14 @@ function inflightCommand(): Command {
   return new Command('inflight')
     .description('inflight_batcher_llm_client.py: token ids to the model tensorrt_llm')
     .option('-u, --url <host:port>', 'KServe gRPC', 'localhost:8001')
+    .option('-s, --ssl', 'TLS')
+    .option('-r, --root-certificates <file>', 'PEM; default: those of Node')
+    .option('-p, --private-key <file>', 'PEM, for mutual TLS')
+    .option('-x, --certificate-chain <file>', 'PEM, for mutual TLS')
+    .addOption(
+      new Option('-C, --grpc-compression-algorithm <name>', 'of what is sent').choices(compressionNames),
+    )
+    .option('-t, --stream-timeout <seconds>', 'default: none', numberOption(0, 1_000_000))
     .option('--model-name <name>', '', 'tensorrt_llm')
     .option('--text <text>', 'the prompt', 'Born in north-east France, Soyer trained as a')
     .option('--input-tokens-csv <file>', 'ids instead of a text, comma separated')
@@ -40,6 +53,8 @@ function inflightCommand(): Command {
     .option('--stop-after-ms <n>', 'stop the request after so long', integerOption(0, int32Max), 0)
     .option('--stop-via-request-cancel', 'stop it by cancelling the call, not by a stop request')
     .option('--exclude-input-in-output', 'leave the prompt out of the answer')
+    .option('--lora-path <folder>', 'of hf_lora_convert.py: its weights go with the request')
+    .option('--lora-task-id <id>', '0 is none', integerOption(0, Number.MAX_SAFE_INTEGER), 0)
     .option('--return-log-probs', '')
     .option('--return-perf-metrics', '')
     .option('-c, --check-output', 'compare with --output-tokens-csv')
@@ -80,5 +95,40 @@ function endToEndCommand(): Command {
     .action(async (flags: EndToEndFlags) => {
       const { runEndToEnd } = await import('./client/end-to-end.ts');
       await runEndToEnd(flags);
+    });
+}
+
+function gptCommand(): Command {
+  return new Command('gpt')
+    .description('tools/gpt/client.py: one text to the model tensorrt_llm, and how long it took')
+    .requiredOption('--tokenizer-dir <folder>', 'a folder with tokenizer.json')
+    .option('-u, --url <host:port>', 'KServe gRPC', 'localhost:8001')
+    .option('-t, --text <text>', 'the prompt', 'Born in north-east France, Soyer trained as a')
+    .option('-o, --output-len <n>', 'tokens to make', integerOption(1, int32Max), 10)
+    .option('--topk <n>', '', integerOption(0, int32Max), 1)
+    .option('--topp <x>', '', numberOption(0, 1), 0)
+    .action(async (flags: GptFlags) => {
+      const { runGpt } = await import('./client/gpt.ts');
+      await runGpt(flags);
+    });
+}
+
+/** Samples that one file may hold. */
+const samplesMax = 1_000_000;
+
+function inputDataCommand(): Command {
+  return new Command('gen-input-data')
+    .description('tools/gpt/gen_input_data.py: random ids as `perf_analyzer --input-data` takes them')
+    .option('--num-samples <n>', '', integerOption(1, samplesMax), 10_000)
+    .option('-s, --start-len <n>', 'ids of each prompt', integerOption(1, 1_000_000), 8)
+    .option('-o, --output-len <n>', 'tokens to make', integerOption(1, int32Max), 10)
+    .option('--beam-width <n>', '', integerOption(1, 1024), 1)
+    .option('--topk <n>', '', integerOption(0, int32Max), 1)
+    .option('--topp <x>', '', numberOption(0, 1), 0)
+    .option('--seed <n>', '', integerOption(0, Number.MAX_SAFE_INTEGER), 0)
+    .option('--output <file>', '', 'input_data.json')
+    .action(async (flags: InputDataFlags) => {
+      const { writeInputData } = await import('./client/input-data.ts');
+      await writeInputData(flags);
     });
 }

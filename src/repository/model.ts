@@ -185,6 +185,8 @@ export interface RepositoryEngine {
   model: string;
   version: string;
   client: EngineClient;
+  /** The tokenizer that belongs to it. */
+  tokenizerFolder: string;
   /** In-flight batching, or static (V1). */
   isInflight: boolean;
   /** Of `nv_llm_input_token_len` and `nv_llm_output_token_len`. */

@@ -1,13 +1,34 @@
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import {
+  closeSync,
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { packageRoot } from '../../src/base/entry.ts';
+import { endsWithTests } from '../support/children.ts';
 import * as attacks from './attacks.ts';
 import { honest } from './clients.ts';
-import { descriptorsOf, killTarget, memoryOf, startTarget, stopTarget, type Target } from './server.ts';
+import {
+  descriptorsOf,
+  killTarget,
+  memoryOf,
+  startTarget,
+  stopTarget,
+  type Target,
+  until,
+} from './server.ts';
 
 /** The short form of every attack that once took the server down; `npm run soak` has the long one. */
 const linuxOnly = process.platform === 'linux' ? false : 'reads /proc';
@@ -30,6 +51,15 @@ async function start(
   const target = await startTarget(flags, options);
   targets.push(target);
   return target;
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, 'close');
+  return port;
 }
 
 const hasPrlimit = ((): boolean => {
@@ -57,7 +87,7 @@ describe('attacks on a server', { concurrency: false, skip: linuxOnly }, () => {
     assert.equal(await stopTarget(target), 0);
   });
 
-  test('a stopped engine, a killed engine, a deleted folder, no descriptors: it comes back and can be stopped', async () => {
+  test('a stopped engine, a killed engine, a deleted folder, no descriptors, disk or memory: it comes back and can be stopped', async () => {
     const own = join(folder, 'x'.repeat(20));
     mkdirSync(own);
     const target = await start(nullDevice, { env: { TMPDIR: own } });
@@ -66,9 +96,35 @@ describe('attacks on a server', { concurrency: false, skip: linuxOnly }, () => {
     await attacks.stoppedEngine(target, { clients: 8, honestMs });
     await attacks.killedEngine(target, { clients: 8, honestMs });
     await attacks.deletedFolder(target, own);
-    if (hasPrlimit) await attacks.noDescriptors(target, 3);
+    if (hasPrlimit) {
+      await attacks.noDescriptors(target, 3);
+      await attacks.noDisk(target);
+      await attacks.noMemory(target);
+    }
     assert.equal(await stopTarget(target), 0);
     assert.deepEqual(sockets(), []);
+  });
+
+  test('a log that cannot be written costs lines, not the server, and it can be stopped', async () => {
+    const port = await freePort();
+    const full = openSync('/dev/full', 'w');
+    const command = ['serve', 'nereid-16m', '--device', 'null', '--http-port', String(port)];
+    const child = spawn(process.execPath, [join(packageRoot, 'bin/nereid'), ...command], {
+      env: {
+        ...process.env,
+        NODE_OPTIONS: '',
+        NEREID_FROM_SOURCE: '1',
+        NEREID_OFFLINE: '1',
+        NEREID_CACHE: join(packageRoot, '.cache/serve-test'),
+      },
+      stdio: ['ignore', full, full],
+    });
+    closeSync(full);
+    endsWithTests(child);
+    const target = { child, port, url: `http://127.0.0.1:${port}`, log: () => '' };
+    const asking = async (): Promise<number> => (await honest(target).catch(() => ({ status: 0 }))).status;
+    await until(async () => (await asking()) === 200, 'it serves', 120_000);
+    assert.equal(await stopTarget(target), 0);
   });
 
   test('a temporary folder with a long name, or none that can be written, does not matter', async () => {

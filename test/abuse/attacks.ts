@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { readdirSync, rmSync } from 'node:fs';
+import { readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { assertServed, honest, keepAsking, RawClient, rawRequest } from './clients.ts';
@@ -145,6 +145,36 @@ export async function noDescriptors(target: Target, seconds: number): Promise<vo
   process.kill(childrenOf(target, 'engine-process')[0] as number, 'SIGKILL');
   await sleep(seconds * 1000);
   limitDescriptors(pid, 4_096);
+  await until(
+    async () => (await honest(target).catch(() => ({ status: 0 }))).status === 200,
+    'it answers again',
+  );
+}
+
+/** No file may grow (as on a full disk), and the engine dies: it comes back all the same, since nothing is written to run. */
+export async function noDisk(target: Target): Promise<void> {
+  const limit = (bytes: string): void => {
+    execFileSync('prlimit', ['--pid', String(target.child.pid), `--fsize=${bytes}:`]);
+  };
+  limit('0');
+  try {
+    await killedEngine(target, { clients: 2, honestMs: 0 });
+  } finally {
+    limit('unlimited');
+  }
+}
+
+/** The engine gets no more memory while it has much to do: it goes on or ends, every request is answered, and it is back. */
+export async function noMemory(target: Target): Promise<void> {
+  const [pid] = childrenOf(target, 'engine-process');
+  assert.ok(pid, 'an engine');
+  const kilobytes = Number(/VmData:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]);
+  execFileSync('prlimit', ['--pid', String(pid), `--data=${kilobytes * 1024}:`]);
+  const asked = Array.from({ length: 64 }, () => honest(target, { max_tokens: 300, n: 4 }));
+  for (const { status } of await Promise.all(asked))
+    assert.ok([200, 503].includes(status), `status ${status}`);
+  // One that lives on must not stay short for the attacks that follow.
+  if (childrenOf(target, 'engine-process').includes(pid)) process.kill(pid, 'SIGKILL');
   await until(
     async () => (await honest(target).catch(() => ({ status: 0 }))).status === 200,
     'it answers again',

@@ -170,6 +170,8 @@ async function attackAll(target: Target, folder: string): Promise<void> {
     ['a stopped engine', () => attacks.stoppedEngine(target, { clients: 8, honestMs })],
     ['its folder deleted', () => attacks.deletedFolder(target, folder)],
     ['no descriptors for 5 s', () => attacks.noDescriptors(target, 5)],
+    ['no file may grow', () => attacks.noDisk(target)],
+    ['no memory for the engine', () => attacks.noMemory(target)],
   ];
   for (const [name, attack] of rows) {
     const outcome = await attack().then(

@@ -62,6 +62,31 @@ describe('nereid client', () => {
     assert.match(cancelled.stdout, /Request is cancelled/);
   });
 
+  test('gpt: one text, and how long it took', async (context) => {
+    const gpt = await engineModels({ says, group: 'gpt' });
+    context.after(() => gpt.close());
+    const own = await tritonServer({ repository: gpt.repository });
+    context.after(() => own.close());
+    const flags = ['-u', `localhost:${own.grpcPort}`, '--tokenizer-dir', tokenizer, '-t', prompt, '-o', '8'];
+    const { code, stdout, stderr } = await runCli(['client', 'gpt', ...flags]);
+    assert.equal(code, 0, stderr);
+    assert.match(stdout, /^\[INFO\] Latency: \d+\.\d{3} ms\nInput: \.+\nOutput: chef and\n$/);
+  });
+
+  test('gen-input-data: what perf_analyzer takes', async () => {
+    const path = join(models.folder, '..', 'input_data.json');
+    const flags = ['--num-samples', '3', '-s', '4', '-o', '2', '--output', path];
+    const { code, stdout } = await runCli(['client', 'gen-input-data', ...flags]);
+    assert.equal(code, 0, stdout);
+    const { data } = JSON.parse(readFileSync(path, 'utf8'));
+    assert.equal(data.length, 3);
+    assert.deepEqual(data[0].input_ids.shape, [4]);
+    assert.ok(
+      data[1].input_ids.content.every((id: number) => Number.isInteger(id) && id >= 0 && id < 50_255),
+    );
+    assert.deepEqual(data[2].request_output_len, { content: [2], shape: [1] });
+  });
+
   test('e2e: texts of the ensemble and of BLS', async () => {
     for (const model of ['ensemble', 'tensorrt_llm_bls']) {
       const base = ['client', 'e2e', '-u', url, '--model-name', model, '-p', prompt, '-o', '8'];

@@ -77,7 +77,7 @@ export function nullEngineHost(tokenizerFolder: string, options: EngineModelsOpt
       const size = { vocabularySize: byteVocabularySize, contextLength: 2048 };
       const { model, options: core } = await loadModel('null', nullModelSource(size), {
         ...{ device: 'null', deviceOptions, slots: 64, batchTokensMax: 4096, kvDtype: 'f16', threads: 1 },
-        prefixReuse: true,
+        prefixReuse: specification.prefixReuse,
         capacityPolicy: specification.capacityPolicy,
       });
       const engine = new LocalEngine(model, core);

@@ -6,10 +6,14 @@ import { describe, test } from 'node:test';
 import { Client, credentials, type ServiceError } from '@grpc/grpc-js';
 import fc from 'fast-check';
 import { packageRoot } from '../../src/base/entry.ts';
+import { nullModelSource } from '../../src/device/null/index.ts';
 import { messageCodec, type PlainMessage } from '../../src/protocol/proto-messages.ts';
 import { openRepository } from '../../src/repository/repository.ts';
 import { servedRepository } from '../../src/repository/served-repository.ts';
+import { LocalEngine } from '../../src/runtime/local-engine.ts';
+import { loadModel } from '../../src/runtime/process/load-model.ts';
 import { eventually, testEngine } from '../openai/test-server.ts';
+import { AuditedModel } from '../support/audited-model.ts';
 import { ask } from './ask.ts';
 import { writeTestModels } from './models.ts';
 import { tritonServer } from './test-server.ts';
@@ -19,7 +23,36 @@ const requests = messageCodec('grpc_service.proto', 'inference.ModelInferRequest
 const responses = messageCodec('grpc_service.proto', 'inference.ModelStreamInferResponse');
 const int32 = (...values: number[]) => Buffer.from(Int32Array.from(values).buffer);
 
-function tokenRequest(id: string, tokens: number): PlainMessage {
+/** Third prompt token of the first stream: by it a batch's text is known. */
+const firstKey = 10;
+
+/** An engine that remembers its batches, and at which of them each request's cancel arrived (by the third token of its prompt). */
+async function auditedNullEngine() {
+  const slots = 64;
+  const batchTokensMax = 4096;
+  const size = { vocabularySize: 300, contextLength: 1024 };
+  // It audits what a device answers at once; between two steps the event loop turns.
+  const deviceOptions = { 'step-ms': '0' };
+  const { model, options } = await loadModel('null', nullModelSource(size), {
+    ...{ device: 'null', deviceOptions, slots, batchTokensMax, kvDtype: 'f16', threads: 1 },
+    prefixReuse: false,
+  });
+  const audited = new AuditedModel(model, { batchTokensMax, sequencesMax: slots });
+  const engine = new LocalEngine(audited, options);
+  const cancelledAt = new Map<number, number>();
+  const submit = engine.submit.bind(engine);
+  engine.submit = (request, listener) => {
+    const handle = submit(request, listener);
+    const cancel = (sequence?: number): void => {
+      cancelledAt.set(request.promptTokens[2] as number, audited.batches.length);
+      handle.cancel(sequence);
+    };
+    return { ...handle, cancel };
+  };
+  return { engine, audited, cancelledAt };
+}
+
+function tokenRequest(id: string, tokens: number, key = 7): PlainMessage {
   const one = (name: string, datatype: string) => ({ name, datatype, shape: [1, 1] });
   return {
     model_name: 'tensorrt_llm',
@@ -31,7 +64,7 @@ function tokenRequest(id: string, tokens: number): PlainMessage {
       one('end_id', 'INT32'),
       one('streaming', 'BOOL'),
     ],
-    raw_input_contents: [int32(5, 6, 7), int32(3), int32(tokens), int32(-1), Buffer.from([1])],
+    raw_input_contents: [int32(5, 6, key), int32(3), int32(tokens), int32(-1), Buffer.from([1])],
   };
 }
 
@@ -53,41 +86,47 @@ function openStream(client: Client) {
 }
 
 describe('clients that leave', () => {
-  test('of 64 streams half are cancelled: their sequences leave the batch, the others are answered whole', async () => {
-    const { engine } = await testEngine({ slots: 64, stepMs: 4, contextLength: 1024 });
+  test('of 64 streams half are cancelled: no batch planned after that holds them, the others are answered whole', async (context) => {
+    const { engine, audited, cancelledAt } = await auditedNullEngine();
     const tokenizerFolder = join(packageRoot, 'models', 'nereid-16m');
     const served = await servedRepository([{ name: 'test', client: engine, tokenizerFolder }]);
     const server = await tritonServer({ repository: served.repository });
-    // Long enough for a slow machine to see half of them leave.
-    const tokens = 600;
+    context.after(async () => {
+      await server.close();
+      await served.close();
+      await engine.close();
+    });
+    const tokens = 300;
     const streams = Array.from({ length: 64 }, (_, i) => {
       const stream = openStream(server.client);
-      stream.call.write(tokenRequest(String(i), tokens));
+      stream.call.write(tokenRequest(String(i), tokens, firstKey + i));
       stream.call.end();
       return stream;
     });
-    await eventually(() => streams.every(({ seen }) => seen.responses > 0), 'all streams have begun');
-    for (const { call } of streams.slice(0, 32)) call.cancel();
-    await eventually(() => engine.statistics().runningSequences <= 32, 'the cancelled ones are gone');
     const [left, stayed] = [streams.slice(0, 32), streams.slice(32)];
-    assert.ok(
-      stayed.some(({ seen }) => seen.responses < tokens),
-      'the others still run',
-    );
+    await eventually(() => left.every(({ seen }) => seen.responses > 0), 'they have begun');
+    for (const { call } of left) call.cancel();
     await eventually(() => stayed.every(({ seen }) => seen.ended), 'the others end');
     for (const { seen } of stayed) assert.equal(seen.responses, tokens);
     for (const { seen } of left) assert.ok(seen.responses < tokens);
     await eventually(() => engine.statistics().runningSequences === 0, 'nothing runs on');
-    await server.close();
-    await served.close();
-    await engine.close();
+    assert.equal(cancelledAt.size, 32);
+    for (const [key, batch] of cancelledAt) {
+      const later = audited.batches.slice(batch).flatMap(({ segments }) => segments);
+      assert.ok(!later.some(({ text }) => text[2] === key), `the sequence of ${key} is in a later batch`);
+    }
   });
 
-  test('a closed socket cancels generate and generate_stream', async () => {
+  test('a closed socket cancels generate and generate_stream', async (context) => {
     const { engine } = await testEngine({ slots: 4, stepMs: 2, contextLength: 4096 });
     const tokenizerFolder = join(packageRoot, 'models', 'nereid-16m');
     const served = await servedRepository([{ name: 'test', client: engine, tokenizerFolder }]);
     const server = await tritonServer({ repository: served.repository });
+    context.after(async () => {
+      await server.close();
+      await served.close();
+      await engine.close();
+    });
     for (const route of ['generate', 'generate_stream']) {
       const body = {
         input_ids: [5, 6, 7],
@@ -108,9 +147,6 @@ describe('clients that leave', () => {
       sent.destroy();
       await eventually(() => engine.statistics().runningSequences === 0, `${route} is cancelled`);
     }
-    await server.close();
-    await served.close();
-    await engine.close();
   });
 });
 

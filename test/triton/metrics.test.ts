@@ -54,8 +54,9 @@ test('nv_inference_* count what the models did', async (context) => {
 test('nv_trt_llm_* show the engine behind a model, live', async (context) => {
   const { engine } = await testEngine({ slots: 4, contextLength: 128, stepMs: 1 });
   context.after(() => engine.close());
-  const none = { bounds: [], counts: [0], sum: 0 };
-  const lengths = { inputTokens: none, outputTokens: none };
+  const inputTokens = { bounds: [10, 50], counts: [2, 1, 1], sum: 120 };
+  const outputTokens = { bounds: [10, 50], counts: [0, 0, 0], sum: 0 };
+  const lengths = { inputTokens, outputTokens, tokenizerFolder: '' };
   const shown = { model: 'tensorrt_llm', version: '1', client: engine, isInflight: true, ...lengths };
   const repository: Pick<ModelRepository, 'statistics' | 'engines'> = {
     statistics: () => [],
@@ -77,6 +78,17 @@ test('nv_trt_llm_* show the engine behind a model, live', async (context) => {
   assert.equal(value(idle, 'request_metrics', 'active'), 0);
   assert.equal(value(idle, 'kv_cache_block_metrics', 'max'), 512);
   assert.ok(!idle.includes('nv_trt_llm_v1_metrics{'), 'no static batcher here');
+  const length = 'nv_llm_input_token_len';
+  const labels = 'model="tensorrt_llm",response_metric_type="total_input_tokens",version="1"';
+  for (const [le, count] of [
+    ['10', 2],
+    ['50', 3],
+    ['+Inf', 4],
+  ]) {
+    assert.ok(idle.includes(`${length}_bucket{${labels},le="${le}"} ${count}\n`), idle);
+  }
+  assert.ok(idle.includes(`${length}_sum{${labels}} 120\n${length}_count{${labels}} 4\n`), idle);
+  assert.match(idle, /^# TYPE nv_llm_output_token_len histogram$/m);
   await new Promise<void>((resolve) => {
     engine.submit(
       {
@@ -93,6 +105,8 @@ test('nv_trt_llm_* show the engine behind a model, live', async (context) => {
   });
   const busy = await registry.metrics();
   assert.equal(value(busy, 'request_metrics', 'active'), 1);
+  assert.equal(value(busy, 'request_metrics', 'context'), 0);
+  assert.equal(value(busy, 'inflight_batcher_metrics', 'paused_requests'), 0);
   assert.equal(value(busy, 'inflight_batcher_metrics', 'generation_requests'), 1);
   assert.ok(value(busy, 'general_metrics', 'iteration_counter') > 0);
   const used = value(busy, 'kv_cache_block_metrics', 'used');

@@ -3,6 +3,7 @@ import { Client, credentials } from '@grpc/grpc-js';
 import { startGrpcServer } from '../../src/protocol/grpc-server.ts';
 import { createHttpServer } from '../../src/protocol/http-server.ts';
 import { errorResponse as openAiErrors } from '../../src/protocol/openai/errors.ts';
+import type { TlsMaterial } from '../../src/protocol/tls.ts';
 import { createTritonContext, type TritonOptions } from '../../src/protocol/triton/context.ts';
 import { errorResponse } from '../../src/protocol/triton/errors.ts';
 import { tritonService } from '../../src/protocol/triton/grpc.ts';
@@ -19,6 +20,7 @@ export interface TritonServer {
 /** Starts HTTP and gRPC on free ports, with a gRPC client of our own. */
 export async function tritonServer(
   options: Partial<TritonOptions> & Pick<TritonOptions, 'repository'>,
+  tls?: TlsMaterial,
 ): Promise<TritonServer> {
   const context = createTritonContext({ version: '2.51.0', ...options });
   const app = createHttpServer({
@@ -33,6 +35,7 @@ export async function tritonServer(
     port: 0,
     readiness,
     services: [tritonService(context)],
+    tls,
   });
   const client = new Client(`127.0.0.1:${grpc.port}`, credentials.createInsecure());
   return {

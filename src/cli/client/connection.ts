@@ -1,4 +1,13 @@
-import { Client, credentials, Metadata, type ServiceError, status } from '@grpc/grpc-js';
+import { readFileSync } from 'node:fs';
+import {
+  type ChannelCredentials,
+  Client,
+  credentials,
+  Metadata,
+  type ServiceError,
+  status,
+} from '@grpc/grpc-js';
+import { messageOf as messageOfError } from '../../base/errors.ts';
 import { messageCodec } from '../../protocol/proto-messages.ts';
 import type { DataType, Tensor } from '../../repository/tensor.ts';
 import { CliError } from '../errors.ts';
@@ -36,15 +45,34 @@ const request = messageCodec(protoFile, 'inference.ModelInferRequest');
 const unaryResponse = messageCodec(protoFile, 'inference.ModelInferResponse');
 const streamResponse = messageCodec(protoFile, 'inference.ModelStreamInferResponse');
 
+/** gRPC's names of what messages are packed with, and its numbers of them. */
+export const compressions = { none: 0, deflate: 1, gzip: 2 } as const;
+
+/** How a connection is made; the flags of the original clients. */
+export interface ConnectionFlags {
+  /** TLS. */
+  ssl?: boolean;
+  /** PEM files. */
+  rootCertificates?: string;
+  privateKey?: string;
+  certificateChain?: string;
+  grpcCompressionAlgorithm?: keyof typeof compressions;
+  /** Seconds that a stream may take; absent: for ever. */
+  streamTimeout?: number;
+}
+
 /** A KServe gRPC connection. */
 export class KserveConnection {
   readonly #client: Client;
+  readonly #timeoutMs: number | undefined;
 
-  /** @param url host:port */
-  constructor(url: string) {
-    this.#client = new Client(url, credentials.createInsecure(), {
+  /** @param url host:port. @throws CliError CLI_VALUE_INVALID for certificates that cannot be read */
+  constructor(url: string, flags: ConnectionFlags = {}) {
+    this.#timeoutMs = flags.streamTimeout === undefined ? undefined : flags.streamTimeout * 1000;
+    this.#client = new Client(url, credentialsOf(flags), {
       'grpc.max_receive_message_length': messageBytesMax,
       'grpc.max_send_message_length': messageBytesMax,
+      'grpc.default_compression_algorithm': compressions[flags.grpcCompressionAlgorithm ?? 'none'],
     });
   }
 
@@ -73,6 +101,7 @@ export class KserveConnection {
       (message: object) => request.encode(message as never),
       (bytes) => streamResponse.decode(bytes),
       new Metadata(),
+      this.#timeoutMs === undefined ? {} : { deadline: Date.now() + this.#timeoutMs },
     );
     call.on('data', (message: { error_message?: string; infer_response?: ResponseMessage }) => {
       const response = responseOf(message.infer_response ?? {});
@@ -109,6 +138,21 @@ export interface ClientStream {
   cancel(): void;
   /** @throws CliError when the server ended it otherwise */
   ended: Promise<'done' | 'cancelled'>;
+}
+
+function credentialsOf(flags: ConnectionFlags): ChannelCredentials {
+  if (!flags.ssl) return credentials.createInsecure();
+  try {
+    const [root = null, key = null, chain = null] = [
+      flags.rootCertificates,
+      flags.privateKey,
+      flags.certificateChain,
+    ].map((path) => (path === undefined ? undefined : readFileSync(path)));
+    return credentials.createSsl(root, key, chain);
+  } catch (cause) {
+    const text = `the certificates cannot be used (${messageOfError(cause)}); give PEM files`;
+    throw new CliError('CLI_VALUE_INVALID', text, { cause });
+  }
 }
 
 function messageOf({ model, id, inputs, outputs }: ClientRequest, isStream: boolean): object {

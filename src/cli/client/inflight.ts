@@ -1,12 +1,15 @@
+import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { type Tensor, tensorOf, valuesOf } from '../../repository/tensor.ts';
 import { openTokenizer } from '../../tokenizer/open.ts';
 import type { Tokenizer } from '../../tokenizer/types.ts';
 import { CliError } from '../errors.ts';
-import { type ClientResponse, KserveConnection } from './connection.ts';
+import { type ClientResponse, type ConnectionFlags, KserveConnection } from './connection.ts';
+import { readNpy } from './npy.ts';
 
 /** What `nereid client inflight` was told. */
-export interface InflightFlags {
+export interface InflightFlags extends ConnectionFlags {
   url: string;
   modelName: string;
   text: string;
@@ -29,6 +32,8 @@ export interface InflightFlags {
   stopAfterMs: number;
   stopViaRequestCancel?: boolean;
   excludeInputInOutput?: boolean;
+  loraPath?: string;
+  loraTaskId: number;
   returnLogProbs?: boolean;
   returnPerfMetrics?: boolean;
   checkOutput?: boolean;
@@ -61,9 +66,10 @@ export async function runInflight(flags: InflightFlags): Promise<void> {
   print(`Using end_id: ${endId}`);
   const shown = prompt.length > shownIdsMax ? prompt.slice(0, shownIdsMax) : prompt;
   print(`Input sequence${prompt.length > shownIdsMax ? ' starts with' : ''}:  [${shown.join(', ')}]`);
-  const connection = new KserveConnection(flags.url);
+  const inputs = [...inputsOf(flags, prompt, endId), ...(await loraInputs(flags))];
+  const connection = new KserveConnection(flags.url, flags);
   try {
-    const gathered = await ask(connection, flags, inputsOf(flags, prompt, endId));
+    const gathered = await ask(connection, flags, inputs);
     await report(flags, prompt, gathered, tokenizer);
   } finally {
     connection.close();
@@ -119,6 +125,22 @@ function inputsOf(flags: InflightFlags, prompt: readonly number[], endId: number
   }
   return inputs;
 }
+
+/** The adapter's id, and with the first request its weights, as `hf_lora_convert.py` wrote them. */
+async function loraInputs({ loraPath, loraTaskId }: InflightFlags): Promise<Tensor[]> {
+  const inputs: Tensor[] = [];
+  if (loraTaskId !== 0) {
+    inputs.push(tensorOf('lora_task_id', 'UINT64', [1, 1], BigUint64Array.of(BigInt(loraTaskId))));
+  }
+  if (loraPath === undefined || loraPath === '') return inputs;
+  const config = join(loraPath, 'model.lora_config.npy');
+  const configPath = existsSync(config) ? config : join(loraPath, 'model.lora_keys.npy');
+  const weights = readNpy(join(loraPath, 'model.lora_weights.npy'), 'lora_weights', loraRank);
+  return [...inputs, await weights, await readNpy(configPath, 'lora_config', loraRank)];
+}
+
+/** Batch, rows, values. */
+const loraRank = 3;
 
 async function ask(connection: KserveConnection, flags: InflightFlags, inputs: Tensor[]): Promise<Gathered> {
   const gathered: Gathered = {

@@ -7,11 +7,12 @@ import { threadTracer } from '../../trace/process-tracer.ts';
 import { createFrontEnd, openModelText, reload } from './front-end.ts';
 import type { ControlMessage, FrontEndConfiguration, FrontEndMessage } from './front-end-messages.ts';
 import { shareKeyUse } from './key-sharing.ts';
-import { createLogger } from './log.ts';
+import { createLogger, surviveLostOutput } from './log.ts';
 import { RemoteResponses } from './remote-responses.ts';
 import { readSecurity } from './security.ts';
 import { openServed } from './served-models.ts';
 
+surviveLostOutput();
 let draining = false;
 
 function send(message: FrontEndMessage): void {

@@ -1,16 +1,25 @@
 import Table from 'cli-table3';
 import type { Logger } from 'pino';
 import type { ModelRepository } from '../../repository/model.ts';
+import type { Repository } from '../../repository/repository.ts';
 import { CliError } from '../errors.ts';
 import { SupervisedEngineHost } from './engine-host.ts';
+import type { FrontEndModel, ModelText } from './front-end.ts';
 import type { RepositoryServeOptions, ServeOptions } from './options.ts';
 
 /** An open repository that can be closed. */
 export interface OpenRepository {
   repository: ModelRepository;
+  /**
+   * Its engines as the other protocols serve them. Only where models neither come nor go: those protocols' lists are fixed.
+   * @param taken names of models that are served already
+   */
+  frontEndModels(taken: readonly string[], openText: OpenText): Promise<FrontEndModel[]>;
   /** Running requests may finish so long. */
   close(drainMs: number): Promise<void>;
 }
+
+type OpenText = (tokenizerFolder: string) => Promise<ModelText>;
 
 /**
  * Opens the folders of `--model-repository`, loads what the control mode says, and prints tritonserver's table of models.
@@ -41,7 +50,33 @@ export async function openModelRepository(
     const message = `the model '${failure.name}' of the repository failed to load: ${failure.reason}; mend it, or serve the others with --exit-on-error false`;
     throw new CliError('MODEL_LOAD_FAILED', message, { usage: false });
   }
-  return { repository, close: (drainMs) => repository.close(drainMs) };
+  return {
+    repository,
+    frontEndModels: (taken, openText) => frontEndModels(repository, taken, openText),
+    close: (drainMs) => repository.close(drainMs),
+  };
+}
+
+/** What others call the models around an engine; where there is one engine, they are names of it too. */
+const textModels = ['ensemble', 'tensorrt_llm_bls'];
+
+function frontEndModels(
+  repository: Repository,
+  taken: readonly string[],
+  openText: OpenText,
+): Promise<FrontEndModel[]> {
+  if (repository.controlMode !== 'none') return Promise.resolve([]);
+  const engines = repository.engines().filter(({ model }) => !taken.includes(model));
+  const aliases = textModels.filter((name) => repository.isModelReady(name) && !taken.includes(name));
+  return Promise.all(
+    engines.map(async ({ model, client, tokenizerFolder }) => ({
+      name: model,
+      aliases: engines.length === 1 ? aliases : [],
+      tokenizerFolder,
+      text: await openText(tokenizerFolder),
+      clients: [client],
+    })),
+  );
 }
 
 /** Model, version and status, as scripts look for them. */

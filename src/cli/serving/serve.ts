@@ -8,9 +8,9 @@ import { CliError } from '../errors.ts';
 import { createProgress } from '../progress.ts';
 import { announce } from './announce.ts';
 import { type PreparedModel, prepareModels, type RunningModel, startModels, stopModels } from './engines.ts';
-import type { createFrontEnd, FrontEnd, ModelText, reload } from './front-end.ts';
+import type { createFrontEnd, FrontEnd, ModelText, openModelText, reload } from './front-end.ts';
 import type { FrontEndPorts } from './front-end-slot.ts';
-import { createLogger } from './log.ts';
+import { createLogger, surviveLostOutput } from './log.ts';
 import type { MetricsPort } from './metrics-port.ts';
 import type { OpenRepository } from './model-repository.ts';
 import type { ServeOptions } from './options.ts';
@@ -38,6 +38,7 @@ interface HttpSide extends FrontEndPorts {
  * @throws CliError, or a NereidError of the layer that could not start
  */
 export async function serve(options: ServeOptions): Promise<void> {
+  surviveLostOutput();
   checkCombination(options);
   checkWorld(options);
   if (options.rank !== undefined && options.rank > 0) {
@@ -142,6 +143,7 @@ function checkCombination(options: ServeOptions): void {
 /** The front end's code and each model's text side. */
 interface LoadedTexts {
   createFrontEnd: typeof createFrontEnd;
+  openModelText: typeof openModelText;
   reload: typeof reload;
   openServed: typeof openServed;
   texts: ModelText[];
@@ -161,6 +163,7 @@ async function loadTexts(
   ]);
   return {
     createFrontEnd,
+    openModelText,
     reload,
     openServed,
     texts: await Promise.all(models.map((model) => openModelText(model.tokenizerFolder, answers))),
@@ -181,7 +184,7 @@ interface Listening {
 
 async function listenHttp(
   { options, security, models, repository: opened, logger, notReadyReason }: Listening,
-  { createFrontEnd, reload, openServed, texts }: LoadedTexts,
+  { createFrontEnd, openModelText, reload, openServed, texts }: LoadedTexts,
 ): Promise<HttpSide> {
   if (options.frontEnds > 1) {
     const { FrontEndCluster } = await import('./front-end-cluster.ts');
@@ -195,9 +198,12 @@ async function listenHttp(
     text: definite(texts[index], 'the text side'),
     clients: supervisors.map((one) => one.client),
   }));
+  const names = served.flatMap(({ name, aliases }) => [name, ...aliases]);
+  const openText = (tokenizerFolder: string) => openModelText(tokenizerFolder, options.answers);
+  const ofRepository = opened ? await opened.frontEndModels(names, openText) : [];
   const inMemory = opened ? undefined : await openServed(served, logger);
   const frontEnd = createFrontEnd({
-    models: served,
+    models: [...served, ...ofRepository],
     logger,
     security,
     requestTimeoutSeconds: options.requestTimeoutSeconds,

@@ -55,7 +55,7 @@ const rows: readonly Row[] = [
       active: ({ now }) => now.runningSequences + now.waitingRequests,
       max: ({ sequencesMax }) => sequencesMax,
       scheduled: ({ now }) => now.runningSequences,
-      context: (reading) => (contextTokens(reading) > 0 ? 1 : 0),
+      context: ({ now }) => now.contextSequences,
       waiting: ({ now }) => now.waitingRequests,
     },
   },
@@ -85,9 +85,10 @@ const rows: readonly Row[] = [
     mode: 'inflight',
     values: {
       total_context_tokens: contextTokens,
-      generation_requests: ({ now }) => now.runningSequences,
+      generation_requests: ({ now }) => now.runningSequences - now.contextSequences,
+      // One batch at a time, whatever its step.
       micro_batch_id: () => 0,
-      paused_requests: () => 0,
+      paused_requests: ({ now }) => now.pausedSequences,
     },
   },
   {

@@ -2,6 +2,7 @@ import { cpus, freemem, totalmem } from 'node:os';
 import { Counter, Gauge, type Registry } from 'prom-client';
 import type { ModelRepository, ModelStatistics } from '../../repository/model.ts';
 import { engineMetrics } from './engine-metrics.ts';
+import { addTokenLengths } from './token-length-metrics.ts';
 
 /** A family over the ready models, read when Prometheus asks. */
 interface ModelReading {
@@ -111,6 +112,7 @@ export function addTritonMetrics(registry: Registry, repository: ModelRepository
     // Every front end of an engine sees the same engine.
     addFamily({ ...family, type: 'gauge', registers, aggregator: 'max' }, each);
   }
+  addTokenLengths(registers, repository);
   addMachine(registers);
 }
 

@@ -34,6 +34,7 @@ export async function load(context: BackendContext): Promise<DirectBackend> {
       start: (execution) => model.start(execution),
       engine: {
         client: lease.client,
+        tokenizerFolder: lease.tokenizerFolder,
         isInflight,
         inputTokens: model.inputTokens,
         outputTokens: model.outputTokens,

@@ -52,6 +52,7 @@ export async function load(context: BackendContext): Promise<DirectBackend> {
       start: (execution) => model.start(execution),
       engine: {
         client: lease.client,
+        tokenizerFolder: lease.tokenizerFolder,
         isInflight: true,
         inputTokens: model.inputTokens,
         outputTokens: model.outputTokens,

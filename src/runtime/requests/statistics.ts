@@ -6,6 +6,10 @@ export interface EngineStatistics {
   /** When this was read, on the engine's own monotonic clock. */
   atNs: number;
   runningSequences: number;
+  /** Of the running ones: whose prompt is still being computed. */
+  contextSequences: number;
+  /** Sequences of requests that have begun and that wait: paused for others, or not started yet. */
+  pausedSequences: number;
   waitingRequests: number;
   kvBytesReserved: number;
   kvBytesMax: number;
@@ -32,6 +36,8 @@ const combinations = {
   // Each engine has a clock of its own: only that it goes on matters.
   atNs: 'max',
   runningSequences: 'sum',
+  contextSequences: 'sum',
+  pausedSequences: 'sum',
   waitingRequests: 'sum',
   kvBytesReserved: 'sum',
   kvBytesMax: 'sum',
