@@ -1,3 +1,4 @@
+import { promptBytesMax } from '../base/limits.ts';
 import { type ChatMessage, withSpecialTokens } from '../tokenizer/chat-template.ts';
 import { ProtocolError } from './errors.ts';
 import type { ServedModel, TextOptions } from './served-model.ts';
@@ -27,13 +28,14 @@ export interface ChatPrompt {
 /**
  * A chat through the model's template, as text. Tools that the template has no place for are described in the system message where the
  * server knows how the model's calls look; else they are left out, with a warning.
- * @throws ProtocolError PARAMETER_INVALID; TokenizerError CHAT_TEMPLATE_MISSING, CHAT_TEMPLATE_REJECTED
+ * @throws ProtocolError PARAMETER_INVALID, CONTEXT_LENGTH_EXCEEDED; TokenizerError CHAT_TEMPLATE_MISSING, CHAT_TEMPLATE_REJECTED
  */
 export async function renderPrompt(
   input: ChatPromptInput,
   model: ServedModel,
   signal?: AbortSignal,
 ): Promise<ChatPrompt> {
+  boundMessages(input.messages, model);
   const template = input.chatTemplate ?? model.chatTemplate;
   const tools = input.tools && input.tools.length > 0 ? input.tools : undefined;
   const isHomeless = tools !== undefined && template !== undefined && !/\btools\b/.test(template);
@@ -52,6 +54,15 @@ export async function renderPrompt(
     text,
     warning: `the chat template of '${model.name}' takes no tools: they were left out; --tool-call-parser describes them in the prompt`,
   };
+}
+
+/** More than a template may write is over every context, and clients look for these words to cut a chat short. */
+function boundMessages(messages: readonly ChatMessage[], model: ServedModel): void {
+  const units = messages.reduce((sum, message) => sum + plainText(message).length, 0);
+  if (units <= promptBytesMax) return;
+  const { contextLength } = model.client.description;
+  const message = `This model's maximum context length is ${contextLength} tokens. However, your messages have ${units} characters; shorten them (context_length_exceeded)`;
+  throw new ProtocolError('CONTEXT_LENGTH_EXCEEDED', message, { parameter: 'messages' });
 }
 
 /** Puts the tools' descriptions into the system message. */

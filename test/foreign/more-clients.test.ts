@@ -18,7 +18,6 @@ const clients = [
   'smolagents',
   'haystack',
   'autogen',
-  'semantic_kernel',
   'dspy',
   'inspect_ai',
   'aiperf',

@@ -94,27 +94,6 @@ def autogen():
     asyncio.run(ask())
 
 
-def semantic_kernel():
-    from openai import AsyncOpenAI
-    from semantic_kernel.connectors.ai.open_ai import OpenAIChatCompletion, OpenAIChatPromptExecutionSettings
-    from semantic_kernel.contents import ChatHistory
-
-    async def ask():
-        service = OpenAIChatCompletion(
-            ai_model_id="default", async_client=AsyncOpenAI(base_url=base, api_key="none")
-        )
-        history = ChatHistory()
-        history.add_user_message(question)
-        settings = OpenAIChatPromptExecutionSettings()
-        about(str(await service.get_chat_message_content(history, settings)))
-        text = ""
-        async for chunk in service.get_streaming_chat_message_content(history, settings):
-            text += str(chunk)
-        about(text)
-
-    asyncio.run(ask())
-
-
 def dspy():
     import dspy as library
 

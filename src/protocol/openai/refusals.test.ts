@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { post } from '../../../test/openai/inject.ts';
 import { type TestServer, testServer } from '../../../test/openai/test-server.ts';
+import { promptBytesMax } from '../../base/limits.ts';
 
 const says = 'Hello, wörld! ';
 
@@ -86,7 +87,7 @@ describe('refusals', () => {
     [
       'a JSON mode',
       'chat/completions',
-      { messages: user, response_format: { type: 'json_object' } },
+      { messages: user, response_format: { type: 'yaml' } },
       400,
       'response_format',
       'unsupported_parameter',
@@ -312,6 +313,11 @@ describe('refusals', () => {
       const { body } = await post(server, '/v1/completions', payload);
       assert.match(body.error.message, overflow);
     }
+    // Too long for a template to write.
+    const messages = [{ role: 'user', content: 'x'.repeat(promptBytesMax + 1) }];
+    const { status, body } = await post(server, '/v1/chat/completions', { messages });
+    assert.deepEqual([status, body.error.code], [400, 'context_length_exceeded']);
+    assert.match(body.error.message, overflow);
   });
 
   test('bodies of very many values are refused before they cost memory', async () => {
