@@ -14,6 +14,7 @@ import { generationDefaults } from './protocol/generation-defaults.ts';
 import { type ServedModel, servedModel } from './protocol/served-model.ts';
 import type { EngineClient } from './runtime/client.ts';
 import { RuntimeError } from './runtime/errors.ts';
+import { type GuideWish, guideOfWish } from './runtime/guidance/grammar/wish.ts';
 import type { Retention } from './runtime/kv/retention.ts';
 import { LocalEngine } from './runtime/local-engine.ts';
 import { loadModel } from './runtime/process/load-model.ts';
@@ -77,6 +78,8 @@ export interface GenerateOptions extends Partial<SamplingParameters> {
   includeStopString?: boolean;
   /** Default true. */
   skipSpecialTokens?: boolean;
+  /** What the text must look like: JSON, of a schema, a regex, one of some texts, EBNF. */
+  guide?: GuideWish;
   /** Requests with different salts share no prefix. */
   cacheSalt?: string;
   /** How long its KV should be kept for others, and how dear it is. */
@@ -209,6 +212,7 @@ async function startProcess(folder: string, name: string, options: SettledOption
   const supervisor = await EngineSupervisor.start({
     name,
     engineFolder: folder,
+    tokenizerFolder,
     nullModel: { vocabularySize: source.vocabularySize, contextLength: source.contextLength },
     kvDtype: options.kvDtype ?? manifest?.kvDtype ?? defaultRecipe.kvDtype,
     ...sizes(options, manifest),
@@ -238,7 +242,8 @@ async function startLocal(folder: string, name: string, options: SettledOptions)
   };
   let local: LocalEngine;
   try {
-    local = new LocalEngine(model, core);
+    const vocabulary = tokenizerFolder === undefined ? undefined : { folder: tokenizerFolder };
+    local = new LocalEngine(model, { ...core, vocabulary });
   } catch (thrown) {
     unload();
     throw thrown;
@@ -283,7 +288,7 @@ class QueuedGeneration implements GenerationStream {
   constructor(model: ServedModel, promptTokens: Int32Array, options: GenerateOptions) {
     const { signal, maxTokens, minTokens, stop, sequences, logprobs, ...rest } = options;
     const { stopTokenIds, ignoreEos, includeStopString, skipSpecialTokens, ...others } = rest;
-    const { cacheSalt, retention, priority, ...given } = others;
+    const { cacheSalt, retention, priority, guide, ...given } = others;
     const { maxTokens: advised, ...advice } = model.defaults;
     // At least 1, so that a prompt that fills the context is refused for that and not for its maxTokens.
     const room = Math.max(1, model.client.description.contextLength - promptTokens.length);
@@ -303,6 +308,7 @@ class QueuedGeneration implements GenerationStream {
         sequences: sequences ?? 1,
         logprobs,
         cacheSalt,
+        guide: guide && guideOfWish(guide),
         retention,
         priority: priority ?? 0,
       },

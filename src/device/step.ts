@@ -47,6 +47,8 @@ export const want = {
   logprobs: 4,
   /** {@link RowProbabilities} beside the logits; a device may ignore it. Only with `logits`. */
   probabilities: 8,
+  /** The host will hold most tokens back (a grammar's mask): all logits count, however unlikely. Only with `logits`. */
+  masked: 16,
 } as const;
 
 /** The rows whose results are wanted. */
@@ -108,6 +110,8 @@ export const samplingFeature = {
   logprobs: 4,
   /** Bans by what was said, lists of what is allowed, a bias over the vocabulary, a top-p that decays: no device has it, the host does it. */
   history: 8,
+  /** Guided rows: which tokens may come next. No device does it yet; the host chooses. */
+  mask: 16,
 } as const;
 
 /** Kinds of {@link KvOperations}. */

@@ -1,6 +1,7 @@
 import { type Clock, systemClock } from '../base/clock.ts';
 import { definite, messageOf, NereidError } from '../base/errors.ts';
 import type { EngineClient, RequestHandle } from '../runtime/client.ts';
+import type { Guide } from '../runtime/guidance/guide.ts';
 import type { Retention } from '../runtime/kv/retention.ts';
 import type { RequestStart, SequenceEvent } from '../runtime/requests/events.ts';
 import type { AdapterReference, SamplingParameters } from '../runtime/requests/request.ts';
@@ -42,6 +43,8 @@ export interface GenerationInput {
   logprobs?: number;
   promptLogprobs?: number;
   cacheSalt?: string;
+  /** What the texts must look like. */
+  guide?: Guide;
   retention?: Retention;
   priority: number;
   /** As in `GenerationRequest`. */
@@ -162,6 +165,7 @@ export class Generation {
         sequences: input.sequences,
         logprobs: input.logprobs,
         promptLogprobs: input.promptLogprobs,
+        guide: input.guide,
         cacheSalt: input.cacheSalt,
         adapter: model.adapter,
         retention: input.retention,

@@ -10,6 +10,9 @@ export const workersMax = 64;
 /** Bytes of a dataset or arrival-trace file. */
 export const datasetBytesMax = 1024 * 1024 * 1024;
 
+/** Pieces of answers that were read and wait to be parsed: some hundred bytes each. */
+export const deferredReadsMax = 65_536;
+
 /** Bytes of one line of an event stream, and of a whole answer that does not stream. */
 export const answerBytesMax = 64 * 1024 * 1024;
 

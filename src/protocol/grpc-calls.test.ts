@@ -141,7 +141,7 @@ describe('what clients of gRPC may take', () => {
   });
 
   test('a large answer is handed over to who reads it slowly', async () => {
-    const { port, bounds } = await start({ answerStallTimeoutMs: 1_500 });
+    const { port, bounds } = await start({ answerStallTimeoutMs: 20_000 });
     const stream = begin(open(port), 'ModelInfer');
     stream.end(framed(Uint8Array.of(8)));
     const whole = answerOf(stream);
@@ -156,7 +156,7 @@ describe('what clients of gRPC may take', () => {
   });
 
   test('messages of which only a part comes are given up; large ones take turns and arrive', async () => {
-    const { port } = await start({ uploadBytesMax: 64 * megabyte, uploadStallTimeoutMs: 1_500 });
+    const { port } = await start({ uploadBytesMax: 64 * megabyte, uploadStallTimeoutMs: 20_000 });
     const stalled = Array.from({ length: 6 }, () => {
       const stream = begin(open(port), 'ModelInfer');
       stream.write(framed(Buffer.alloc(20 * megabyte)).subarray(0, 3 * megabyte));

@@ -124,6 +124,8 @@ export class Uploads {
       const bytes = upload.arrivedBytes - upload.lookedBytes;
       upload.lookedMs = nowMs;
       upload.lookedBytes = upload.arrivedBytes;
+      // Our own loop stood still: what came meanwhile is not read yet.
+      if (passedMs > 2 * paceIntervalMs) continue;
       if (bytes < (bytesPerSecondMin * passedMs) / 1000) upload.cut();
     }
   }

@@ -39,6 +39,10 @@ export class LocalEngine implements EngineClient {
       model,
       {
         ...options,
+        onRunnable: () => {
+          options.onRunnable?.();
+          this.#wake();
+        },
         onFatal: (error) => {
           this.#failure = error;
           options.onFatal?.(error);
@@ -97,6 +101,7 @@ export class LocalEngine implements EngineClient {
     this.#wake();
     // Cancelled ones still report; at most one step is in flight.
     if (!this.#core.isEmpty) await new Promise<void>((resolve) => this.#onDrained(resolve));
+    await this.#core.close();
   }
 
   #drain(timeoutMs: number): Promise<void> {

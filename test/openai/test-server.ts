@@ -7,6 +7,7 @@ import { errorResponse } from '../../src/protocol/openai/errors.ts';
 import { createOpenAiServer, type OpenAiServerOptions } from '../../src/protocol/openai/server.ts';
 import { addResponses } from '../../src/protocol/responses/server.ts';
 import { type ServedModel, type ServedModelOptions, servedModel } from '../../src/protocol/served-model.ts';
+import { vocabularyOf } from '../../src/runtime/guidance/vocabulary.ts';
 import { LocalEngine } from '../../src/runtime/local-engine.ts';
 import { loadModel } from '../../src/runtime/process/load-model.ts';
 import type { Tokenizer } from '../../src/tokenizer/types.ts';
@@ -47,7 +48,11 @@ export async function testEngine(options: TestEngineOptions = {}): Promise<TestE
     ...{ device: 'null', deviceOptions, slots, batchTokensMax: 4096, kvDtype: 'f16', threads: 1 },
     prefixReuse: true,
   });
-  const engine = new LocalEngine(deviceModel, { ...core, queuedRequestsMax: options.queuedRequestsMax });
+  const engine = new LocalEngine(deviceModel, {
+    ...core,
+    vocabulary: vocabularyOf(tokenizer),
+    queuedRequestsMax: options.queuedRequestsMax,
+  });
   const model = servedModel({
     name: 'test',
     client: engine,

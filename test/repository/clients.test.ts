@@ -95,8 +95,8 @@ describe('nereid client', () => {
       const whole = await runCli([...base, '--exclude-input-in-output', '--stop-words', 'ef']);
       assert.equal(whole.stdout, '0: chef\n', whole.stderr);
     }
-    const refused = await runCli(['client', 'e2e', '-u', url, '-p', prompt, '-b', '3']);
-    assert.match(refused.stderr, /beam search is not supported.*\[REQUEST_REFUSED\]/);
+    const refused = await runCli(['client', 'e2e', '-u', url, '-p', prompt, '--model-name', 'nope']);
+    assert.match(refused.stderr, /Request for unknown model: 'nope' is not found.*\[REQUEST_REFUSED\]/);
   });
 });
 

@@ -229,7 +229,10 @@ describe('inflight_batcher_llm', () => {
       /^UNSUPPORTED acceptance by draft/,
     );
     assert.match(await refused([bool('return_context_logits')]), /^UNSUPPORTED context logits/);
-    assert.match(await refused([text('guided_decoding_guide', '{}')]), /^UNSUPPORTED guided decoding/);
+    assert.match(
+      await refused([text('guided_decoding_guide', '{}')]),
+      /^INVALID_ARGUMENT 'guided_decoding_guide' needs a 'guided_decoding_guide_type'/,
+    );
     assert.match(
       await refused([], { parameters: { request_type: 'context_only' } }),
       /^UNSUPPORTED disaggregated/,

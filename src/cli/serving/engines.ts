@@ -204,6 +204,7 @@ export function engineConfiguration(
     device,
     deviceOptions: { ...own, ...options.deviceOptions },
     // The null device takes the model's vocabulary and context, and none of its weights.
+    tokenizerFolder: model.tokenizerFolder,
     engineFolder: device === 'null' ? undefined : engineFolder,
     nullModel: { vocabularySize, contextLength },
     threads,

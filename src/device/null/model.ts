@@ -26,6 +26,9 @@ const eosSalt = 1;
 const tokenSalt = 2;
 const candidateSalt = 3;
 
+/** Below what is ever drawn beside a candidate. */
+const unlikely = -40;
+
 const choices = samplingFeature.draw | samplingFeature.state;
 const featuresOf: Readonly<Record<NullOptions['sampling'], number>> = {
   device: choices | samplingFeature.logprobs,
@@ -209,11 +212,22 @@ export class NullModel implements DeviceModel {
     const values = new Float32Array(rows * vocabularySize).fill(Number.NEGATIVE_INFINITY);
     for (const [row, place] of places.entries()) {
       if (place < 0) continue;
+      if ((wants[row] as number) & want.masked) {
+        this.#fillUnlikely(values, place * vocabularySize, definite(facts[row], 'row').hash);
+      }
       const { ids, logits } = this.#candidates(definite(facts[row], 'row'));
       assert(ids, 'candidates have ids');
       for (const [index, id] of ids.entries()) values[place * vocabularySize + id] = logits[index] as number;
     }
     return { values, places };
+  }
+
+  /** Logits far below the candidates', each row's in an order of its own, for who may have to take one of them. */
+  #fillUnlikely(values: Float32Array, start: number, hash: number): void {
+    for (let id = 0; id < this.#source.vocabularySize; id++) {
+      values[start + id] = unlikely + (Math.imul(hash ^ id, 0x9e3779b1) >>> 0) / 2 ** 32;
+    }
+    for (const id of this.#eos) values[start + id] = unlikely - 1;
   }
 
   #pick({ hash, token, position }: RowFacts): number {

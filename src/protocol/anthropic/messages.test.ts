@@ -182,7 +182,7 @@ describe('/v1/messages', () => {
     const long = [{ role: 'user', content: 'x'.repeat(100) }];
     assert.match(String((await ask({ messages: long, max_tokens: 1 }))[3]), /^prompt is too long: /);
     assert.match(
-      String((await ask({ messages, max_tokens: 1, tool_choice: { type: 'any' }, tools }))[3]),
+      String((await ask({ messages, max_tokens: 1, tool_choice: { type: 'any' } }))[3]),
       /tool_choice/,
     );
     const image = [{ role: 'user', content: [{ type: 'image', source: {} }] }];

@@ -67,11 +67,14 @@ const promptFields = {
   tool_choice: z
     .looseObject({
       type: z.enum(['auto', 'any', 'tool', 'none']),
+      name: z.string().nullish(),
       disable_parallel_tool_use: z.boolean().nullish(),
     })
     .nullish(),
   thinking: z.looseObject({ type: z.enum(['enabled', 'disabled', 'adaptive']) }).nullish(),
 };
+
+const outputFormat = z.looseObject({ type: z.string() });
 
 export const messagesRequest = z.looseObject({
   ...promptFields,
@@ -84,6 +87,8 @@ export const messagesRequest = z.looseObject({
     .max(stopStringsMax)
     .nullish(),
   stream: z.boolean().nullish(),
+  output_config: z.looseObject({ format: outputFormat.nullish() }).nullish(),
+  output_format: outputFormat.nullish(),
 });
 export type MessagesRequest = z.infer<typeof messagesRequest>;
 

@@ -117,7 +117,7 @@ describe('chat', () => {
     });
     const withTools = await post(server, '/v1/chat/completions', { messages, tools, max_tokens: 1 });
     assert.ok(withTools.body.usage.prompt_tokens > plain.body.usage.prompt_tokens + 20);
-    const forced = await post(server, '/v1/chat/completions', { messages, tools, tool_choice: 'required' });
+    const forced = await post(server, '/v1/chat/completions', { messages, tool_choice: 'required' });
     assert.deepEqual([forced.status, forced.body.error.param], [400, 'tool_choice']);
   });
 

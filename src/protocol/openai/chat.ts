@@ -6,19 +6,14 @@ import { type AnswerPlan, answer } from '../answering.ts';
 import { type ChatPrompt, encodePrompt, plainText, renderPrompt } from '../chat-prompt.ts';
 import { clientGone } from '../client-gone.ts';
 import { ProtocolError } from '../errors.ts';
+import { answerGuide, formatsFor } from '../guided-answer.ts';
 import type { ServedModel, TextOptions } from '../served-model.ts';
+import { callChoice } from '../tool-choice.ts';
 import { parseRequest } from '../validation.ts';
 import { bansOf } from './bans.ts';
 import { beamsOf } from './beams.ts';
 import type { OpenAiContext } from './context.ts';
-import {
-  checkResponseFormat,
-  encodableTokens,
-  generationInput,
-  promptLogprobsOf,
-  truncated,
-  usageReports,
-} from './parameters.ts';
+import { encodableTokens, generationInput, promptLogprobsOf, truncated, usageReports } from './parameters.ts';
 import { answerPlan } from './plan.ts';
 import { refuseUnsupported, unsupported } from './refused-fields.ts';
 import { type ChatCompletionRequest, chatCompletionRequest, tokenFields } from './requests.ts';
@@ -46,10 +41,15 @@ async function planChat(
   warn: (warning: string) => void,
   signal: AbortSignal,
 ): Promise<AnswerPlan> {
-  checkResponseFormat(body.response_format);
   const usageWanted = usageReports(body);
   const logprobs = logprobsOf(body);
   const promptLogprobs = promptLogprobsOf(body);
+  const choice = callChoice({
+    functions: (body.tools ?? []).map((tool) => tool.function),
+    choice: body.tool_choice,
+    isParallel: body.parallel_tool_calls ?? true,
+  });
+  const formats = await formatsFor(model, choice);
   const tokensMax = encodableTokens(body.truncate_prompt_tokens);
   const prompt = await encodeChat(context, body, model, { tokensMax, signal });
   if (prompt.warning) warn(prompt.warning);
@@ -65,10 +65,11 @@ async function planChat(
   input.promptLogprobs = promptLogprobs;
   input.beams = beamsOf(body, body.n ?? 1);
   input.prediction = await predictionOf(body, model, signal);
-  const reading = answerReading(model.formats, prompt.text, {
+  const reading = answerReading(formats, prompt.text, {
     tools: new Map((toolsOf(body) ?? []).map((tool) => [tool.function.name, tool.function.parameters])),
-    isParallel: body.parallel_tool_calls ?? true,
+    isParallel: choice.isParallel,
   });
+  input.guide = answerGuide(formats, model, prompt.text, { ...choice, guide: input.guide });
   if (reading?.keepsSpecialTokens) input.skipSpecialTokens = false;
   const choices = body.n ?? 1;
   return answerPlan('chat', body.stream ?? false, [input], {
@@ -171,12 +172,7 @@ function toolsOf({
   tools,
   tool_choice,
 }: ChatPromptFields): (ChatCompletionRequest['tools'] & {}) | undefined {
-  if (tool_choice === 'none') return undefined;
-  if (tool_choice && tool_choice !== 'auto') {
-    const message = "only tool_choice 'none' and 'auto' are supported: a call cannot be forced yet";
-    throw unsupported('tool_choice', message);
-  }
-  return tools ?? undefined;
+  return tool_choice === 'none' ? undefined : (tools ?? undefined);
 }
 
 /** A message as templates expect it: `developer` is the newer name of `system`, and tool arguments are objects rather than JSON text. */

@@ -10,14 +10,7 @@ import { bansOf } from './bans.ts';
 import { beamsOf } from './beams.ts';
 import type { OpenAiContext } from './context.ts';
 import { gapPrompt, gapTokensOf } from './fill-in-middle.ts';
-import {
-  checkResponseFormat,
-  encodableTokens,
-  generationInput,
-  promptLogprobsOf,
-  truncated,
-  usageReports,
-} from './parameters.ts';
+import { encodableTokens, generationInput, promptLogprobsOf, truncated, usageReports } from './parameters.ts';
 import { answerPlan } from './plan.ts';
 import { refuseUnsupported } from './refused-fields.ts';
 import { type CompletionRequest, completionRequest, tokenFields } from './requests.ts';
@@ -50,7 +43,6 @@ async function planCompletion(
   model: ServedModel,
   signal: AbortSignal,
 ): Promise<AnswerPlan> {
-  checkResponseFormat(body.response_format);
   const usageWanted = usageReports(body);
   const { choices, sequences } = choiceCounts(body);
   const beams = beamsOf(body, sequences);

@@ -6,7 +6,7 @@ import { truncatedTokensMax } from '../limits.ts';
 import type { ServedModel } from '../served-model.ts';
 import { maxTokensOf, type TokenLimits } from '../token-limit.ts';
 import type { Bans } from './bans.ts';
-import { unsupported } from './refused-fields.ts';
+import { guideOf } from './guided-fields.ts';
 import type { GenerationFields } from './requests.ts';
 import type { AnswerSettings } from './responses.ts';
 import { checkTokenId } from './token-ids.ts';
@@ -77,17 +77,11 @@ export function generationInput(
     includeStopString: fields.include_stop_str_in_output ?? false,
     skipSpecialTokens: fields.skip_special_tokens ?? true,
     sequences: fields.n ?? 1,
+    guide: guideOf(fields),
     cacheSalt: fields.cache_salt ?? undefined,
     // vLLM's field: lower is earlier. The engine's: higher is earlier.
     priority: -(fields.priority ?? 0),
   };
-}
-
-/** @throws ProtocolError PARAMETER_UNSUPPORTED for anything but text */
-export function checkResponseFormat(format: { type: string } | null | undefined): void {
-  if (!format || format.type === 'text') return;
-  const message = `response_format '${format.type.slice(0, 40)}' is not supported yet; only 'text' is`;
-  throw unsupported('response_format', message);
 }
 
 /**

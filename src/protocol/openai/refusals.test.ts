@@ -87,7 +87,7 @@ describe('refusals', () => {
     [
       'a JSON mode',
       'chat/completions',
-      { messages: user, response_format: { type: 'json_object' } },
+      { messages: user, response_format: { type: 'yaml' } },
       400,
       'response_format',
       'unsupported_parameter',

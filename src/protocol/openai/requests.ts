@@ -77,6 +77,13 @@ const generationFields = {
     .refine((count) => count !== 0, 'must be -1 or at least 1')
     .nullish(),
   user: z.string().nullish(),
+  response_format: z.looseObject({ type: z.string() }).nullish(),
+  structured_outputs: z.looseObject({}).nullish(),
+  guided_json: z.union([z.string(), z.boolean(), z.looseObject({})]).nullish(),
+  guided_regex: z.string().nullish(),
+  guided_choice: z.array(z.string()).nullish(),
+  guided_grammar: z.string().nullish(),
+  structural_tag: z.union([z.string(), z.looseObject({})]).nullish(),
 };
 
 const textPart = z
@@ -129,7 +136,6 @@ export const chatCompletionRequest = z.looseObject({
   top_logprobs: z.int().min(0).max(logprobsMax).nullish(),
   tools: z.array(tool).max(chatToolsMax).nullish(),
   tool_choice: z.union([z.enum(['none', 'auto', 'required']), z.looseObject({ type: z.string() })]).nullish(),
-  response_format: z.looseObject({ type: z.string() }).nullish(),
   add_generation_prompt: z.boolean().nullish(),
   chat_template_kwargs: z.record(z.string(), z.unknown()).nullish(),
   reasoning_effort: shortText.nullish(),
@@ -164,7 +170,6 @@ export const completionRequest = z.looseObject({
   logprobs: z.int().min(0).max(logprobsMax).nullish(),
   echo: z.boolean().nullish(),
   best_of: z.int().min(1).max(sequencesPerRequestMax).nullish(),
-  response_format: z.looseObject({ type: z.string() }).nullish(),
   add_special_tokens: z.boolean().nullish(),
 });
 export type CompletionRequest = z.infer<typeof completionRequest>;

@@ -1,6 +1,6 @@
 import type { AnswerPart, PartParser } from '../answer-parts.ts';
 import { findMarker } from '../answer-parts.ts';
-import type { ReasoningFormat } from './format.ts';
+import type { ReasoningFormat, ReasoningState } from './format.ts';
 
 const start = '<think>';
 const end = '</think>';
@@ -64,6 +64,14 @@ class ThinkParser implements PartParser {
   }
 }
 
+function stateAfter(prompt: string): ReasoningState {
+  if (prompt.lastIndexOf(start) > prompt.lastIndexOf(end)) return 'open';
+  return prompt.trimEnd().endsWith(end) ? 'closed' : 'may-begin';
+}
+
 export const format: ReasoningFormat = {
-  createParser: (prompt) => new ThinkParser(prompt.lastIndexOf(start) > prompt.lastIndexOf(end)),
+  start,
+  end,
+  stateAfter,
+  createParser: (prompt) => new ThinkParser(stateAfter(prompt) === 'open'),
 };

@@ -149,8 +149,8 @@ describe('/v1/responses through the official client', () => {
     const cases: [object, string, string][] = [
       [{ input: 'x', background: true }, 'background', 'unsupported_parameter'],
       [{ input: 'x', tools: [{ type: 'web_search' }] }, 'tools[0]', 'unsupported_parameter'],
-      [{ input: 'x', tool_choice: 'required' }, 'tool_choice', 'unsupported_parameter'],
-      [{ input: 'x', text: { format: { type: 'json_schema' } } }, 'text.format', 'unsupported_parameter'],
+      [{ input: 'x', tool_choice: 'required' }, 'tool_choice', 'invalid_value'],
+      [{ input: 'x', text: { format: { type: 'yaml' } } }, 'text.format', 'unsupported_parameter'],
       [{ input: [{ type: 'file_search_call' }] }, 'input[0]', 'unsupported_parameter'],
       [
         { input: [{ role: 'user', content: [{ type: 'input_image' }] }] },

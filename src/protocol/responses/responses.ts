@@ -59,7 +59,7 @@ export function responseObject(settings: ResponseSettings, state: ResponseState)
     service_tier: 'default',
     store: request.store ?? true,
     temperature: settings.temperature,
-    text: { format: { type: 'text' } },
+    text: request.text?.format ? { ...request.text } : { format: { type: 'text' } },
     tool_choice: request.tool_choice ?? 'auto',
     tools: request.tools ?? [],
     top_logprobs: 0,

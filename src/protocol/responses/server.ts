@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import type { Guide } from '../../runtime/guidance/guide.ts';
 import { answerReading } from '../answer-parser.ts';
 import { type AnswerPlan, answer } from '../answering.ts';
 import { type ApiContext, type ApiOptions, apiContext, guardApi } from '../api.ts';
@@ -8,9 +9,12 @@ import { clientGone } from '../client-gone.ts';
 import { ProtocolError } from '../errors.ts';
 import { EventAnswer } from '../event-answer.ts';
 import { samplingOf, textGeneration } from '../generation-input.ts';
+import { answerGuide, formatsFor } from '../guided-answer.ts';
+import { guideFor } from '../guides.ts';
 import type { ErrorWording } from '../http-server.ts';
 import type { ServedModel } from '../served-model.ts';
 import { maxTokensOf } from '../token-limit.ts';
+import { callChoice } from '../tool-choice.ts';
 import { parseRequest } from '../validation.ts';
 import { chatMessages, inputItems } from './items.ts';
 import { type InputItem, type ResponseRequest, responseRequest } from './requests.ts';
@@ -120,12 +124,25 @@ function refuseUnsupported(body: ResponseRequest): void {
   if (body.include?.includes('message.output_text.logprobs')) {
     refuse('include', 'log-probabilities are not supported here; use /v1/chat/completions');
   }
-  const format = body.text?.format?.type ?? 'text';
-  if (format !== 'text')
-    refuse('text.format', `text.format '${format.slice(0, 40)}' is not supported yet; only 'text' is`);
-  const choice = body.tool_choice ?? 'auto';
-  if (choice !== 'auto' && choice !== 'none') {
-    refuse('tool_choice', "only tool_choice 'none' and 'auto' are supported: a call cannot be forced yet");
+}
+
+/** `text.format`: unlike in chats, a schema's fields stand beside its type. @throws ProtocolError PARAMETER_INVALID, PARAMETER_UNSUPPORTED */
+function textGuide(format: NonNullable<ResponseRequest['text']>['format']): Guide | undefined {
+  const parameter = 'text.format';
+  switch (format?.type ?? 'text') {
+    case 'text':
+      return undefined;
+    case 'json_object':
+      return guideFor({ kind: 'json_object' }, parameter);
+    case 'json_schema':
+      return guideFor(
+        { kind: 'json_schema', schema: format?.schema, isLenient: format?.strict !== true },
+        parameter,
+      );
+    default: {
+      const message = `text.format '${format?.type.slice(0, 40)}' is not supported; text, json_object and json_schema are`;
+      throw new ProtocolError('PARAMETER_UNSUPPORTED', message, { parameter });
+    }
   }
 }
 
@@ -167,12 +184,19 @@ async function planResponse(
   events: PlanEvents,
 ): Promise<AnswerPlan> {
   const tools = body.tool_choice === 'none' ? [] : (body.tools ?? []);
+  const guide = textGuide(body.text?.format);
+  const choice = callChoice({
+    functions: tools.map(({ name, parameters, strict }) => ({ name: String(name), parameters, strict })),
+    choice: body.tool_choice,
+    isParallel: body.parallel_tool_calls ?? true,
+  });
+  const formats = await formatsFor(model, choice);
   const prompt = await promptOf(body, model, conversation, tools, events.signal);
   if (prompt.warning) events.warn(prompt.warning);
   const promptTokens = await encodePrompt(prompt.text, model, { signal: events.signal });
-  const reading = answerReading(model.formats, prompt.text, {
+  const reading = answerReading(formats, prompt.text, {
     tools: new Map(tools.map((tool) => [String(tool.name), tool.parameters])),
-    isParallel: body.parallel_tool_calls ?? true,
+    isParallel: choice.isParallel,
   });
   const sampling = samplingOf(
     {
@@ -196,6 +220,7 @@ async function planResponse(
     maxTokens: maxTokensOf(limits, promptTokens.length, model),
     stopStrings: typeof stop === 'string' ? [stop] : stop,
     skipSpecialTokens: !reading?.keepsSpecialTokens,
+    guide: answerGuide(formats, model, prompt.text, { ...choice, guide }),
   });
   const settings: ResponseSettings = {
     id: `resp_${context.nextId()}`,

@@ -74,5 +74,13 @@ class DeepSeekParser extends ScanningParser<'text' | 'calls' | 'head' | 'name' |
 export const format: ToolFormat = {
   createParser: () => new DeepSeekParser(),
   usesSpecialTokens: true,
+  guidedSyntax: () => ({
+    before: allBegin,
+    after: allEnd,
+    between: '',
+    begin: (name) => `${begin}${name}${separator}`,
+    end,
+    specialTokens: [allBegin, allEnd, begin, separator, end],
+  }),
   callSyntax: `${allBegin}${begin}<name>${separator}<object>${end}${allEnd}`,
 };

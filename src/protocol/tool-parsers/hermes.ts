@@ -37,5 +37,11 @@ class HermesParser extends ScanningParser<'text' | 'call' | 'end'> {
 export const format: ToolFormat = {
   createParser: () => new HermesParser(),
   usesSpecialTokens: false,
+  guidedSyntax: () => ({
+    between: '\n',
+    begin: (name) => `${start}\n{"name": ${JSON.stringify(name)}, "arguments": `,
+    end: `}\n${end}`,
+    trigger: start,
+  }),
   callSyntax: `${start}{"name": <name>, "arguments": <object>}${end}`,
 };

@@ -50,5 +50,10 @@ class Llama3JsonParser extends ScanningParser<'start' | 'call' | 'between' | 'te
 export const format: ToolFormat = {
   createParser: (tools) => new Llama3JsonParser(tools),
   usesSpecialTokens: true,
+  guidedSyntax: () => ({
+    between: '; ',
+    begin: (name) => `{"name": ${JSON.stringify(name)}, "parameters": `,
+    end: '}',
+  }),
   callSyntax: '{"name": <name>, "parameters": <object>}',
 };

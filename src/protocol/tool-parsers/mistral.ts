@@ -5,6 +5,7 @@ import { ArgumentsObject } from './named-call.ts';
 import { ScanningParser } from './scanning-parser.ts';
 
 const marker = '[TOOL_CALLS]';
+const argumentsMarker = '[ARGS]';
 
 type State = 'text' | 'form' | 'object' | 'between' | 'name' | 'arguments';
 
@@ -80,6 +81,22 @@ class MistralParser extends ScanningParser<State> {
 export const format: ToolFormat = {
   createParser: () => new MistralParser(),
   usesSpecialTokens: true,
+  guidedSyntax: ({ hasToken }) =>
+    hasToken(argumentsMarker)
+      ? {
+          between: '',
+          begin: (name) => `${marker}${name}${argumentsMarker}`,
+          end: '',
+          specialTokens: [marker, argumentsMarker],
+        }
+      : {
+          before: `${marker} [`,
+          after: ']',
+          between: ', ',
+          begin: (name) => `{"name": ${JSON.stringify(name)}, "arguments": `,
+          end: '}',
+          specialTokens: [marker],
+        },
   callSyntax: `${marker}[{"name": <name>, "arguments": <object>}]`,
   callIdLength: 9,
 };

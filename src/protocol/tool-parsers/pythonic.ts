@@ -76,5 +76,13 @@ class PythonicParser implements PartParser {
 export const format: ToolFormat = {
   createParser: (tools) => new PythonicParser(tools),
   usesSpecialTokens: true,
+  guidedSyntax: () => ({
+    before: '[',
+    after: ']',
+    between: ', ',
+    begin: (name) => `${name}(`,
+    end: ')',
+    writesArguments: 'keywords',
+  }),
   callSyntax: '[<name>(<parameter>=<value>, …)]',
 };

@@ -37,7 +37,6 @@ const missing: readonly MissingFeature[] = [
     feature: 'multimodal embeddings',
     inputs: ['multimodal_embedding', 'mrope_rotary_cos_sin', 'mrope_position_deltas'],
   },
-  { feature: 'guided decoding', inputs: ['guided_decoding_guide_type', 'guided_decoding_guide'] },
   { feature: 'disaggregated serving', inputs: ['context_phase_params'] },
   { feature: 'context logits', truths: ['return_context_logits'] },
   { feature: 'generation logits', truths: ['return_generation_logits'] },
@@ -70,7 +69,6 @@ const parametersOfMissing: Readonly<Record<string, string>> = {
   lora_prefetch_dir: 'LoRA',
   medusa_choices: 'Medusa',
   eagle_choices: 'EAGLE',
-  guided_decoding_backend: 'guided decoding',
 };
 const plainDecoding = ['top_k', 'top_p', 'top_k_top_p', 'auto'];
 

@@ -1,3 +1,5 @@
+import { messageOf } from '../../base/errors.ts';
+import { type GuideWish, guideOfWish } from '../../runtime/guidance/grammar/wish.ts';
 import type { GenerationRequest, SamplingParameters } from '../../runtime/requests/request.ts';
 import { RepositoryError } from '../errors.ts';
 import type { InferRequest } from '../model.ts';
@@ -63,6 +65,7 @@ export function planGeneration(
         inputs.truth('return_log_probs', row) || inputs.truth('output_log_probs', row) ? 0 : undefined,
       retention: retentionOfRow(inputs, row),
       ...draftOfRow(inputs, row, facts),
+      ...guideOfRow(inputs, row),
       // Triton's level 1 is the most urgent; 0 is no level.
       priority: priority > 0 ? priorityBase - priority : 0,
     },
@@ -86,6 +89,49 @@ function promptOfRow(inputs: Inputs, row: number): Int32Array {
 function tolerated(prompt: Int32Array, vocabularySize: number): Int32Array {
   if (prompt.every((id) => id >= 0 && id < vocabularySize)) return prompt;
   return prompt.map((id) => ((id % vocabularySize) + vocabularySize) % vocabularySize);
+}
+
+/** What the text must look like. @throws RepositoryError INVALID_ARGUMENT */
+function guideOfRow(inputs: Inputs, row: number): Pick<GenerationRequest, 'guide'> {
+  const type = inputs.text('guided_decoding_guide_type', row);
+  const guide = inputs.text('guided_decoding_guide', row);
+  if (type === undefined || type === '') {
+    if (!guide) return {};
+    const problem = "'guided_decoding_guide' needs a 'guided_decoding_guide_type'; send both";
+    throw new RepositoryError('INVALID_ARGUMENT', problem);
+  }
+  if (type === 'json') return { guide: guideOfWish({ kind: 'json_object' }) };
+  const wish = wishOf(type, guide ?? '');
+  if (!wish) {
+    const known = 'json, json_schema, regex, ebnf_grammar and structural_tag';
+    throw new RepositoryError(
+      'INVALID_ARGUMENT',
+      `'guided_decoding_guide_type' is '${type.slice(0, 40)}'; it must be ${known}`,
+    );
+  }
+  if (!guide) {
+    throw new RepositoryError('INVALID_ARGUMENT', `'guided_decoding_guide' is missing; '${type}' needs it`);
+  }
+  try {
+    return { guide: guideOfWish(wish) };
+  } catch (thrown) {
+    throw new RepositoryError('INVALID_ARGUMENT', `'guided_decoding_guide': ${messageOf(thrown)}`);
+  }
+}
+
+function wishOf(type: string, guide: string): GuideWish | undefined {
+  switch (type) {
+    case 'json_schema':
+      return { kind: 'json_schema', schema: guide };
+    case 'regex':
+      return { kind: 'regex', pattern: guide };
+    case 'ebnf_grammar':
+      return { kind: 'grammar', grammar: guide };
+    case 'structural_tag':
+      return { kind: 'structural_tag', tag: guide };
+    default:
+      return undefined;
+  }
 }
 
 /** TensorRT-LLM's beams: more than one is a beam search, with its defaults: no length penalty, and early stopping. */

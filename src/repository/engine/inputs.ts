@@ -1,6 +1,6 @@
 import { RepositoryError } from '../errors.ts';
 import type { InferRequest } from '../model.ts';
-import { type NumericDataType, type Tensor, valuesOf } from '../tensor.ts';
+import { type NumericDataType, type Tensor, textsOf, valuesOf } from '../tensor.ts';
 
 /** A request's inputs, read row by row. Datatypes were checked against the declaration. */
 export class Inputs {
@@ -18,6 +18,12 @@ export class Inputs {
   number(name: string, row: number): number | undefined {
     const value = this.#value(name, row);
     return value === undefined ? undefined : Number(value);
+  }
+
+  /** A row's text of a BYTES tensor of one a row. */
+  text(name: string, row: number): string | undefined {
+    const tensor = this.#byName.get(name);
+    return tensor?.datatype === 'BYTES' ? textsOf(tensor)[row] : undefined;
   }
 
   truth(name: string, row: number): boolean {

@@ -84,6 +84,9 @@ export class Admission {
     sequence.launched = place.cached;
     sequence.committed = place.cached;
     table.start(sequence);
+    if (owner.grammar) {
+      sequence.guide = owner.grammar.open(() => sequence.outputTokens());
+    }
     this.#shared?.begin(sequence);
     const { features } = owner.sampling;
     const isDeviceChoosing = (features & ~samplingFeatures) === 0;

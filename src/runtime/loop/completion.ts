@@ -26,6 +26,8 @@ export interface CompletionOptions {
   clock: Clock;
   trace: PhaseRecorder;
   vocabularySize: number;
+  /** A deferred row may go on. */
+  onAnswers(): void;
   /** Hears what became of drafts. */
   drafts: DraftSink;
 }
@@ -33,6 +35,7 @@ export interface CompletionOptions {
 /** Makes collected steps into tokens, events and committed KV. */
 export class Completion implements TokenSink, DraftSink, BeamHost {
   readonly #options: CompletionOptions;
+  readonly #deferred = new Set<Sequence>();
   readonly sampler: Sampler;
   readonly vocabularySize: number;
   readonly #place: RowPlace = { row: 0, logits: -1, logprobs: -1 };
@@ -41,6 +44,30 @@ export class Completion implements TokenSink, DraftSink, BeamHost {
     this.#options = options;
     this.sampler = new Sampler(options.vocabularySize);
     this.vocabularySize = options.vocabularySize;
+  }
+
+  /** Sequences whose logits wait for what their guides say. */
+  get deferredCount(): number {
+    return this.#deferred.size;
+  }
+
+  /** Whether {@link resume} would choose a token. */
+  get canResume(): boolean {
+    if (this.#deferred.size === 0) return false;
+    // A word from the guides may have been about another sequence: who still waits asks again.
+    for (const sequence of this.#deferred) if (!sequence.deferred || isAnswered(sequence)) return true;
+    return false;
+  }
+
+  /** Chooses the tokens of rows that waited for their guides, as far as those have answered. */
+  resume(): void {
+    if (this.#deferred.size === 0) return;
+    for (const sequence of [...this.#deferred]) {
+      if (sequence.deferred && !isAnswered(sequence)) continue;
+      this.#deferred.delete(sequence);
+      // Without its logits it was ended or paused meanwhile.
+      if (sequence.deferred) definite(sequence.consumer, 'a consumer').resume?.();
+    }
   }
 
   /** Gives each sequence of a request what makes tokens of its output rows. */
@@ -122,12 +149,25 @@ export class Completion implements TokenSink, DraftSink, BeamHost {
     events.token(sequence, token, logprobs);
     counters.generatedTokens++;
     sequence.push(token);
+    // Asked for now, the answer is there when the device has the next logits.
+    sequence.guide?.accept(token);
     if (owner.stopTokens.has(token) && sequence.generated >= owner.request.minTokens) {
       table.finish(sequence, 'stop');
     } else if (sequence.length >= sequence.positionsWorst) table.finish(sequence, 'length');
     if (owner.isPromptComputed) return;
     owner.isPromptComputed = true;
     table.enqueueReady(owner);
+  }
+
+  complete(sequence: Sequence): void {
+    if (!sequence.owner.isStarted) this.#start(sequence);
+    this.#options.table.finish(sequence, 'stop');
+    this.#options.table.enqueueReady(sequence.owner);
+  }
+
+  deferred(sequence: Sequence): void {
+    this.#deferred.add(sequence);
+    if (isAnswered(sequence)) this.#options.onAnswers();
   }
 
   verified(sequence: Sequence, drafts: number, accepted: number): void {
@@ -191,4 +231,11 @@ export class Completion implements TokenSink, DraftSink, BeamHost {
       promptLogprobs: owner.promptLogprobs,
     });
   }
+}
+
+/** Whether a sequence's guide has answered; if not, we are told of the next answer, be it this one's or another's. */
+function isAnswered({ guide }: Sequence): boolean {
+  guide?.await();
+  // Only now: it may have answered between a look and the wish to be told.
+  return guide?.isAnswered ?? true;
 }

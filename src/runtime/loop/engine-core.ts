@@ -3,6 +3,7 @@ import type { DeviceModel } from '../../device/device.ts';
 import { type PhaseRecorder, phases } from '../../trace/phases.ts';
 import type { AdapterLease } from '../adapters/adapter-lease.ts';
 import { adaptersUnsupported, RuntimeError } from '../errors.ts';
+import { Guidance } from '../guidance/guidance.ts';
 import { createKvCache } from '../kv/create.ts';
 import type { KvCache, KvChanges, KvUsage } from '../kv/kv-cache.ts';
 import { type Prerequisite, whenReady } from '../plan/prerequisites.ts';
@@ -48,6 +49,7 @@ export class EngineCore {
   /** Steps that a pipelined device computes at a time. */
   readonly #stages: number;
   readonly #counters: EngineCounters = newCounters();
+  #guidance: Guidance | undefined;
   readonly #planned = emptyPlan<Sequence>();
   #arrivals = 0;
   #failedSteps = 0;
@@ -87,14 +89,8 @@ export class EngineCore {
     const drafts = new Speculation(this.#options.speculation, clock, counters, inFlightMax > 1);
     this.#speculation = drafts;
     const completion = new Completion({
-      cache,
-      table,
-      events,
-      counters,
-      clock,
-      trace,
-      vocabularySize,
-      drafts,
+      ...{ cache, table, events, counters, clock, trace, vocabularySize, drafts },
+      onAnswers: () => this.#options.onRunnable?.(),
     });
     this.#completion = completion;
     const assembler = new BatchAssembler(
@@ -131,15 +127,19 @@ export class EngineCore {
     const { running, waiting } = this.#table;
     if (!this.#events.isEmpty || this.#pipeline.inFlight > 0) return true;
     if (this.#fatal !== undefined) return false;
-    return running.items.length > 0 || waiting.items.length > 0 || this.#cache.hasOperations;
+    if (this.#cache.hasOperations || this.#completion.canResume) return true;
+    // Sequences that wait for their guides are running, but nothing of them can run.
+    const { deferredCount } = this.#completion;
+    if (running.items.length > deferredCount) return true;
+    return waiting.items.length > 0 && (deferredCount === 0 || this.#table.isChanged);
   }
 
   /**
    * Queues a request.
-   * @param prerequisites what must be there before anything of it may run; released when it ends
-   * @throws RuntimeError `REQUEST_INVALID`, `PROMPT_TOO_LONG`, `REQUEST_TOO_LARGE`, `QUEUE_FULL`, `ENGINE_FAILED`
+   * @param given what must be there before anything of it may run; released when it ends
+   * @throws RuntimeError `REQUEST_INVALID`, `PROMPT_TOO_LONG`, `REQUEST_TOO_LARGE`, `QUEUE_FULL`, `ENGINE_FAILED`, `GUIDANCE_UNAVAILABLE`
    */
-  submit(request: GenerationRequest, prerequisites: readonly Prerequisite[] = []): void {
+  submit(request: GenerationRequest, given: readonly Prerequisite[] = []): void {
     if (this.#fatal !== undefined) throw engineFailed(this.#fatal);
     validateRequest(request, this.description);
     const { requests, queuedRequests } = this.#table;
@@ -152,18 +152,23 @@ export class EngineCore {
         `${queuedRequests} requests are waiting, which is the limit (queuedRequestsMax); try again later`,
       );
     }
+    const guidance = request.guide && this.#guidanceFor();
     const lease = request.adapter && this.#lease(request.adapter);
+    const grammar = request.guide && guidance?.lease(request.guide, request.stopTokenIds);
+    const needed = [lease, grammar].filter((one) => one !== undefined);
     const active = new ActiveRequest(request, {
+      grammar,
       seed: request.sampling.seed ?? this.#options.randomSeed(),
       arrival: this.#arrivals++,
       arrivalNs: this.#options.clock.nowNs(),
       contextLength: this.#options.contextLength,
-      prerequisites: lease ? [...prerequisites, lease] : prerequisites,
+      prerequisites: needed.length > 0 ? [...given, ...needed] : given,
     });
     this.#completion.attach(active);
     try {
       this.#checkSize(definite(active.sequences[0], 'sequence'));
     } catch (thrown) {
+      grammar?.release();
       lease?.release();
       throw thrown;
     }
@@ -223,6 +228,11 @@ export class EngineCore {
     this.#cache.releaseRetained();
   }
 
+  /** Ends the threads beside the loop. */
+  async close(): Promise<void> {
+    await this.#guidance?.close();
+  }
+
   /** One step: launches as many as may be in flight, then collects the oldest. Returns a promise when the device is asynchronous. */
   step(): void | Promise<void> {
     assert(!this.#isStepping, 'one step at a time');
@@ -230,6 +240,7 @@ export class EngineCore {
     this.#trace.step(this.#counters.steps + 1);
     this.#trace.begin(phases.step);
     try {
+      this.#completion.resume();
       const drafting = this.#speculation.isOn
         ? this.#speculation.draft(this.#table.running.items)
         : undefined;
@@ -264,6 +275,20 @@ export class EngineCore {
       this.#isStepping = false;
       this.#fail(thrown);
     }
+  }
+
+  #guidanceFor(): Guidance {
+    const { vocabulary, vocabularySize, sequencesMax } = this.#options;
+    if (!vocabulary) {
+      const message =
+        'this engine knows no vocabulary, so it cannot guide texts; serve it with its tokenizer';
+      throw new RuntimeError('GUIDANCE_UNAVAILABLE', message);
+    }
+    this.#guidance ??= new Guidance({
+      ...{ vocabulary, vocabularySize, sequencesMax },
+      onAnswers: () => this.#options.onRunnable?.(),
+    });
+    return this.#guidance;
   }
 
   #endStep(): void {
@@ -322,6 +347,7 @@ export class EngineCore {
       const planned = this.#pipeline.nextPart() ?? this.#plan();
       const hasRows = planned.sequences.length > 0;
       if (!hasRows && (!this.#cache.hasOperations || this.#pipeline.inFlight > 0)) return;
+      this.#guidance?.flush();
       // A device that computes in the launch itself does so here; others at the collection.
       this.#trace.begin(phases.compute);
       const refused = this.#pipeline.launch(planned);
@@ -370,6 +396,7 @@ export class EngineCore {
     this.#trace.end(phases.compute);
     this.#trace.begin(phases.sample);
     this.#completion.take(step, result.output);
+    this.#guidance?.flush();
     this.#trace.end(phases.sample);
     if (step.sequences.length > 0) {
       this.#failedSteps = 0;

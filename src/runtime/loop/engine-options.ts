@@ -5,6 +5,7 @@ import type { PhaseRecorder } from '../../trace/phases.ts';
 import { threadTracer } from '../../trace/process-tracer.ts';
 import type { AdapterCache } from '../adapters/adapter-cache.ts';
 import { RuntimeError } from '../errors.ts';
+import type { VocabularySource } from '../guidance/vocabulary.ts';
 import { type CapacityPolicy, capacityPolicy } from '../plan/capacity.ts';
 import { sharedPrefixPositionsMin } from '../plan/shared-prefixes.ts';
 import type { SpeculationOptions } from '../speculation/speculation.ts';
@@ -40,6 +41,8 @@ export interface EngineCoreOptions {
   prefixReuse?: boolean;
   /** KV bytes that finished prompts may keep for reuse while nobody else needs them. Default `kvBytesMax`. */
   prefixCacheBytesMax?: number;
+  /** The model's vocabulary, for guided requests; absent: they are refused. */
+  vocabulary?: VocabularySource;
   /** How tokens are guessed ahead. Default: only as requests ask. */
   speculation?: SpeculationOptions;
   /** Prefixes of so many positions that several waiting requests have are computed once. Default 128. */
@@ -59,12 +62,13 @@ export interface EngineCoreOptions {
 
 /** Options with every default filled in. */
 export type ResolvedOptions = Required<
-  Omit<EngineCoreOptions, 'adapters' | 'capacityPolicy' | 'onFatal' | 'onRunnable'>
+  Omit<EngineCoreOptions, 'adapters' | 'capacityPolicy' | 'onFatal' | 'onRunnable' | 'vocabulary'>
 > & {
   adapters: AdapterCache | undefined;
   capacityPolicy: CapacityPolicy;
   onRunnable: (() => void) | undefined;
   onFatal: ((error: unknown) => void) | undefined;
+  vocabulary: VocabularySource | undefined;
 };
 
 /** @throws RuntimeError `OPTIONS_INVALID`; UnknownNameError for a capacity policy */
@@ -74,6 +78,7 @@ export function resolveOptions(options: EngineCoreOptions): ResolvedOptions {
     inFlightStepsMax: options.inFlightStepsMax ?? inFlightStepsDefault,
     adapters: options.adapters,
     onRunnable: options.onRunnable,
+    vocabulary: options.vocabulary,
     queuedRequestsMax: options.queuedRequestsMax ?? queuedRequestsMax,
     capacityPolicy: capacityPolicy(options.capacityPolicy ?? 'guaranteed_no_evict'),
     prefixReuse: options.prefixReuse ?? true,

@@ -155,6 +155,13 @@ export class SequenceTable {
     sequence.place = undefined;
     sequence.launched = 0;
     sequence.committed = 0;
+    // The logits that wait for it are computed anew with the last token.
+    if (sequence.deferred) {
+      sequence.deferred = undefined;
+      sequence.tokensInFlight--;
+    }
+    sequence.guide?.close();
+    sequence.guide = undefined;
     if (sequence.samplingState >= 0) this.#freeStates.push(sequence.samplingState);
     sequence.samplingState = -1;
     this.isChanged = true;

@@ -17,6 +17,8 @@ export interface EngineProcessConfiguration extends EngineSizes {
   socketPath: string;
   /** The engine to load; absent on the null device, which needs only `nullModel`. */
   engineFolder?: string;
+  /** The model's tokenizer, for guided requests. */
+  tokenizerFolder?: string;
   /** Adapters that it loads before it is ready. */
   adaptersAtStart?: readonly AdapterSource[];
   nullModel: { vocabularySize: number; contextLength: number };

@@ -66,10 +66,13 @@ async function start(configuration: EngineProcessConfiguration): Promise<void> {
   const lead = taken && (await leading(taken));
   const speculation = await speculationOf(configuration, source);
   const { model, options } = await loadModel(configuration.name, source, configuration, lead);
+  const { tokenizerFolder } = configuration;
+  const vocabulary = tokenizerFolder === undefined ? undefined : { folder: tokenizerFolder };
   const { openAdapters } = await import('../adapters/open.ts');
   const adapters = await openAdapters(model.adapters, configuration, linears);
   const server = new EngineServer(
-    (emit, onRunnable) => new EngineCore(model, { ...options, adapters, speculation, onRunnable }, emit),
+    (emit, onRunnable) =>
+      new EngineCore(model, { ...options, adapters, speculation, vocabulary, onRunnable }, emit),
     fail,
     (busy) => {
       isBusy = busy;

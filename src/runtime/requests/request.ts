@@ -1,3 +1,5 @@
+import type { Guide } from '../guidance/guide.ts';
+
 /** What a front end asks of an engine: plain data, structured-clone safe. */
 
 import type { Retention } from '../kv/retention.ts';
@@ -79,6 +81,8 @@ export interface GenerationRequest {
   logprobs?: number;
   /** Log-probabilities of the prompt's tokens too (OpenAI completions' `echo` + `logprobs`). */
   promptLogprobs?: number;
+  /** What its texts must look like. */
+  guide?: Guide;
   /** Requests with different salts share no prefix. */
   cacheSalt?: string;
   /** Absent: the model as it is. */

@@ -1,5 +1,6 @@
 import { logprobsMax, sequencesPerRequestMax } from '../../base/limits.ts';
 import { RuntimeError } from '../errors.ts';
+import { type Guide, guideLengthMax, guideSpecialTokensMax } from '../guidance/guide.ts';
 import { type Retention, type RetentionLevel, retentionPriorityMax } from '../kv/retention.ts';
 import type { BeamParameters } from '../sequences/beam-search.ts';
 import type { GenerationRequest, SamplingParameters } from './request.ts';
@@ -79,6 +80,7 @@ export function validateRequest(
   if (request.promptLogprobs !== undefined) checkNumber('promptLogprobs', request.promptLogprobs, logprobs);
   checkCount('stopTokenIds', request.stopTokenIds.length, stopTokenIdsMax);
   for (const token of request.stopTokenIds) checkToken('stopTokenIds', token, engine.vocabularySize);
+  if (request.guide) checkGuide(request.guide);
   const { adapter } = request;
   if (adapter && !(adapterName.test(adapter.name) && /^[0-9a-f]{64}$/.test(adapter.digest))) {
     throw invalid(
@@ -91,6 +93,13 @@ export function validateRequest(
     throw invalid(`cacheSalt has over ${cacheSaltLengthMax} characters; shorten or hash it`);
   }
   if (request.retention) checkRetention(request.retention);
+}
+
+function checkGuide({ source, specialTokens = [] }: Guide): void {
+  if (source.length > guideLengthMax) {
+    throw invalid(`the guide's grammar has ${source.length} characters; at most ${guideLengthMax} are taken`);
+  }
+  checkCount('guide.specialTokens', specialTokens.length, guideSpecialTokensMax);
 }
 
 function checkPrompt(prompt: Int32Array, engine: { vocabularySize: number; contextLength: number }): void {
@@ -114,6 +123,7 @@ function checkBeams(request: GenerationRequest, beams: BeamParameters): void {
       `sequences is ${request.sequences}, but beams.width is ${beams.width}; ask for no more texts than beams`,
     );
   }
+  if (request.guide) throw invalid('beam search takes no guide; ask for one of the two');
   if (request.draft || request.prediction) {
     throw invalid('beam search takes no draft and no prediction; leave them out');
   }

@@ -12,7 +12,7 @@ export interface RowSampling {
   parameters: SamplingParameters;
   isGreedy: boolean;
   hasPenalties: boolean;
-  /** Logits are changed at every token: by penalties, a bias or bans. */
+  /** Logits are changed at every token: by penalties, a bias, bans or a guide. */
   changesLogits: boolean;
   /** Choices depend on a `SamplingHistory`. */
   needsHistory: boolean;
@@ -46,10 +46,11 @@ export function compileSampling(request: GenerationRequest): RowSampling {
     parameters,
     isGreedy,
     hasPenalties,
-    changesLogits: hasPenalties || bias.length > 0 || bansBySaid || isDense,
+    changesLogits: request.guide !== undefined || hasPenalties || bias.length > 0 || bansBySaid || isDense,
     needsHistory,
     badWords: badWords.length > 0 ? new BadWords(badWords) : undefined,
     features:
+      (request.guide === undefined ? 0 : samplingFeature.mask) |
       (isGreedy ? 0 : samplingFeature.draw) |
       (hasPenalties || bias.length > 0 || bans ? samplingFeature.state : 0) |
       (needsHistory || isDense ? samplingFeature.history : 0) |

@@ -1,7 +1,10 @@
+import { phases } from '../../trace/phases.ts';
+import { threadTracer } from '../../trace/process-tracer.ts';
 import { RuntimeError } from '../errors.ts';
 import { type AdjustmentContext, Adjustments } from './adjustments.ts';
 import { Candidates, type Cuts } from './candidates.ts';
 import { type LogitRow, likeliest, tokenAt } from './logit-row.ts';
+import { MaskedRow } from './masked-row.ts';
 import type { ProbabilityRow } from './probability-row.ts';
 import { isPlainDraw } from './row-sampling.ts';
 
@@ -11,6 +14,8 @@ export interface RowContext extends AdjustmentContext {
   position: number;
   /** The row's softmax at its own temperature, if the device made it. Used only where {@link isPlainDraw}. */
   probabilities?: ProbabilityRow | undefined;
+  /** Of a guided row: the tokens that may come next, as `MaskedRow` reads it. */
+  mask?: Uint32Array | undefined;
   /** In [0, 1), keyed by (seed, sequence, position); not used when greedy. */
   uniform: number;
 }
@@ -19,17 +24,37 @@ export interface RowContext extends AdjustmentContext {
 export class Sampler {
   readonly #adjustments = new Adjustments();
   readonly #candidates: Candidates;
+  readonly #vocabularySize: number;
+  #masked: MaskedRow | undefined;
   readonly #cuts: Cuts = { temperature: 1, topK: 0, topP: 1, minP: 0 };
 
   constructor(vocabularySize: number) {
+    this.#vocabularySize = vocabularySize;
     this.#candidates = new Candidates(vocabularySize);
   }
 
   /**
    * The next token. The row is changed meanwhile and put back.
-   * @throws RuntimeError `LOGITS_INVALID` when no token is possible
+   * @throws RuntimeError `LOGITS_INVALID` when no token is possible, `GRAMMAR_STUCK` when none is that a mask allows
    */
   sample(row: LogitRow, context: RowContext): number {
+    if (context.mask) return this.#sampleMasked(row, context.mask, context);
+    return this.#sample(row, context);
+  }
+
+  #sampleMasked(row: LogitRow, mask: Uint32Array, context: RowContext): number {
+    const { requestId } = context.sampling;
+    threadTracer.begin(phases.logitsPostProcessor, requestId);
+    threadTracer.begin(phases.applyMask);
+    this.#masked ??= new MaskedRow(this.#vocabularySize);
+    const masked = this.#masked.of(row, mask);
+    threadTracer.end(phases.applyMask);
+    threadTracer.end(phases.logitsPostProcessor, requestId);
+    if (likeliest(masked) < 0) throw nothingAllowed(context.position);
+    return this.#sample(masked, context);
+  }
+
+  #sample(row: LogitRow, context: RowContext): number {
     const { sampling, generated, position, probabilities, uniform } = context;
     const cuts = this.#cutsOf(context);
     if (probabilities && isPlainDraw(sampling, generated)) {
@@ -67,6 +92,14 @@ export class Sampler {
     cuts.minP = parameters.minP;
     return cuts;
   }
+}
+
+/** A grammar allows tokens, but none of them is possible. */
+export function nothingAllowed(position: number): RuntimeError {
+  return new RuntimeError(
+    'GRAMMAR_STUCK',
+    `no token goes on at position ${position} as the grammar asks: the vocabulary has none, or all are banned (logit bias, min tokens); loosen either`,
+  );
 }
 
 /** No token of a row is possible. */

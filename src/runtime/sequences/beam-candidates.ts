@@ -1,3 +1,5 @@
+import { stepsPerUnit } from '../sampling/exponential.ts';
+import { sumWeights } from '../sampling/histogram.ts';
 import { type LogitRow, likeliest } from '../sampling/logit-row.ts';
 import type { BeamCandidate } from './beam-search.ts';
 
@@ -16,21 +18,13 @@ export function beamCandidates(
   const at = likeliest(row);
   if (at < 0) return [];
   const max = logits[at] as number;
-  const normalizer = max / temperature + Math.log(weightOf(row, max, temperature));
+  const normalizer = max / temperature + Math.log(sumWeights(row, max, stepsPerUnit / temperature));
   const candidate = (token: number, isStop: boolean): BeamCandidate => {
     return { token, logprob: (logits[start + token] as number) / temperature - normalizer, isStop };
   };
   const going = likeliestBut(row, width, stopTokens).map((token) => candidate(token, false));
   const ending = [...stopTokens].map((token) => candidate(token, true));
   return [...going, ...ending].filter(({ logprob }) => logprob > Number.NEGATIVE_INFINITY);
-}
-
-function weightOf({ logits, start, width }: LogitRow, max: number, temperature: number): number {
-  let sum = 0;
-  for (let index = start; index < start + width; index++) {
-    sum += Math.exp(((logits[index] as number) - max) / temperature);
-  }
-  return sum;
 }
 
 /** The likeliest tokens outside a set, likeliest first; of equal ones the lower id. */

@@ -2,7 +2,7 @@ import { definite } from '../../base/errors.ts';
 import type { StepOutput } from '../../device/step.ts';
 import type { RuntimeError } from '../errors.ts';
 import type { FinishReason, TokenLogprobs } from '../requests/events.ts';
-import { rowOf } from '../sampling/logit-row.ts';
+import { type LogitRow, rowOf } from '../sampling/logit-row.ts';
 import { tokenLogprobs } from '../sampling/logprobs.ts';
 import { noToken, type Sampler } from '../sampling/sampler.ts';
 import type { RowConsumer, RowPlace } from '../step/row-consumer.ts';
@@ -84,18 +84,12 @@ export class BeamGroup {
     const candidates = this.#host.sampler.adjusted(row, context, () =>
       beamCandidates(row, width, stopTokens, temperature),
     );
-    const [first] = candidates;
-    if (!first) {
+    if (candidates.length === 0) {
       this.#host.failed(sequence, noToken(sequence.length));
       return;
     }
-    // The row lives no longer than its step: what may be reported of it is taken now.
-    const { logprob, top } = tokenLogprobs(row, first.token, Math.max(0, sampling.logprobs));
-    const logSum = (row.logits[row.start + first.token] as number) - logprob;
-    const modelLogprobs = new Map(
-      candidates.map(({ token }) => [token, (row.logits[row.start + token] as number) - logSum]),
-    );
-    const logprobsOf = (token: number) => ({ logprob: modelLogprobs.get(token) ?? Number.NaN, top });
+    const logprobsOf =
+      sampling.logprobs < 0 ? () => unreported : reporter(row, candidates, sampling.logprobs);
     this.#deliveries.set(sequence, { candidates, logprobsOf });
     if (this.#deliveries.size === this.#beams.length) this.#advance();
   }
@@ -154,4 +148,20 @@ export class BeamGroup {
     for (const sequence of this.#owner.sequences) sequence.isHeld = !beams.includes(sequence);
     this.#beams = beams;
   }
+}
+
+const unreported: TokenLogprobs = {
+  logprob: Number.NaN,
+  top: { tokens: new Int32Array(0), logprobs: new Float32Array(0) },
+};
+
+/** The model's own log-probabilities of candidates. The row lives no longer than its step, so all is taken from it now. */
+function reporter(row: LogitRow, candidates: readonly BeamCandidate[], count: number) {
+  const likeliest = definite(candidates[0], 'a candidate').token;
+  const { logprob, top } = tokenLogprobs(row, likeliest, count);
+  const logSum = (row.logits[row.start + likeliest] as number) - logprob;
+  const own = new Map(
+    candidates.map(({ token }) => [token, (row.logits[row.start + token] as number) - logSum]),
+  );
+  return (token: number): TokenLogprobs => ({ logprob: own.get(token) ?? Number.NaN, top });
 }

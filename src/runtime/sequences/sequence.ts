@@ -1,10 +1,13 @@
 import { assert } from '../../base/errors.ts';
 import { baseModel } from '../../device/step.ts';
+import type { GrammarLease } from '../guidance/guidance.ts';
+import type { SequenceGuide } from '../guidance/sequence-guide.ts';
 import type { KvPlace, TokenSource } from '../kv/kv-cache.ts';
 import { prefixKeyOf } from '../kv/prefix-hash.ts';
 import type { Prerequisite } from '../plan/prerequisites.ts';
 import type { FinishReason, SequenceEvent, TokenLogprobs } from '../requests/events.ts';
 import type { GenerationRequest } from '../requests/request.ts';
+import type { LogitRow } from '../sampling/logit-row.ts';
 import { compileSampling, type RowSampling } from '../sampling/row-sampling.ts';
 import { SamplingHistory } from '../sampling/sampling-history.ts';
 import type { RowConsumer } from '../step/row-consumer.ts';
@@ -26,6 +29,8 @@ export interface RequestFacts {
   arrivalNs: number;
   contextLength: number;
   prerequisites: readonly Prerequisite[];
+  /** One of the prerequisites, of a guided request. */
+  grammar: GrammarLease | undefined;
 }
 
 /** A request inside an engine, with its sequences. */
@@ -39,6 +44,7 @@ export class ActiveRequest {
   /** What may share KV with it. */
   readonly prefixKey: string;
   readonly prerequisites: readonly Prerequisite[];
+  readonly grammar: GrammarLease | undefined;
   readonly sequences: readonly Sequence[];
   /** Sequences without a finish yet. */
   unfinished: number;
@@ -62,6 +68,7 @@ export class ActiveRequest {
     this.arrival = facts.arrival;
     this.arrivalNs = facts.arrivalNs;
     this.prerequisites = facts.prerequisites;
+    this.grammar = facts.grammar;
     this.stopTokens = new Set(request.stopTokenIds);
     this.sampling = compileSampling(request);
     this.prefixKey = prefixKeyOf(request);
@@ -101,6 +108,10 @@ export class Sequence implements TokenSource {
   samplingState = -1;
   /** Whether {@link samplingState} is yet to be filled by the next step. */
   needsStateLoad = false;
+  /** Says which tokens may come next, while it runs and is guided. */
+  guide: SequenceGuide | undefined;
+  /** Logits of a row that wait for what the guide says. */
+  deferred: LogitRow | undefined;
   /** It gives up its memory as soon as nothing of it is in flight, and computes its tokens anew later. */
   isPausing = false;
   /** Positions whose rows were launched. */

@@ -71,7 +71,9 @@ export class Speculation implements DraftSink {
   /** A request came: what it brings is used from its first step on. */
   add(sequences: readonly Sequence[]): void {
     for (const sequence of sequences) {
-      const { draft, prediction } = sequence.owner.request;
+      const { draft, prediction, guide } = sequence.owner.request;
+      // A guide's mask is for one token: guided sequences run without drafts.
+      if (guide) continue;
       if (draft) {
         sequence.drafts = Array.from(draft.tokens);
         this.#hasExternal = true;
@@ -183,6 +185,7 @@ export class Speculation implements DraftSink {
   }
 
   #entryOf(sequence: Sequence): Entry | undefined {
+    if (sequence.owner.request.guide) return undefined;
     const known = this.#entries.get(sequence);
     if (known) return known;
     if (sequence.owner.request.beams) return undefined;

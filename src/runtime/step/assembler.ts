@@ -266,7 +266,8 @@ export class BatchAssembler {
     // What the host chooses, the device's counts do not know of.
     if (sequence.samplingState >= 0) sequence.needsStateLoad = true;
     const draws = !needsLogits && isPlainDraw(sampling, generated);
-    const output = this.#addRow(row, want.logits | (draws ? want.probabilities : 0));
+    const masked = sequence.guide ? want.masked : 0;
+    const output = this.#addRow(row, want.logits | masked | (draws ? want.probabilities : 0));
     if (draws) this.#sampling.setTemperature(output, sequence, position);
     else this.#sampling.setPlain(output, position);
     return output;

@@ -14,6 +14,8 @@ export interface RowPlace {
 export interface RowConsumer {
   /** Called once for each of its rows, when the step was collected, in order of rows. */
   take(output: StepOutput, place: RowPlace): void;
+  /** Of a row that was put off: what it waited for is there. */
+  resume?(): void;
 }
 
 /** Takes the output rows of a sequence's last known token and of the drafts behind it, in order. */

@@ -1,4 +1,5 @@
 import { sequencesPerRequestMax } from '../../base/limits.ts';
+import { isGuide } from '../guidance/guide.ts';
 import type { DraftTokens, GenerationRequest } from '../requests/request.ts';
 import type {
   AdapterCommand,
@@ -49,6 +50,7 @@ function isRequest(value: unknown): boolean {
     sequences >= 1 &&
     sequences <= sequencesPerRequestMax &&
     isNumbers(request.stopTokenIds) &&
+    (request.guide === undefined || isGuide(request.guide)) &&
     (request.cacheSalt === undefined || typeof request.cacheSalt === 'string') &&
     (request.adapter === undefined || isAdapter(request.adapter)) &&
     isRetention(request.retention) &&

@@ -2,16 +2,22 @@ import { assert, definite } from '../../../base/errors.ts';
 import { uniform } from '../../../base/random.ts';
 import { noTokenPossible, type RowLogprobs, type StepOutput } from '../../../device/step.ts';
 import { RuntimeError } from '../../errors.ts';
+import { guideState } from '../../guidance/mask-board.ts';
 import type { TokenLogprobs } from '../../requests/events.ts';
-import { probabilitiesOf, rowOf } from '../../sampling/logit-row.ts';
+import { type LogitRow, probabilitiesOf, rowOf } from '../../sampling/logit-row.ts';
 import { tokenLogprobs } from '../../sampling/logprobs.ts';
-import { noToken, type Sampler } from '../../sampling/sampler.ts';
+import type { ProbabilityRow } from '../../sampling/probability-row.ts';
+import { noToken, nothingAllowed, type Sampler } from '../../sampling/sampler.ts';
 import type { Sequence } from '../../sequences/sequence.ts';
 import type { RowConsumer, RowPlace } from '../row-consumer.ts';
 
 /** What happens with a sequence's next token. */
 export interface TokenSink {
   token(sequence: Sequence, token: number, logprobs: TokenLogprobs | undefined): void;
+  /** Nothing may follow: its text is complete. */
+  complete(sequence: Sequence): void;
+  /** Its token cannot be chosen before its guide has answered; {@link TokenConsumer.resume} then. */
+  deferred(sequence: Sequence): void;
   /** No token can be chosen. */
   failed(sequence: Sequence, error: RuntimeError): void;
 }
@@ -42,7 +48,7 @@ export class TokenConsumer implements RowConsumer {
   choose(output: StepOutput, place: RowPlace): void {
     const sequence = this.#sequence;
     try {
-      if (place.logits >= 0) this.#sample(output, place.logits);
+      if (place.logits >= 0) this.#chooseOrDefer(output, place.logits);
       else this.#takeChosen(output, place);
     } catch (thrown) {
       if (!(thrown instanceof RuntimeError)) throw thrown;
@@ -62,18 +68,54 @@ export class TokenConsumer implements RowConsumer {
     this.#sink.token(sequence, token, known);
   }
 
-  #sample(output: StepOutput, index: number): void {
+  /** Chooses the token of a deferred row, whose guide has answered. */
+  resume(): void {
     const sequence = this.#sequence;
-    const { sampling, seed } = sequence.owner;
+    const row = definite(sequence.deferred, 'a deferred row');
+    sequence.deferred = undefined;
+    sequence.tokensInFlight--;
+    try {
+      this.#choose(row);
+    } catch (thrown) {
+      if (!(thrown instanceof RuntimeError)) throw thrown;
+      this.#sink.failed(sequence, thrown);
+    }
+  }
+
+  #chooseOrDefer(output: StepOutput, index: number): void {
+    const sequence = this.#sequence;
+    const { guide } = sequence;
     const logits = definite(output.logits, 'logits');
     const row = rowOf(logits, index, this.#vocabularySize);
+    if (!guide || guide.isAnswered) {
+      this.#choose(row, probabilitiesOf(logits, index, this.#vocabularySize));
+      return;
+    }
+    // The device will write over its logits; the others go on meanwhile.
+    const { start, width } = row;
+    sequence.deferred = { logits: row.logits.slice(start, start + width), start: 0, width };
+    sequence.tokensInFlight++;
+    this.#sink.deferred(sequence);
+  }
+
+  #choose(row: LogitRow, probabilities?: ProbabilityRow): void {
+    const sequence = this.#sequence;
+    const { sampling, seed } = sequence.owner;
+    const { guide } = sequence;
+    const state = guide?.state();
+    if (state === guideState.done) {
+      this.#sink.complete(sequence);
+      return;
+    }
+    if (state === guideState.stuck) throw nothingAllowed(sequence.length);
     const token = this.#sampler.sample(row, {
       sampling,
       generated: sequence.generated,
       position: sequence.length,
       counts: sampling.hasPenalties ? sequence.counts : undefined,
       history: sampling.needsHistory ? sequence.history : undefined,
-      probabilities: probabilitiesOf(logits, index, this.#vocabularySize),
+      probabilities,
+      mask: guide?.mask,
       uniform: sampling.isGreedy ? 0 : uniform(seed, sequence.index, sequence.length),
     });
     const logprobs = sampling.logprobs < 0 ? undefined : tokenLogprobs(row, token, sampling.logprobs);
