@@ -13,10 +13,10 @@ test('the Python openai client: models, chats, streams, completions, errors, asy
   }
   const says = 'Once upon a time. ';
   const server = await testServer({ says }, { keys: new ApiKeys(plainKeys(['secret'])) });
+  context.after(() => server.close());
   const { url } = await server.listen();
   const { code, output } = await runPython(found.python, 'openai_client.py', [`${url}/v1`, says]);
   assert.equal(code, 0, output);
   assert.match(output, /ok$/m);
   await eventually(() => server.engine.statistics().runningSequences === 0, 'nothing runs on');
-  await server.close();
 });

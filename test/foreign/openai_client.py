@@ -8,6 +8,7 @@ import asyncio
 import sys
 
 import openai
+import pydantic
 
 base_url, says = sys.argv[1], sys.argv[2]
 prompt = "." * len(says.encode())
@@ -72,12 +73,26 @@ def expect(error_class, **fields):
     raise AssertionError(f"{fields} raised no {error_class.__name__}")
 
 
+class Light(pydantic.BaseModel):
+    on: bool
+
+
+def check_structured_output():
+    fields = {"model": "test", "messages": messages, "max_tokens": 200}
+    parsed = client.chat.completions.parse(**fields, response_format=Light)
+    assert isinstance(parsed.choices[0].message.parsed.on, bool), parsed
+    tool = openai.pydantic_function_tool(Light)
+    called = client.chat.completions.parse(**fields, tools=[tool], tool_choice="required", parallel_tool_calls=False)
+    call = called.choices[0].message.tool_calls[0].function
+    assert call.name == "Light" and isinstance(call.parsed_arguments.on, bool), called
+
+
 def check_errors():
     error = expect(openai.BadRequestError, temperature=5)
     assert error.param == "temperature" and error.code == "invalid_value", error.body
     assert expect(openai.NotFoundError, model="nope").code == "model_not_found"
     assert expect(openai.BadRequestError, max_tokens=10**6).code == "context_length_exceeded"
-    assert expect(openai.BadRequestError, response_format={"type": "json_object"}).param == "response_format"
+    assert expect(openai.BadRequestError, response_format={"type": "yaml"}).param.startswith("response_format")
     stranger = openai.OpenAI(base_url=base_url, api_key="wrong", max_retries=0)
     try:
         stranger.models.list()
@@ -110,6 +125,7 @@ async def check_async():
 
 check_models()
 check_chat()
+check_structured_output()
 check_chat_stream()
 check_completions()
 check_errors()
