@@ -1,18 +1,18 @@
 import type { FastifyInstance } from 'fastify';
 import { GenerationError } from '../generation/errors.ts';
+import { InFlight } from './in-flight.ts';
 
 /**
  * Counts the requests under way and, once closed, turns new ones away in words while the others finish: a server that drains keeps
  * listening, since a closed port tells a client nothing.
  */
 export class RequestGate {
-  #active = 0;
+  readonly #inFlight = new InFlight();
   #isClosed = false;
-  #onIdle: () => void = () => {};
 
   /** Requests under way. */
   get active(): number {
-    return this.#active;
+    return this.#inFlight.count;
   }
 
   /** Watches the routes that the plugin gets from here on. They answer 503 with `Retry-After` once the gate is closed. */
@@ -25,11 +25,7 @@ export class RequestGate {
         done(new GenerationError('SERVER_SHUTTING_DOWN', message));
         return;
       }
-      this.#active++;
-      reply.raw.once('close', () => {
-        this.#active--;
-        if (this.#active === 0) this.#onIdle();
-      });
+      this.#inFlight.add(reply.raw);
       done();
     });
   }
@@ -37,12 +33,6 @@ export class RequestGate {
   /** Lets no more in, and waits until those within have left or `timeoutMs` is over. */
   async close(timeoutMs: number): Promise<void> {
     this.#isClosed = true;
-    if (this.#active === 0) return;
-    let timer: NodeJS.Timeout | undefined;
-    await new Promise<void>((resolve) => {
-      this.#onIdle = resolve;
-      timer = setTimeout(resolve, timeoutMs);
-    });
-    clearTimeout(timer);
+    await this.#inFlight.whenIdle(timeoutMs);
   }
 }

@@ -7,6 +7,7 @@ import type { ClientBounds } from '../client-bounds.ts';
 import { eagerCodec } from '../grpc-eager-writes.ts';
 import { type RunningGrpcServer, startGrpcServer } from '../grpc-server.ts';
 import type { GrpcService } from '../grpc-service.ts';
+import { InFlight } from '../in-flight.ts';
 import type { ServedModel } from '../served-model.ts';
 import type { TlsMaterial } from '../tls.ts';
 import { statusOf } from './errors.ts';
@@ -66,9 +67,8 @@ class Briton {
   readonly service: GrpcService;
   readonly #options: BritonOptions;
   readonly #clock: Clock;
-  #active = 0;
+  readonly #inFlight = new InFlight();
   #isDraining = false;
-  #onIdle: () => void = () => {};
 
   constructor(options: BritonOptions) {
     this.#options = options;
@@ -85,21 +85,11 @@ class Briton {
 
   async drain(timeoutMs: number): Promise<void> {
     this.#isDraining = true;
-    if (this.#active === 0) return;
-    let timer: NodeJS.Timeout | undefined;
-    await new Promise<void>((resolve) => {
-      this.#onIdle = resolve;
-      timer = setTimeout(resolve, timeoutMs);
-    });
-    clearTimeout(timer);
+    await this.#inFlight.whenIdle(timeoutMs);
   }
 
   #handle(call: InferCall): void {
-    this.#active++;
-    call.once('close', () => {
-      this.#active--;
-      if (this.#active === 0) this.#onIdle();
-    });
+    this.#inFlight.add(call);
     this.#answer(call).catch((thrown: unknown) => call.emit('error', statusOf(thrown)));
   }
 

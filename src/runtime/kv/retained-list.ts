@@ -20,10 +20,6 @@ export class RetainedList {
     return this.#items.size;
   }
 
-  has(item: number): boolean {
-    return this.#items.has(item);
-  }
-
   /** Says how dear an item is from now on, whether it is in the list or not. */
   setLevel(item: number, { priority, durationMs }: RetentionLevel): void {
     const untilMs = durationMs === undefined ? Number.POSITIVE_INFINITY : this.#nowMs() + durationMs;

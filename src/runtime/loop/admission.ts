@@ -28,7 +28,6 @@ export interface AdmissionOptions {
 /** Lets waiting sequences into the cache and pauses running ones, as the capacity policy decides. */
 export class Admission {
   readonly #options: AdmissionOptions;
-
   /** Absent where nobody may take another's prefix, or wait for it. */
   readonly #shared: SharedPrefixes<Sequence> | undefined;
 
@@ -39,7 +38,7 @@ export class Admission {
       this.#shared = new SharedPrefixes(cache.chunkPositions, sharedPrefixPositionsMin);
   }
 
-  /** @returns sequences that did not get in, though the policy had counted on it: admission failed for them alone */
+  /** @param onFailed hears of those that did not get in, though the policy had counted on it: admission failed for them alone */
   apply(onFailed: (sequence: Sequence, error: unknown) => void): void {
     const { table, policy, cache, sequencesMax } = this.#options;
     const shared = this.#shared;
