@@ -9,9 +9,9 @@
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { setTimeout as sleep } from 'node:timers/promises';
 import * as attacks from '../test/abuse/attacks.ts';
 import { type HonestAnswer, honest, keepAsking } from '../test/abuse/clients.ts';
 import { startTarget, stopTarget, type Target } from '../test/abuse/server.ts';
@@ -71,10 +71,13 @@ async function stretch(target: Target, attack: (target: Target) => Promise<unkno
 const folder = mkdtempSync(join(tmpdir(), 'nereid-bench-abuse-'));
 const probeFile = join(folder, 'event-loop.json');
 const probe = fileURLToPath(new URL('./abuse/event-loop-probe.mjs', import.meta.url));
-const target = await startTarget(['--device', 'null', '--device-option', 'step-ms=1', '--log-level', 'error'], {
-  env: { NODE_OPTIONS: `--import ${probe}`, NEREID_EVENT_LOOP_FILE: probeFile },
-  isBuilt: true,
-});
+const target = await startTarget(
+  ['--device', 'null', '--device-option', 'step-ms=1', '--log-level', 'error'],
+  {
+    env: { NODE_OPTIONS: `--import ${probe}`, NEREID_EVENT_LOOP_FILE: probeFile },
+    isBuilt: true,
+  },
+);
 const results = new Map<string, Stretch[]>(Object.keys(scenarios).map((name) => [name, []]));
 try {
   await honest(target);
