@@ -50,7 +50,12 @@ export function hiddenConformance(name: string, options: HiddenConformanceOption
 function hiddenOf({ folder, prompts }: HfGolden, width: number): Float32Array[] {
   const all = decodeFloats('f32', readFileSync(join(folder, 'hidden.f32')))!;
   let start = 0;
-  const states = prompts.map(({ length }) => all.subarray(start, (start += length * width)));
+  const states = prompts.map(({ length }) => {
+    const end = start + length * width;
+    const own = all.subarray(start, end);
+    start = end;
+    return own;
+  });
   assert.equal(start, all.length, `hidden states of ${width} columns`);
   return states;
 }
