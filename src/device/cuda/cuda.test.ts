@@ -95,12 +95,24 @@ test('a step is written with its padding, its decode items and its prefill piece
   assert.deepEqual(at(layout.prefillItems, 8), [2, 128, 10, 3, 130, 2, 138, 3]);
   assert.deepEqual(at(layout.blocks, 8), [...step.blocks]);
   assert.deepEqual(
-    [0, 1, 2, 3].map((row) => words[layout.sampling + row * 8]),
+    [0, 1, 2, 3].map((row) => words[layout.sampling + row * 16]),
     [0, 1, 0, 0],
   );
-  assert.deepEqual([...floats.subarray(layout.sampling + 9, layout.sampling + 10)], [2]);
-  assert.equal(words[layout.sampling + 10], 40);
-  assert.equal(doubles[(layout.sampling + 8) / 2 + 3], uniform(2 ** 40 + 3, 2, 34));
+  assert.deepEqual([...floats.subarray(layout.sampling + 17, layout.sampling + 18)], [2]);
+  assert.equal(words[layout.sampling + 18], 40);
+  assert.equal(doubles[(layout.sampling + 16) / 2 + 3], uniform(2 ** 40 + 3, 2, 34));
+  // Addresses are 64 bits wide, and of rows that need none they are 0.
+  const samplingRows = {
+    states: Float64Array.of(0, 5 * 2 ** 32 + 2 ** 31, 0),
+    adjusted: Float64Array.of(0, 256, 0),
+    logprobs: Float64Array.of(0, 0, 512),
+    top: 3,
+  };
+  layout.write({ words, floats, doubles }, { ...step, samplingRows }, 32, 640);
+  assert.deepEqual(at(layout.sampling + 16 + 8, 7), [-(2 ** 31), 5, 256, 0, 0, 0, 3]);
+  assert.deepEqual(at(layout.sampling + 32 + 8, 7), [0, 0, 0, 0, 512, 0, 3]);
+  layout.write({ words, floats, doubles }, step, 32, 640);
+  assert.deepEqual(at(layout.sampling + 16 + 8, 6), [0, 0, 0, 0, 0, 0]);
 });
 
 test('buckets are few, and hold what they are asked for', () => {

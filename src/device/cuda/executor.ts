@@ -1,4 +1,5 @@
 import { assert, definite } from '../../base/errors.ts';
+import { logprobsMax } from '../../base/limits.ts';
 import type { Graph } from '../../graph/graph.ts';
 import { DeviceError } from '../errors.ts';
 import { type FusedGraph, fuse } from '../passes/fuse.ts';
@@ -219,6 +220,7 @@ export class Executor {
     state.pushKernel({
       file: 'sample',
       name: 'sample',
+      defines: { TOP_MAX: logprobsMax },
       grid: [logits.rows, 1, 1],
       threads: samplingThreads,
       touches: [logits],

@@ -3,6 +3,8 @@ import type { SamplingTable } from '../step.ts';
 import type { DevicePointer } from './driver.ts';
 import { decodeTile, prefillRows } from './lower-attention.ts';
 import type { Bucket, StepAddresses } from './lowering.ts';
+import type { SamplingRows } from './sampling-rows.ts';
+import { writePointer } from './sampling-states.ts';
 
 /** One step's rows and sequences, as plain columns: what a {@link StepLayout} is filled from. */
 export interface StepColumns {
@@ -17,6 +19,8 @@ export interface StepColumns {
   readonly blocks: Int32Array;
   readonly segments: number;
   readonly sampling: SamplingColumns;
+  /** Absent where no row has a state or log-probabilities. */
+  readonly samplingRows?: SamplingRows | undefined;
 }
 
 /** How each output row's token is chosen; columns of [R]. */
@@ -43,7 +47,7 @@ const itemWords = 4;
 const align = (words: number) => Math.ceil(words / 4) * 4;
 
 /** 32-bit words of `Row` in `sample.cu`. */
-export const samplingWords = 8;
+export const samplingWords = 16;
 
 /** Where a step's arrays lie, in 32-bit words from the start of its upload: fixed by the bucket, block tables last. */
 export class StepLayout {
@@ -108,15 +112,24 @@ export class StepLayout {
     words.fill(-1, this.tables + count, this.tables + rows);
     words.set(step.outputRows, this.outputRows);
     words.fill(0, this.outputRows + step.outputRows.length, this.outputRows + outputRows);
-    this.#writeSampling(memory, step.sampling, step.outputRows.length);
+    this.#writeSampling(memory, step);
     this.#writeItems(words, step, blockPositions);
     words.set(step.blocks, this.blocks);
     return this.blocks + step.blocks.length;
   }
 
-  #writeSampling({ words, floats, doubles }: UploadMemory, sampling: SamplingColumns, count: number): void {
+  #writeSampling({ words, floats, doubles }: UploadMemory, step: StepColumns): void {
+    const { sampling, samplingRows } = step;
+    const count = step.outputRows.length;
     for (let row = 0; row < this.bucket.outputRows; row++) {
       const at = this.sampling + row * samplingWords;
+      if (samplingRows && row < count) {
+        words[at + 5] = sampling.position[row] as number;
+        writePointer(words, at + 8, samplingRows.states[row] as number);
+        writePointer(words, at + 10, samplingRows.adjusted[row] as number);
+        writePointer(words, at + 12, samplingRows.logprobs[row] as number);
+        words[at + 14] = samplingRows.top;
+      } else words.fill(0, at + 8, at + 14);
       const temperature = row < count ? (sampling.temperature[row] as number) : 0;
       words[at] = temperature > 0 ? 1 : 0;
       if (temperature === 0) continue;
