@@ -1,6 +1,7 @@
 import { systemClock } from '../../base/clock.ts';
 import { definite } from '../../base/errors.ts';
 import type { Graph } from '../../graph/graph.ts';
+import { type AdapterTable, linearShapes } from '../adapters.ts';
 import { StepChecker } from '../check-step.ts';
 import type {
   DeviceMemory,
@@ -21,6 +22,7 @@ import {
   samplingFeature,
   want,
 } from '../step.ts';
+import { AdapterPool } from './adapter-pool.ts';
 import { type Handle, handleFrom } from './driver.ts';
 import { Executor } from './executor.ts';
 import type { Gpu } from './gpu.ts';
@@ -80,6 +82,7 @@ export class CudaLoadedWeights implements LoadedWeights {
   readonly #group: NcclGroup | undefined;
   readonly #pool: MemoryPool;
   readonly #weights: GpuWeights;
+  readonly #adapters: AdapterPool | undefined;
   readonly #executor: Executor;
   /** Where the KV cache lies, once it does; plans before that only ask how much room they need. */
   #cache: KvPool | undefined;
@@ -103,6 +106,7 @@ export class CudaLoadedWeights implements LoadedWeights {
     const bytesPerPosition = layerPositionBytes(source.kv, types.kv).reduce((sum, bytes) => sum + bytes, 0);
     this.kv = { bytesPerPosition, layout: 'blocks', blockPositions: blockPositionsDefault };
     try {
+      this.#adapters = this.#openAdapters();
       this.#executor = this.#openExecutor();
       const { graph, stacked } = this.#executor.fused(1, 1);
       this.#weights.load(graph, stacked);
@@ -111,6 +115,17 @@ export class CudaLoadedWeights implements LoadedWeights {
       this.#pool.close();
       throw thrown;
     }
+  }
+
+  #openAdapters(): AdapterPool | undefined {
+    const { adapters } = this.#options;
+    if (!adapters) return undefined;
+    if (this.#group) {
+      const problem = 'several GPUs serve no LoRA adapters: leave --lora out, or serve it on one';
+      throw new DeviceError('DEVICE_ADAPTER_INVALID', problem);
+    }
+    const linears = linearShapes(this.#source.record({ tokens: 1, outputRows: 1 }));
+    return new AdapterPool(this.#gpu, this.#pool, this.#types.activation, adapters, linears);
   }
 
   #openExecutor(): Executor {
@@ -124,12 +139,23 @@ export class CudaLoadedWeights implements LoadedWeights {
       },
     };
     const record = (tokens: number, outputRows: number): Graph => this.#source.record({ tokens, outputRows });
-    return new Executor(this.#gpu, this.#pool, this.#weights, this.#types, this.#group, cache, record, {
-      batchTokensMax,
-      sequencesMax: batchTokensMax,
-      tableEntriesMax: Math.min(tableEntriesMax, batchTokensMax * contextLength),
-      vocabularySize,
-    });
+    const adapters = this.#adapters;
+    return new Executor(
+      this.#gpu,
+      this.#pool,
+      this.#weights,
+      this.#types,
+      this.#group,
+      cache,
+      adapters,
+      record,
+      {
+        batchTokensMax,
+        sequencesMax: batchTokensMax,
+        tableEntriesMax: Math.min(tableEntriesMax, batchTokensMax * contextLength),
+        vocabularySize,
+      },
+    );
   }
 
   get weightBytes(): number {
@@ -157,6 +183,7 @@ export class CudaLoadedWeights implements LoadedWeights {
       this.#cache,
       facts,
       this.weightBytes,
+      this.#adapters,
     );
   }
 
@@ -202,6 +229,7 @@ function columnsOf(
     positions,
     outputRows: outputs.rows.subarray(0, outputs.count),
     segments: segments.count,
+    adapters: segments.adapter,
     sampling: outputs.sampling,
     segmentRows: segments.rows,
     kvLengths: segments.kvLength,
@@ -215,6 +243,7 @@ export class CudaModel implements DeviceModel {
   readonly kv: KvPoolFacts;
   readonly weightBytes: number;
   readonly inFlightStepsMax = inFlightStepsMax;
+  readonly adapters?: AdapterTable;
   readonly samplingFeatures = samplingFeature.draw | samplingFeature.state | samplingFeature.logprobs;
   readonly #gpu: Gpu;
   readonly #source: DeviceModelSource;
@@ -223,6 +252,7 @@ export class CudaModel implements DeviceModel {
   readonly #cache: KvPool;
   readonly #checker: StepChecker;
   readonly #sampling: SamplingRoom;
+  readonly #adapters: AdapterPool | undefined;
   readonly #ring: RingEntry[] = [];
   readonly #flight: InFlight[] = [];
   #launched = 0;
@@ -237,6 +267,7 @@ export class CudaModel implements DeviceModel {
     cache: KvPool,
     kv: KvPoolFacts,
     weightBytes: number,
+    adapters?: AdapterPool,
   ) {
     this.#gpu = gpu;
     this.#source = source;
@@ -247,6 +278,8 @@ export class CudaModel implements DeviceModel {
     this.weightBytes = weightBytes;
     this.#checker = new StepChecker(kv.blocks);
     this.#sampling = new SamplingRoom(gpu, source.vocabularySize);
+    this.#adapters = adapters;
+    if (adapters) this.adapters = adapters.table;
     for (let k = 0; k <= inFlightStepsMax; k++) this.#ring.push(this.#openEntry());
   }
 
@@ -265,12 +298,14 @@ export class CudaModel implements DeviceModel {
   launch(batch: StepBatch): void {
     if (this.#closed) throw new DeviceError('DEVICE_FAILED', 'the model was closed; load it again');
     const { vocabularySize, contextLength } = this.#source;
+    this.#adapters?.settle();
     this.#checker.check(batch, {
       ...this.kv,
       vocabularySize,
       contextLength,
       batchTokensMax: this.#options.batchTokensMax,
       previousOutputs: this.#previousOutputs,
+      adapters: this.#adapters,
     });
     const { driver, stream } = this.#gpu;
     const entry = definite(this.#ring[this.#launched++ % this.#ring.length], 'a ring entry');

@@ -28,8 +28,7 @@ function countedTokens(load: SamplingStateLoad): number {
 }
 
 function wordsOf(load: SamplingStateLoad): number {
-  const words =
-    structWords + countedTokens(load) + 2 * load.biasTokens.length + load.bannedTokens.length;
+  const words = structWords + countedTokens(load) + 2 * load.biasTokens.length + load.bannedTokens.length;
   return Math.ceil(words / 4) * 4;
 }
 
@@ -121,7 +120,12 @@ export class SamplingStates {
 }
 
 /** Writes a state as it is to lie on the GPU: the struct, counted tokens, bias, bans. */
-function write(load: SamplingStateLoad, { words, floats, doubles }: HostMemory, at: number, place: Place): void {
+function write(
+  load: SamplingStateLoad,
+  { words, floats, doubles }: HostMemory,
+  at: number,
+  place: Place,
+): void {
   const counted = countedTokens(load);
   const { biasTokens, biasValues, bannedTokens } = load;
   const biasAt = structWords + counted;
@@ -144,6 +148,6 @@ function write(load: SamplingStateLoad, { words, floats, doubles }: HostMemory, 
 
 /** Writes an address as two 32-bit words. */
 export function writePointer(words: Int32Array, at: number, address: DevicePointer): void {
-  words[at] = address % 2 ** 32 | 0;
+  words[at] = (address % 2 ** 32) | 0;
   words[at + 1] = Math.floor(address / 2 ** 32);
 }
