@@ -76,9 +76,13 @@ export function adapterConformance(name: string, options: AdapterConformanceOpti
       const source = await randomModel(base, 'bf16', join(folder, 'model.gguf'));
       const own = { ...settings, kvDtype: options.kvDtype };
       const models = [await loadModel(device, source, own), await loadModel(openReference(), source, own)];
-      const each = (change: (model: DeviceModel) => void) => models.forEach(change);
+      const each = (change: (model: DeviceModel) => void) => {
+        for (const model of models) change(model);
+      };
       const adapters = ranks.map((rank) => randomAdapter(source, rank));
-      each((model) => adapters.slice(0, 3).forEach((one, slot) => model.adapters?.load(slot, one)));
+      each((model) => {
+        for (const [slot, one] of adapters.slice(0, 3).entries()) model.adapters?.load(slot, one);
+      });
       const errors: number[] = [];
       const check = async (step: Extension[]) => {
         const [actual, expected] = [await stepLogits(models[0]!, step), await stepLogits(models[1]!, step)];
@@ -98,7 +102,7 @@ export function adapterConformance(name: string, options: AdapterConformanceOpti
         { blocks: [30, 31], position: 0, tokens: tokens(9, 3), adapter: 1 },
       ]);
       assert.ok(relativeError(changed, plain) > 0.1);
-      each((model) => model.close());
+      for (const model of models) model.close();
     });
   });
 }

@@ -16,6 +16,7 @@ else {
     logitsTolerance: 2e-2,
     scheduleTolerance: 2e-2,
     kvDtype: 'f16',
+    blockPositions: [4, 16],
   });
   // What is stored between ops decides: 24, 11 or 8 bits of mantissa.
   const tolerances = { f32: 1e-5, f16: 2e-3, bf16: 1e-2 };
