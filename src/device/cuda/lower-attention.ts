@@ -15,9 +15,9 @@ const decodeWarpsFew = 8;
 const decodeWarpsMany = 4;
 const decodeItemsFew = 8;
 /** Tiles of a warp's ring: of 8-bit keys and values more are on their way; for few sequences one block a multiprocessor is enough (docs/gpu-log.md). */
-const decodeStages = 2;
-const decodeStagesFp8Many = 3;
-const decodeStagesFp8Few = 4;
+const decodeSlots = 4;
+const decodeSlotsFp8Many = 6;
+const decodeSlotsFp8Few = 8;
 /** From so many (sequence, key head) pairs a multiprocessor on, blocks take equal runs of all tiles; and blocks that one holds at once. */
 const balancedUnits = 2;
 /** With more of them the last wave is a small part, and blocks of whole sequences are faster (docs/gpu-log.md). */
@@ -277,9 +277,9 @@ function pushDecode(state: LoweringState, node: AttentionNode, q: View, out: Vie
     : state.fresh(items * heads * splits, headDimension + 2, 'f32');
   const isFp8 = state.parts.kvType === 'e4m3';
   const elementSize = isFp8 ? 1 : 2;
-  const stagesFp8 = items <= decodeItemsFew ? decodeStagesFp8Few : decodeStagesFp8Many;
-  const stages = isFp8 ? stagesFp8 : decodeStages;
-  const ring = decodeWarps * stages * 2 * decodeTile * headDimension * elementSize;
+  const slotsFp8 = items <= decodeItemsFew ? decodeSlotsFp8Few : decodeSlotsFp8Many;
+  const slots = isFp8 ? slotsFp8 : decodeSlots;
+  const ring = decodeWarps * slots * decodeTile * headDimension * elementSize;
   const merge = decodeWarps * headTile * (headDimension + 2) * 4;
   const step = (address: number) => fixedView(address, 1, 1, 'f32');
   state.pushKernel({
@@ -288,7 +288,7 @@ function pushDecode(state: LoweringState, node: AttentionNode, q: View, out: Vie
     defines: {
       HEAD: headDimension,
       WARPS: decodeWarps,
-      STAGES: stages,
+      SLOTS: slots,
       BLOCK: state.parts.blockPositions,
       KV_FP8: isFp8 ? 1 : 0,
       BALANCED: isBalanced ? 1 : 0,
