@@ -24,9 +24,8 @@ const variants: Record<string, Record<string, number>[]> = {
     { HEAD: 128, WARPS: 8, SLOTS: 4, BLOCK: 32 },
     { HEAD: 128, WARPS: 4, SLOTS: 4, BLOCK: 32, BALANCED: 1 },
     { HEAD: 64, WARPS: 8, SLOTS: 8, BLOCK: 32, KV_FP8: 1 },
-    { HEAD: 128, WARPS: 4, SLOTS: 6, BLOCK: 32, KV_FP8: 1, BALANCED: 1 },
-    { HEAD: 128, WARPS: 1, SLOTS: 3, BLOCK: 32, MIN_BLOCKS: 16 },
-    { HEAD: 128, WARPS: 1, SLOTS: 6, BLOCK: 32, MIN_BLOCKS: 16, KV_FP8: 1 },
+    { HEAD: 128, WARPS: 4, SLOTS: 5, BLOCK: 32, KV_FP8: 1, BALANCED: 1 },
+    { HEAD: 128, WARPS: 4, SLOTS: 5, BLOCK: 32, KV_FP8: 1, MIN_BLOCKS: 5 },
   ],
   'attention-prefill': [
     { HEAD: 64, BLOCK: 32 },

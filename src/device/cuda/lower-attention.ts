@@ -16,12 +16,14 @@ const decodeWarpsMany = 4;
 const decodeItemsFew = 8;
 /** Tiles of a warp's ring: of 8-bit keys and values more are on their way; for few sequences one block a multiprocessor is enough (docs/gpu-log.md). */
 const decodeSlots = 4;
-const decodeSlotsFp8Many = 6;
+const decodeSlotsFp8Many = 5;
 const decodeSlotsFp8Few = 8;
+/** Blocks of 8-bit attention for many sequences that a multiprocessor holds: their rings fill its shared memory, their registers just fit. */
+const decodeBlocksFp8Many = 5;
 /** From so many (sequence, key head) pairs a multiprocessor on, blocks take equal runs of all tiles; and blocks that one holds at once. */
 const balancedUnits = 2;
-/** With more of them the last wave is a small part, and blocks of whole sequences are faster (docs/gpu-log.md). */
-const balancedUnitsMax = 9;
+/** With more of them blocks of whole sequences are faster (docs/gpu-log.md). */
+const balancedUnitsMax = 5;
 const balancedBlocks = 3;
 /** Positions that one block of split attention takes at least. */
 const splitPositionsMin = 512;
@@ -289,6 +291,7 @@ function pushDecode(state: LoweringState, node: AttentionNode, q: View, out: Vie
       HEAD: headDimension,
       WARPS: decodeWarps,
       SLOTS: slots,
+      MIN_BLOCKS: isFp8 && !isBalanced && items > decodeItemsFew ? decodeBlocksFp8Many : 0,
       BLOCK: state.parts.blockPositions,
       KV_FP8: isFp8 ? 1 : 0,
       BALANCED: isBalanced ? 1 : 0,

@@ -1,11 +1,10 @@
 // Attention of one query row a sequence over its paged KV: every query head that shares a key head is answered from one read of the
 // keys and values (GQA), and long sequences are split along KV over several blocks. Bounded by memory bandwidth.
 //
-// Each warp walks tiles of 16 positions on its own, with its own ring of asynchronous copies: no block-wide barrier in the loop. With many
-// sequences of about the same length a block is one warp and answers one sequence's heads alone, all of them at once: no waves. Scores
+// Each warp walks tiles of 16 positions on its own, with its own ring of asynchronous copies: no block-wide barrier in the loop. Scores
 // are computed transposed, S' = K · Q' (16 positions × 8 heads) and O' = V' · P' (head dimension × 8 heads), so that 8 heads are the
 // narrow side of the tensor cores' tile.
-#include "common.cuh"
+#include "cached.cuh"
 
 #ifndef HEAD
 #define HEAD 128
@@ -34,16 +33,6 @@
 #define BALANCED 0
 #endif
 
-// The cache holds e4m3: as float16 in registers, as which q is taken then.
-#ifndef KV_FP8
-#define KV_FP8 0
-#endif
-#if KV_FP8
-using Cached = unsigned char;
-#else
-using Cached = T;
-#endif
-
 constexpr int tile = 16;
 constexpr int columns = 8;
 constexpr int chunkElements = 16 / sizeof(Cached);
@@ -54,16 +43,6 @@ constexpr int tileBytes = tile * HEAD * sizeof(Cached);
 // Where a 16-byte piece of a tile lies, so that eight rows of one column are in different banks.
 __device__ __forceinline__ u32 swizzled(int r, int column) {
   return (r * chunks + (column ^ (chunks == 4 ? (r >> 1) & 3 : r & 7))) * 16;
-}
-
-// Weights of at most 1 as a register.
-__device__ __forceinline__ u32 packWeights(float low, float high) {
-#if KV_FP8
-  const __half2 pair = __floats2half2_rn(low, high);
-  return *reinterpret_cast<const u32*>(&pair);
-#else
-  return pack2(low, high);
-#endif
 }
 
 // One sequence of the step: which row asks, how long its KV is, where its block table starts, and how many tiles the items before it
@@ -93,8 +72,8 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, MIN_BLOCKS) attentionDe
   letNextStart();
   const int group = p.heads / p.kvHeads;
   const int headTiles = (group + columns - 1) / columns;
-  const int groups = p.kvHeads * headTiles;
 #if BALANCED
+  const int groups = p.kvHeads * headTiles;
   __shared__ int found;
   const Item last = p.items[p.itemCount - 1];
   const int all = (last.tilesBefore + (last.kvLength + tile - 1) / tile) * groups;
