@@ -228,7 +228,6 @@ describe('inflight_batcher_llm', () => {
       await refused([float('draft_acceptance_threshold', 0.5)]),
       /^UNSUPPORTED acceptance by draft/,
     );
-    assert.match(await refused([bool('return_context_logits')]), /^UNSUPPORTED context logits/);
     assert.match(
       await refused([text('guided_decoding_guide', '{}')]),
       /^INVALID_ARGUMENT 'guided_decoding_guide' needs a 'guided_decoding_guide_type'/,
