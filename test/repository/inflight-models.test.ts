@@ -222,8 +222,6 @@ describe('inflight_batcher_llm', () => {
         () => 'nothing',
         (error: Error & { status?: string }) => `${error.status} ${error.message}`,
       );
-    const lora = tensorOf('lora_task_id', 'UINT64', [1, 1], BigUint64Array.of(7n));
-    assert.match(await refused([lora]), /^UNSUPPORTED LoRA is not supported.*'lora_task_id'/);
     assert.match(
       await refused([float('draft_acceptance_threshold', 0.5)]),
       /^UNSUPPORTED acceptance by draft/,
