@@ -152,8 +152,11 @@ class EngineModel {
       for (const { run } of rows) run.stop();
     });
     const { onOver } = execution;
+    let isTaken = false;
     execution.onOver = () => {
       forget();
+      if (isTaken)
+        request.onTokens?.(rows.reduce((sum, { run, plan }) => sum + plan.prompt.length + run.tokens, 0));
       onOver?.();
     };
     try {
@@ -161,6 +164,7 @@ class EngineModel {
         const asked = { ...plan.request, adapter: adapters?.[row] };
         run.attach(this.#lease.client.submit(asked, (event) => run.accept(event)));
       }
+      isTaken = true;
     } catch (thrown) {
       cancelAll();
       throw thrown instanceof NereidError ? executorError(thrown) : thrown;
