@@ -224,7 +224,7 @@ describe('inflight_batcher_llm', () => {
       );
     assert.match(
       await refused([float('draft_acceptance_threshold', 0.5)]),
-      /^UNSUPPORTED acceptance by draft/,
+      /^INVALID_ARGUMENT 'draft_acceptance_threshold' needs 'draft_input_ids'/,
     );
     assert.match(await refused([bool('return_context_logits')]), /^UNSUPPORTED context logits/);
     assert.match(

@@ -149,7 +149,7 @@ test('lora_prefetch_dir: folders by task id, others are skipped', async (t) => {
   const none = await engineModels({ values: { lora_prefetch_dir: join(folder, 'none') } });
   t.after(() => none.close());
   assert.match(
-    none.repository.failures().join(),
+    JSON.stringify(none.repository.failures()),
     /lora_prefetch_dir of tensorrt_llm is '.*none', which is no folder/,
   );
 });

@@ -24,10 +24,6 @@ const missing: readonly MissingFeature[] = [
     ],
   },
   {
-    feature: 'acceptance by draft logits',
-    inputs: ['draft_logits', 'draft_acceptance_threshold'],
-  },
-  {
     feature: 'lookahead decoding',
     inputs: ['lookahead_window_size', 'lookahead_ngram_size', 'lookahead_verification_set_size'],
   },

@@ -87,7 +87,10 @@ function isRetention(value: unknown): boolean {
 }
 
 function isDraft(value: unknown): boolean {
-  return isRecord(value) && (value as Partial<DraftTokens>).tokens instanceof Int32Array;
+  if (!isRecord(value)) return false;
+  const { tokens, logits, threshold } = value as Partial<DraftTokens>;
+  const isRule = threshold === undefined || typeof threshold === 'number';
+  return isRule && tokens instanceof Int32Array && (logits === undefined || logits instanceof Float32Array);
 }
 
 function isBias(value: unknown): boolean {
