@@ -2,7 +2,7 @@ import type { Clock } from '../../base/clock.ts';
 import { definite } from '../../base/errors.ts';
 import { type StepOutput, want } from '../../device/step.ts';
 import { type PhaseRecorder, phases } from '../../trace/phases.ts';
-import type { RuntimeError } from '../errors.ts';
+import { RuntimeError } from '../errors.ts';
 import type { KvCache } from '../kv/kv-cache.ts';
 import type { RequestOutputs } from '../outputs/request-outputs.ts';
 import type { TokenLogprobs } from '../requests/events.ts';
@@ -184,6 +184,10 @@ export class Completion implements TokenSink, PromptSink, DraftSink, BeamHost {
     this.#start(sequence);
     owner.isPromptComputed = true;
     const embedding = owner.outputs?.embedding();
+    if (embedding?.some((value) => !Number.isFinite(value))) {
+      this.failed(sequence, noEmbedding());
+      return;
+    }
     if (embedding) this.#options.events.embedding(sequence, embedding);
     this.#options.table.finish(sequence, 'length');
   }
@@ -261,6 +265,14 @@ export class Completion implements TokenSink, PromptSink, DraftSink, BeamHost {
     });
     if (owner.outputs) this.#options.events.outputs(sequence, owner.outputs.ofContext());
   }
+}
+
+function noEmbedding(): RuntimeError {
+  const problem = 'the hidden states of this prompt hold NaN or infinity, so there is no embedding of it';
+  return new RuntimeError(
+    'LOGITS_INVALID',
+    `${problem}; try the engine with another type of weights or KV cache`,
+  );
 }
 
 /** Whether a sequence's guide has answered; if not, we are told of the next answer, be it this one's or another's. */
