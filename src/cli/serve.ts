@@ -292,19 +292,24 @@ function addOperationOptions(command: Command): Command {
 /** Options that the command line calls by other names. */
 const flagNames: Readonly<Record<string, string>> = {
   kvHostCacheBytes: 'kvHostCacheSize',
+  rankMax: 'maxLoraRank',
+  hostBytesMax: 'loraHostCacheSize',
   outputBytesMax: 'outputMemory',
 };
 
 /** The file's settings, under what the command line says itself. @throws CliError BRITON_CONFIG_INVALID */
 async function withBritonConfig(options: ServeOptions, command: Command): Promise<ServeOptions> {
   const { readBritonConfig } = await import('./serving/briton-config.ts');
-  const { options: read, notes } = readBritonConfig(String(command.opts().britonConfig));
+  const { options: read, adapters, notes } = readBritonConfig(String(command.opts().britonConfig));
   for (const note of notes) process.stderr.write(`nereid: --briton-config: ${note}\n`);
   const isSaid = (name: string): boolean =>
     name === 'models'
       ? command.args.length > 0
       : command.getOptionValueSource(flagNames[name] ?? name) === 'cli';
-  return { ...options, ...Object.fromEntries(Object.entries(read).filter(([name]) => !isSaid(name))) };
+  const said = <T extends object>(from: T): Partial<T> =>
+    Object.fromEntries(Object.entries(from).filter(([name]) => !isSaid(name))) as Partial<T>;
+  const settings = { ...options.adapters.settings, ...said(adapters) };
+  return { ...options, adapters: { ...options.adapters, settings }, ...said(read) };
 }
 
 /** What was said under another name. */

@@ -9,6 +9,7 @@ import type { TokenLogprobs } from '../requests/events.ts';
 import { Sampler } from '../sampling/sampler.ts';
 import { BeamGroup, type BeamHost, type BeamText } from '../sequences/beam-group.ts';
 import type { ActiveRequest, Sequence } from '../sequences/sequence.ts';
+import { RejectionSampler } from '../speculation/rejection-sampler.ts';
 import type { LaunchedStep } from '../step/assembler.ts';
 import { DraftRows, type DraftSink } from '../step/consumers/draft-rows.ts';
 import { PromptRowConsumer, type PromptSink } from '../step/consumers/prompt-row.ts';
@@ -89,9 +90,17 @@ export class Completion implements TokenSink, PromptSink, DraftSink, BeamHost {
 
   /** What verifies a sequence's drafts. */
   draftConsumer(sequence: Sequence, drafts: readonly number[]): DraftConsumer {
-    const { vocabularySize } = this.#options;
-    const tokens = new TokenConsumer(sequence, this.sampler, vocabularySize, this);
-    return new DraftRows(sequence, drafts, tokens, this);
+    const rule = this.#rejectionOf(sequence);
+    const tokens = new TokenConsumer(sequence, rule ?? this.sampler, this.#options.vocabularySize, this);
+    return new DraftRows(sequence, drafts, tokens, this, rule !== undefined);
+  }
+
+  /** Of drafts that came with the request and their logits, where a draw could differ from them in more than the token. */
+  #rejectionOf(sequence: Sequence): RejectionSampler | undefined {
+    const { request, sampling } = sequence.owner;
+    const { draft, guide } = request;
+    if (!draft?.logits || sequence.generated > 0 || sampling.isGreedy || guide) return undefined;
+    return new RejectionSampler(this.sampler, draft, draft.logits, sequence);
   }
 
   take(step: LaunchedStep, output: StepOutput): void {
