@@ -132,7 +132,10 @@ test('what takes more memory than there is for logits, and what beams cannot sho
   const models = await engineModels();
   t.after(() => models.close());
   const beams = run(models, 'tensorrt_llm', [...direct, ...asked, int('beam_width', 2)]);
-  await assert.rejects(beams, /beam search returns no logits/);
+  await assert.rejects(beams, /beam search returns no generation logits/);
+  const wishes = [bool('return_context_logits'), int('beam_width', 2)];
+  const [response] = await run(models, 'tensorrt_llm', [...direct, ...wishes]);
+  assert.deepEqual(tensorIn(response, 'context_logits')?.shape, [1, ids.length, byteVocabularySize]);
   Object.assign(models.host.engines[0]!.description, { outputBytesMax: 1000 });
   await assert.rejects(run(models, 'tensorrt_llm', [...direct, ...asked]), /--output-memory/);
 });
