@@ -124,7 +124,7 @@ async function resolveDefault(context: Context): Promise<ResolvedModel> {
 function definiteEntry(catalog: Catalog, name: string): CatalogEntry {
   const entry = findEntry(catalog, name);
   if (entry) return entry;
-  throw new ArtifactError('CATALOG_INVALID', `the catalogue has no model '${name}'; fix models/catalog.yaml`);
+  throw new ArtifactError('CATALOG_INVALID', `the catalogue has no model '${name}'; fix models/catalog.json`);
 }
 
 /** Tries a model's sources: first what is on the disk, in order, then the network, in order. */

@@ -1,6 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { NereidError } from '../base/errors.ts';
-import { buildEngine } from '../builder/build.ts';
 import { type BuildRecipe, defaultRecipe } from '../builder/config.ts';
 import { contentHash } from '../builder/content-hash.ts';
 import { readEngine } from '../builder/engine-folder.ts';
@@ -62,6 +61,8 @@ export async function ensureEngine(
     cache.touch(`${folder}/${manifestFileName}`);
     return { folder, name, built: false, notes };
   }
+  // A server whose engines are built starts without the builder.
+  const { buildEngine } = await import('../builder/build.ts');
   const deadlineMs = Date.now() + waitMaxMs;
   const request = { source: model.path, name, output: folder, recipe, hash, replace: true, reporter };
   for (;;) {

@@ -27,6 +27,8 @@ export interface InferRequest {
   readonly timeoutUs?: number;
   /** When it arrived, on the repository's clock (`base/clock.ts`); absent: now. */
   readonly arrivedNs?: number;
+  /** Hears how many tokens of prompts and answers each generation took, when it is over; models that call models pass it on. */
+  readonly onTokens?: (tokens: number) => void;
 }
 
 /** One response: tensors or an error. */

@@ -1,5 +1,4 @@
 import { readFile } from 'node:fs/promises';
-import { parse } from 'yaml';
 import { z } from 'zod';
 import { messageOf } from '../../base/errors.ts';
 import { type ApiKey, keyDigest } from '../../protocol/authentication.ts';
@@ -35,6 +34,8 @@ const file = z.strictObject({ keys: z.array(row).min(1).max(keysMax) });
  */
 export async function readKeyFile(path: string): Promise<ApiKey[]> {
   let value: unknown;
+  // Most servers have no such file: none of them waits for the parser to load.
+  const { parse } = await import('yaml');
   try {
     value = parse(await readFile(path, 'utf8'));
   } catch (cause) {

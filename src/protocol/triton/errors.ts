@@ -21,6 +21,9 @@ const grpcCodes: Readonly<Record<RepositoryStatus, number>> = {
   UNAVAILABLE: 14,
 };
 
+/** gRPC's RESOURCE_EXHAUSTED. */
+export const grpcResourceExhausted = 8;
+
 /** tritonserver's HTTP status of an error: four statuses have their own, the others are 400. */
 export function httpStatus(error: RepositoryError): number {
   return httpStatuses[error.status] ?? 400;
@@ -28,6 +31,8 @@ export function httpStatus(error: RepositoryError): number {
 
 /** An error as a gRPC status. */
 export function grpcError(thrown: unknown): { code: number; details: string } {
+  if (thrown instanceof ProtocolError && thrown.kind === 'exhausted')
+    return { code: grpcResourceExhausted, details: thrown.message };
   const error = toRepositoryError(thrown);
   return { code: grpcCodes[error.status], details: error.message };
 }

@@ -1,20 +1,19 @@
 import type { Metadata } from '@grpc/grpc-js';
 import { messageOf } from '../../base/errors.ts';
 import { RepositoryError } from '../../repository/errors.ts';
-import { ProtocolError } from '../errors.ts';
+import type { KeyUse } from '../authentication.ts';
 import type { RestrictedApi, TritonContext } from './context.ts';
 import { grpcError } from './errors.ts';
 
 /** Metadata that carries a restriction's value is named after it with this in front; tritonserver's rule. */
 const restrictionPrefix = 'triton-grpc-protocol-';
 
-const resourceExhausted = 8;
 const unauthenticated = 16;
 
 /** Whether a call may go on. */
 export type Admission =
-  /** To be called when the call is over; more often does no harm. */
-  | { end: () => void }
+  /** Whose key it showed, where keys are asked for: each request begins with it. */
+  | { key: KeyUse | undefined }
   /** A gRPC status. */
   | { refusal: { code: number; details: string } };
 
@@ -26,19 +25,24 @@ export function admit(context: TritonContext, api: RestrictedApi, metadata: Meta
     const message = `This protocol is restricted, expecting header '${header}'`;
     return { refusal: grpcError(new RepositoryError('UNAVAILABLE', message)) };
   }
-  if (!context.keys || api === 'health') return { end: () => {} };
+  if (!context.keys || api === 'health') return { key: undefined };
   const shown = /^Bearer +(.+)$/i.exec(String(metadata.get('authorization')[0] ?? ''))?.[1];
   try {
-    const end = context.keys.check(shown).begin();
-    let isOver = false;
-    return {
-      end: () => {
-        if (!isOver) end();
-        isOver = true;
-      },
-    };
+    return { key: context.keys.check(shown) };
   } catch (thrown) {
-    const isLimit = thrown instanceof ProtocolError && thrown.code === 'RATE_LIMITED';
-    return { refusal: { code: isLimit ? resourceExhausted : unauthenticated, details: messageOf(thrown) } };
+    return { refusal: { code: unauthenticated, details: messageOf(thrown) } };
   }
+}
+
+/**
+ * One request of a key, held to its limits.
+ * @returns what ends it; more often does no harm
+ * @throws ProtocolError RATE_LIMITED
+ */
+export function beginRequest(key: KeyUse | undefined): () => void {
+  let end: (() => void) | undefined = key?.begin();
+  return () => {
+    end?.();
+    end = undefined;
+  };
 }

@@ -2,15 +2,16 @@ import type { ServerDuplexStream, UntypedHandleCall } from '@grpc/grpc-js';
 import { streamBufferBytesMax } from '../../base/limits.ts';
 import { type RepositoryError, toRepositoryError } from '../../repository/errors.ts';
 import type { Inference, InferResponse, Model } from '../../repository/model.ts';
+import type { KeyUse } from '../authentication.ts';
 import { EagerMessage } from '../grpc-eager-writes.ts';
 import type { TritonContext } from './context.ts';
-import { grpcError } from './errors.ts';
-import { admit } from './grpc-admission.ts';
+import { grpcError, grpcResourceExhausted } from './errors.ts';
+import { admit, beginRequest } from './grpc-admission.ts';
 import { parseInferMessage } from './grpc-requests.ts';
 import { checkVersion } from './grpc-versions.ts';
 import { encodeStreamResponse, type ResponseHead, type WireInferRequest } from './messages.ts';
 import { wireOutputs } from './outputs.ts';
-import type { ParsedRequest } from './requests.ts';
+import { chargedTo, type ParsedRequest } from './requests.ts';
 
 type Call = ServerDuplexStream<WireInferRequest, EagerMessage>;
 
@@ -25,7 +26,7 @@ export function streamHandler(context: TritonContext): UntypedHandleCall {
   const handler = (call: Call): void => {
     const admission = admit(context, 'inference', call.metadata);
     if ('refusal' in admission) call.emit('error', admission.refusal);
-    else new InferenceStream(context, call, admission.end).start();
+    else new InferenceStream(context, call, admission.key).start();
   };
   return handler as UntypedHandleCall;
 }
@@ -45,21 +46,23 @@ interface OrderedAnswer {
 class InferenceStream {
   readonly #context: TritonContext;
   readonly #call: Call;
-  readonly #onOver: () => void;
+  readonly #key: KeyUse | undefined;
   readonly #bufferBytesMax: number;
   readonly #isStrict: boolean;
   readonly #running = new Set<Inference>();
   readonly #ordered: OrderedAnswer[] = [];
+  /** End the open requests for their key. */
+  readonly #ends = new Set<() => void>();
   #openRequests = 0;
   #unreadBytes = 0;
   #halfClosed = false;
   #over = false;
 
-  /** @param onOver called when the call is over */
-  constructor(context: TritonContext, call: Call, onOver: () => void) {
+  /** @param key whose call it is: each message of it is a request */
+  constructor(context: TritonContext, call: Call, key: KeyUse | undefined) {
     this.#context = context;
     this.#call = call;
-    this.#onOver = onOver;
+    this.#key = key;
     this.#bufferBytesMax = context.options.streamBufferBytesMax ?? streamBufferBytesMax;
     this.#isStrict = call.metadata.get(strictErrors)[0] === 'true';
   }
@@ -77,20 +80,23 @@ class InferenceStream {
   #accept(message: WireInferRequest): void {
     if (this.#over) return;
     if (++this.#openRequests >= streamRequestsMax) this.#call.pause();
+    let end: (() => void) | undefined;
     try {
+      end = beginRequest(this.#key);
+      this.#ends.add(end);
       checkVersion(message.modelVersion);
       const model = this.#context.repository.model(message.modelName, message.modelVersion);
       const parsed = parseInferMessage(message, this.#context.sharedMemory);
-      this.#infer(model, message, parsed);
+      this.#infer(model, message, parsed, end);
     } catch (thrown) {
       const head = { modelName: '', modelVersion: '', id: message.id };
       const refusal = encodeStreamResponse(head, { outputs: [] }, toRepositoryError(thrown).message);
       this.#ordered.push({ isDone: true, message: refusal });
-      this.#requestDone();
+      this.#requestDone(end);
     }
   }
 
-  #infer(model: Model, message: WireInferRequest, parsed: ParsedRequest): void {
+  #infer(model: Model, message: WireInferRequest, parsed: ParsedRequest, end: () => void): void {
     const slot: OrderedAnswer | undefined = model.isDecoupled ? undefined : {};
     let inference: Inference | undefined;
     let isDone = false;
@@ -103,13 +109,13 @@ class InferenceStream {
         if (!isFinal) return;
         isDone = true;
         if (inference) this.#running.delete(inference);
-        this.#requestDone();
+        this.#requestDone(end);
       },
     };
     // In its place before the model can answer; a refusal takes it out again.
     if (slot) this.#ordered.push(slot);
     try {
-      inference = model.infer(parsed.request, listener);
+      inference = model.infer(chargedTo(this.#key, parsed.request), listener);
     } catch (thrown) {
       if (slot) this.#ordered.splice(this.#ordered.indexOf(slot), 1);
       throw thrown;
@@ -167,10 +173,14 @@ class InferenceStream {
     if (this.#unreadBytes <= this.#bufferBytesMax + bytes) return;
     this.#stop();
     const details = `the client left over ${this.#bufferBytesMax} bytes of responses unread; read faster, or ask for less at a time`;
-    this.#call.emit('error', { code: resourceExhausted, details });
+    this.#call.emit('error', { code: grpcResourceExhausted, details });
   }
 
-  #requestDone(): void {
+  #requestDone(end: (() => void) | undefined): void {
+    if (end) {
+      this.#ends.delete(end);
+      end();
+    }
     for (let next = this.#ordered[0]; next?.isDone; next = this.#ordered[0]) {
       this.#ordered.shift();
       this.#send(next);
@@ -182,17 +192,14 @@ class InferenceStream {
   #endWhenDone(): void {
     if (this.#over || !this.#halfClosed || this.#openRequests > 0) return;
     this.#over = true;
-    this.#onOver();
     this.#call.end();
   }
 
   #stop(): void {
     this.#over = true;
-    this.#onOver();
+    for (const end of this.#ends) end();
+    this.#ends.clear();
     for (const inference of this.#running) inference.cancel();
     this.#running.clear();
   }
 }
-
-/** gRPC's RESOURCE_EXHAUSTED. */
-const resourceExhausted = 8;

@@ -1,5 +1,6 @@
 import type { ServerUnaryCall, sendUnaryData, UntypedHandleCall } from '@grpc/grpc-js';
 import { RepositoryError } from '../../repository/errors.ts';
+import type { KeyUse } from '../authentication.ts';
 import { eagerCodec } from '../grpc-eager-writes.ts';
 import { encodedCodec, type GrpcMethod, type GrpcService } from '../grpc-service.ts';
 import { grpcModelLoadBytesMax } from '../limits.ts';
@@ -7,12 +8,13 @@ import type { PlainMessage } from '../proto-messages.ts';
 import { grpcAdministration } from './administration-grpc.ts';
 import type { RestrictedApi, TritonContext } from './context.ts';
 import { grpcError } from './errors.ts';
-import { admit } from './grpc-admission.ts';
+import { admit, beginRequest } from './grpc-admission.ts';
 import { parseInferMessage } from './grpc-requests.ts';
 import { streamHandler } from './grpc-stream.ts';
 import { checkVersion } from './grpc-versions.ts';
 import { encodeInferResponse, inferRequestCodec, type WireInferRequest } from './messages.ts';
 import { wireOutputs } from './outputs.ts';
+import { chargedTo } from './requests.ts';
 
 const decoupledRefusal = "ModelInfer RPC doesn't support models with decoupled transaction policy";
 
@@ -43,8 +45,8 @@ export function tritonService(context: TritonContext): GrpcService {
         name: 'ModelInfer',
         request: inferRequestCodec as never,
         response: encodedCodec as never,
-        handler: unary(context, 'inference', (call: ServerUnaryCall<WireInferRequest, Buffer>, done) =>
-          infer(context, call, done),
+        handler: unary(context, 'inference', (call: ServerUnaryCall<WireInferRequest, Buffer>, done, key) =>
+          infer(context, call, done, key),
         ),
       },
       {
@@ -59,7 +61,11 @@ export function tritonService(context: TritonContext): GrpcService {
   };
 }
 
-type UnaryHandler<Q, A> = (call: ServerUnaryCall<Q, A>, done: sendUnaryData<A>) => void;
+type UnaryHandler<Q, A> = (
+  call: ServerUnaryCall<Q, A>,
+  done: sendUnaryData<A>,
+  key: KeyUse | undefined,
+) => void;
 
 /** A unary handler that checks restrictions first and answers what is thrown. */
 function unary<Q, A>(
@@ -67,19 +73,21 @@ function unary<Q, A>(
   api: RestrictedApi,
   handle: UnaryHandler<Q, A>,
 ): UntypedHandleCall {
-  const handler: UnaryHandler<Q, A> = (call, done) => {
+  const handler = (call: ServerUnaryCall<Q, A>, done: sendUnaryData<A>): void => {
     const admission = admit(context, api, call.metadata);
     if ('refusal' in admission) {
       done(admission.refusal);
       return;
     }
-    call.on('cancelled', admission.end);
+    let end = (): void => {};
     const answer: sendUnaryData<A> = (...answer) => {
-      admission.end();
+      end();
       done(...answer);
     };
     try {
-      handle(call, answer);
+      end = beginRequest(admission.key);
+      call.on('cancelled', end);
+      handle(call, answer, admission.key);
     } catch (thrown) {
       answer(grpcError(thrown));
     }
@@ -91,13 +99,14 @@ function infer(
   context: TritonContext,
   call: ServerUnaryCall<WireInferRequest, Buffer>,
   done: sendUnaryData<Buffer>,
+  key: KeyUse | undefined,
 ): void {
   const message = call.request;
   checkVersion(message.modelVersion);
   const model = context.repository.model(message.modelName, message.modelVersion);
   if (model.isDecoupled) throw new RepositoryError('UNSUPPORTED', decoupledRefusal);
   const { request, wishes } = parseInferMessage(message, context.sharedMemory);
-  const inference = model.infer(request, {
+  const inference = model.infer(chargedTo(key, request), {
     respond: (response) => {
       try {
         if (response?.error) throw response.error;

@@ -6,7 +6,7 @@ import type { TritonContext } from './context.ts';
 import { errorBody, httpStatus } from './errors.ts';
 import { parseGenerateBody } from './generate.ts';
 import { wireOutputs } from './outputs.ts';
-import { type ParsedRequest, parseInferBody } from './requests.ts';
+import { chargedTo, type ParsedRequest, parseInferBody } from './requests.ts';
 import { generateJson, type HttpAnswer, inferAnswer, jsonType, textType } from './responses.ts';
 import { streamGenerated } from './stream.ts';
 
@@ -78,7 +78,7 @@ export async function handleGenerateStream(call: InferenceCall): Promise<HttpAns
     const { model, parsed } = prepareGenerate(call);
     streamGenerated(
       call,
-      (listener) => model.infer(parsed.request, listener),
+      (listener) => model.infer(chargedTo(call.request.exchange.key, parsed.request), listener),
       (response) => generatedJson(call, model, parsed, response),
     );
     return undefined;
@@ -113,7 +113,7 @@ function responsesOf(
     done = resolve;
   });
   let isEnough = false;
-  const inference = model.infer(request, {
+  const inference = model.infer(chargedTo(call.request.exchange.key, request), {
     respond: (response, isFinal) => {
       if (response) responses.push(response);
       isEnough = responses.length >= max;

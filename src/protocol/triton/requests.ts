@@ -8,6 +8,7 @@ import {
   isDataType,
   type Tensor,
 } from '../../repository/tensor.ts';
+import type { KeyUse } from '../authentication.ts';
 import { type Json, type JsonObject, parseJson } from './json-parser.ts';
 import { asArray, asBoolean, asString, asUnsigned, memberOf, objectOf, prefixed } from './json-values.ts';
 import type { OutputWish } from './outputs.ts';
@@ -43,6 +44,11 @@ export function inferRequest(
     priority,
     timeoutUs,
   };
+}
+
+/** The same request, whose tokens are counted against a key's limit. */
+export function chargedTo(key: KeyUse | undefined, request: InferRequest): InferRequest {
+  return key ? { ...request, onTokens: (tokens) => key.spend(tokens) } : request;
 }
 
 /** tritonserver's words for which request an error is about. */

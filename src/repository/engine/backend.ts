@@ -112,14 +112,18 @@ class EngineModel {
       for (const { run } of rows) run.stop();
     });
     const { onOver } = execution;
+    let isTaken = false;
     execution.onOver = () => {
       forget();
+      if (isTaken)
+        request.onTokens?.(rows.reduce((sum, { run, plan }) => sum + plan.prompt.length + run.tokens, 0));
       onOver?.();
     };
     try {
       for (const { run, plan } of rows) {
         run.attach(this.#lease.client.submit(plan.request, (event) => run.accept(event)));
       }
+      isTaken = true;
     } catch (thrown) {
       cancelAll();
       throw thrown instanceof NereidError ? executorError(thrown) : thrown;

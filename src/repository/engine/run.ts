@@ -68,6 +68,11 @@ export class RowRun {
     }));
   }
 
+  /** Tokens that its sequences have made. */
+  get tokens(): number {
+    return this.#sequences.reduce((sum, { output }) => sum + output.count, 0);
+  }
+
   get isDone(): boolean {
     return this.#open === 0;
   }

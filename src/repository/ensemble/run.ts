@@ -89,7 +89,7 @@ export class EnsembleRun {
     flow.states[index] = running;
     flow.running++;
     this.#open++;
-    const { id, parameters, priority, timeoutUs } = this.#execution.request;
+    const { id, parameters, priority, timeoutUs, onTokens } = this.#execution.request;
     const inputs = step.inputs.flatMap(({ inner, tensor }) => {
       const value = tensorIn(flow, tensor);
       return value ? [renamed(value, inner)] : [];
@@ -99,7 +99,7 @@ export class EnsembleRun {
     let hasEnded = false;
     try {
       inference = this.#parts.model(step.modelName, step.version).infer(
-        { id, inputs, outputs, parameters, priority, timeoutUs },
+        { id, inputs, outputs, parameters, priority, timeoutUs, onTokens },
         {
           respond: (response, isFinal) => {
             if (isFinal) {

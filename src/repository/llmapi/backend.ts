@@ -142,6 +142,12 @@ class LlmModel {
         }),
       );
       run.attach(generation);
+      const { onOver } = execution;
+      execution.onOver = () => {
+        const { promptTokens, completionTokens } = generation.usage;
+        execution.request.onTokens?.(promptTokens + completionTokens);
+        onOver?.();
+      };
     } catch (thrown) {
       execution.fail(thrown);
     }
