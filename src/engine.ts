@@ -51,6 +51,8 @@ export interface EngineOptions {
   kvBlockPositions?: number;
   /** Host memory that evicted KV blocks move to, on devices with blocks; default none. */
   kvHostCacheBytes?: number;
+  /** Memory for the logits and hidden states of requests under way; default 512 MiB. */
+  outputBytesMax?: number;
   /** Steps launched before the first is read, on devices that can; default 2, 1 is the plain loop. */
   stepsInFlight?: number;
   /** How the engine is built where it is not there yet. */
@@ -271,6 +273,7 @@ function sizes(options: SettledOptions, manifest?: EngineManifest) {
     prefixReuse: options.prefixReuse ?? true,
     kvBlockPositions: options.kvBlockPositions,
     kvHostBytesMax: options.kvHostCacheBytes,
+    outputBytesMax: options.outputBytesMax,
     inFlightStepsMax: options.stepsInFlight,
   };
 }

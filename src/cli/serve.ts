@@ -200,6 +200,7 @@ function addEngineOptions(command: Command): void {
   const kvBlock = "positions of a KV block (default: the device's own; on ggml a slot a sequence)";
   const kvHost = 'host memory that evicted KV blocks move to, on devices with blocks (default: none)';
   const inFlight = 'steps launched before the first is read, on devices that can; 1 is the plain loop';
+  const outputMemory = 'memory for logits and hidden states that requests ask for (default: 512MB)';
   const contextLength = "positions a sequence, if less than the model's own";
   const deviceOption = 'a setting of that device; repeatable';
   command
@@ -238,6 +239,7 @@ function addEngineOptions(command: Command): void {
     .option('--no-prefix-reuse', 'compute every prompt from its start')
     .option('--kv-block-size <n>', kvBlock, integerOption(1, 65_536))
     .option('--kv-host-cache-size <size>', kvHost, sizeOption)
+    .option('--output-memory <size>', outputMemory, sizeOption)
     .option('--steps-in-flight <n>', inFlight, integerOption(1, 16), 2);
   addSpeculationOptions(command);
   addRankOptions(command);
@@ -290,6 +292,7 @@ function addOperationOptions(command: Command): Command {
 /** Options that the command line calls by other names. */
 const flagNames: Readonly<Record<string, string>> = {
   kvHostCacheBytes: 'kvHostCacheSize',
+  outputBytesMax: 'outputMemory',
 };
 
 /** The file's settings, under what the command line says itself. @throws CliError BRITON_CONFIG_INVALID */
@@ -321,6 +324,7 @@ function toOptions(models: string[], flags: Record<string, unknown>): ServeOptio
     apiKey,
     kvCacheSize,
     kvHostCacheSize,
+    outputMemory,
     stepTimeout,
     requestTimeout,
     selfTest,
@@ -348,6 +352,7 @@ function toOptions(models: string[], flags: Record<string, unknown>): ServeOptio
     security: securityOf(flags),
     kvCacheBytes: kvCacheSize as number | undefined,
     kvHostCacheBytes: kvHostCacheSize as number | undefined,
+    outputBytesMax: outputMemory as number | undefined,
     stepTimeoutSeconds: stepTimeout as number,
     requestTimeoutSeconds: requestTimeout as number,
     speculation: speculationChoice(flags),

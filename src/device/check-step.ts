@@ -21,6 +21,8 @@ export interface StepLimits {
   hostBlocks: number;
   /** Output rows of the step before, which `tokens` may name. */
   previousOutputs: number;
+  /** Whether rows may want their final hidden states. */
+  givesHidden?: boolean;
   /** What is in the adapters' slots; absent where there are none. */
   adapters?: Pick<AdapterTable, 'has'> | undefined;
 }
@@ -62,7 +64,7 @@ export class StepChecker {
       );
     }
     this.#checkSegments(batch, limits);
-    checkOutputs(batch.outputs, tokens);
+    checkOutputs(batch.outputs, tokens, limits.givesHidden ?? false);
   }
 
   #checkSegments(batch: StepBatch, limits: StepLimits): void {
@@ -127,7 +129,11 @@ function checkSegment(segments: SegmentTable, index: number, limits: StepLimits)
   return kvLength;
 }
 
-function checkOutputs({ count, rows, wants, sampling }: OutputTable, tokens: number): void {
+function checkOutputs(
+  { count, rows, wants, sampling }: OutputTable,
+  tokens: number,
+  givesHidden: boolean,
+): void {
   let previous = -1;
   for (let index = 0; index < count; index++) {
     const row = rows[index] ?? -1;
@@ -135,7 +141,9 @@ function checkOutputs({ count, rows, wants, sampling }: OutputTable, tokens: num
       throw invalid(`output row ${row} after ${previous} of ${tokens} rows`);
     previous = row;
     const wanted = wants[index] as number;
-    if ((wanted & (want.token | want.logits)) === 0) throw invalid(`output row ${row} wants nothing`);
+    if (wanted & want.hidden && !givesHidden) throw invalid(`output row ${row} wants a hidden state`);
+    if ((wanted & (want.token | want.logits | want.hidden)) === 0)
+      throw invalid(`output row ${row} wants nothing`);
     if (wanted & (want.token | want.probabilities)) checkSampling(sampling, index, wanted);
   }
 }

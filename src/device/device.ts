@@ -19,8 +19,10 @@ export interface WeightTensor {
 /** What a device is given to run: how to record the network, and where its weights lie. Devices know no architectures. */
 export interface DeviceModelSource {
   /**
-   * The `decode` network for a batch shape: inputs `tokens`, `positions`, `outputRows`; output `logits` [R, vocabulary]. A pipeline stage takes
-   * `hidden` [T, width] unless it is the first, and gives `hidden` unless it is the last.
+   * The `decode` network for a batch shape: inputs `tokens`, `positions`, `outputRows`; output `logits` [R, vocabulary]. With `logitRows` in the
+   * shape: outputs `hidden` [R, width], behind the last norm, and, unless it is 0, `logits` of the output rows that the input `logitRows` [L]
+   * picks (no input where it is all of them). A pipeline stage takes `hidden` [T, width] unless it is the first, and gives `hidden` unless it is the
+   * last.
    */
   record(shape: BatchShape): Graph;
   /** By the name that the graph's `weight` nodes carry. */
@@ -29,6 +31,8 @@ export interface DeviceModelSource {
   /** A pipeline stage that is not the last: its steps give `hidden` and choose no tokens, as its recorded network says, too. */
   handsOn?: boolean;
   vocabularySize: number;
+  /** Columns of the final hidden states; 0 or absent where the network gives none. */
+  hiddenWidth?: number;
   /** Positions of one sequence. */
   contextLength: number;
 }
@@ -109,6 +113,8 @@ export interface DeviceModel {
   readonly stages?: number;
   /** Bits of `samplingFeature`: what it may be asked to choose by. */
   readonly samplingFeatures: number;
+  /** Columns of the final hidden states that rows may ask for (`want.hidden`); 0 or absent where the device gives none. */
+  readonly hiddenWidth?: number;
   /** Its places for LoRA adapters; absent where none were asked for, or the device has no such thing. */
   readonly adapters?: AdapterSlots;
   /**

@@ -49,6 +49,8 @@ export const want = {
   probabilities: 8,
   /** The host will hold most tokens back (a grammar's mask): all logits count, however unlikely. Only with `logits`. */
   masked: 16,
+  /** The final hidden state, behind the last norm; alone or beside the others. Only of models that have a `hiddenWidth`. */
+  hidden: 32,
 } as const;
 
 /** The rows whose results are wanted. */
@@ -160,8 +162,18 @@ export interface StepOutput {
   logits?: RowLogits;
   /** For the rows that want log-probabilities, in order. */
   logprobs?: RowLogprobs;
+  /** For the rows that want their final hidden state. */
+  rowHidden?: RowHidden;
   /** [T, width] the residual stream to hand on: of pipeline stages but the last, which choose no tokens. */
   hidden?: Float32Array;
+}
+
+/** Final hidden states of the output rows that want them; there may be others between them. */
+export interface RowHidden {
+  /** [.., hiddenWidth]. */
+  values: Float32Array;
+  /** [R] in which row of `values` an output row's state is; absent: in the row of the same number. */
+  places?: Int32Array;
 }
 
 /** Logits of the output rows that want them; there may be others between them. */

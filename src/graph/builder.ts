@@ -23,7 +23,7 @@ export interface BatchInputs {
   tokens: Value;
   /** [T] i32 positions within each row's sequence. */
   positions: Value;
-  /** [R] i32 rows whose logits are wanted. */
+  /** [R] i32 rows whose logits (or final hidden states) are wanted. */
   outputRows: Value;
 }
 

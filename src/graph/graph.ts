@@ -27,8 +27,13 @@ export interface Graph {
 export interface BatchShape {
   /** Rows of this step over all sequences. */
   tokens: number;
-  /** Rows whose logits are wanted. */
+  /** Rows whose logits (or final hidden states) are wanted. */
   outputRows: number;
+  /**
+   * Of the output rows, how many get logits, where the final hidden states of all of them are an output, too. Absent: all of them get logits,
+   * and there is no such output.
+   */
+  logitRows?: number;
 }
 
 /** What one layer keeps in the KV cache for each position. */

@@ -1,9 +1,10 @@
-import type { BatchInputs, GraphBuilder, Value } from '../graph/builder.ts';
+import type { BatchInputs, GraphBuilder } from '../graph/builder.ts';
 import type { KvSpec } from '../graph/graph.ts';
 import type { JsonRecord } from './config.ts';
 import type { GraphWeights } from './graph-weights.ts';
 import type { Hyperparameters } from './hyperparameters.ts';
 import type { Metadata, MetadataReader } from './metadata.ts';
+import type { DecodeOutputs } from './parallel.ts';
 import type { WeightRow } from './weight-map.ts';
 
 /** A family of models: how to read its numbers, where its weights lie, and its networks. Pure data and pure functions. */
@@ -26,9 +27,9 @@ export interface Architecture {
   kv(p: Hyperparameters): KvSpec;
   graphs: {
     /**
-     * Inputs `tokens`, `positions`, `outputRows`; returns the logits [R, vocabulary]. A pipeline stage (`p.part`) that is not the first takes
-     * `hidden` [T, width] for its tokens, one that is not the last returns that.
+     * Inputs `tokens`, `positions`, `outputRows`, and `logitRows` where not all of those get logits. A pipeline stage (`p.part`) that is not
+     * the first takes `hidden` [T, width] for its tokens, one that is not the last returns that alone.
      */
-    decode(g: GraphBuilder, p: Hyperparameters, w: GraphWeights, batch: BatchInputs): Value;
+    decode(g: GraphBuilder, p: Hyperparameters, w: GraphWeights, batch: BatchInputs): DecodeOutputs;
   };
 }

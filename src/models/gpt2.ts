@@ -6,9 +6,10 @@ import type { Hyperparameters } from './hyperparameters.ts';
 import { type MetadataOptions, readMetadata, writeMetadata } from './metadata.ts';
 import {
   columnLinear,
+  type DecodeOutputs,
+  decoderEnd,
   isLastStage,
   kvLayerOf,
-  outputLinear,
   rowLinear,
   stageInput,
   stageLayers,
@@ -146,7 +147,7 @@ function layerRows(): WeightRow[] {
   ];
 }
 
-function decode(g: GraphBuilder, p: Hyperparameters, w: GraphWeights, batch: BatchInputs): Value {
+function decode(g: GraphBuilder, p: Hyperparameters, w: GraphWeights, batch: BatchInputs): DecodeOutputs {
   const norm = (x: Value, name: string) =>
     g.layerNorm(x, w.tensor(`${name}.weight`), w.tensor(`${name}.bias`), p.normEpsilon);
   let x = stageInput(g, p, batch, () => {
@@ -165,8 +166,8 @@ function decode(g: GraphBuilder, p: Hyperparameters, w: GraphWeights, batch: Bat
     const up = columnLinear(g, p, norm(x, `${name}.feedForwardNorm`), w.linear(`${name}.feedForward.up`));
     x = g.add(x, rowLinear(g, p, g.gelu(up, 'tanh'), w.linear(`${name}.feedForward.down`)));
   }
-  if (!isLastStage(p)) return x;
-  return outputLinear(g, p, norm(x, 'norm'), w.linear('output'));
+  if (!isLastStage(p)) return { hidden: x };
+  return decoderEnd(g, p, batch, norm(x, 'norm'), w.linear('output'));
 }
 
 function selfAttention(g: GraphBuilder, p: Hyperparameters, w: GraphWeights, layer: number, x: Value): Value {

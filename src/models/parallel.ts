@@ -21,12 +21,38 @@ export function rowLinear(g: GraphBuilder, p: Hyperparameters, x: Value, weights
 }
 
 /** Logits of the whole vocabulary, [R, vocabulary]: each rank multiplies its rows of the output matrix. */
-export function outputLinear(g: GraphBuilder, p: Hyperparameters, x: Value, weights: LinearWeights): Value {
+function outputLinear(g: GraphBuilder, p: Hyperparameters, x: Value, weights: LinearWeights): Value {
   const logits = columnLinear(g, p, x, weights);
   const { part } = p;
   return part && isDivided(p)
     ? g.allGather(logits, part.vocabulary.map(rangeLength), part.tensorRank)
     : logits;
+}
+
+/** What a `decode` graph ends in. */
+export interface DecodeOutputs {
+  /** [L, vocabulary]: of the output rows, or of those that `logitRows` picks. */
+  logits?: Value;
+  /** [R, width] the last norm's result, where the shape asks for it; of a stage that is not the last [T, width], the residual stream. */
+  hidden?: Value;
+}
+
+/**
+ * The end of a decoder: logits, and the hidden states they are made of where the batch's shape asks for them.
+ * @param hidden [R, width] behind the last norm
+ */
+export function decoderEnd(
+  g: GraphBuilder,
+  p: Hyperparameters,
+  { shape }: BatchInputs,
+  hidden: Value,
+  output: LinearWeights,
+): DecodeOutputs {
+  const { outputRows, logitRows } = shape;
+  if (logitRows === undefined) return { logits: outputLinear(g, p, hidden, output) };
+  if (logitRows === 0) return { hidden };
+  const chosen = logitRows === outputRows ? hidden : g.rows(hidden, g.input('logitRows', [logitRows], 'i32'));
+  return { hidden, logits: outputLinear(g, p, chosen, output) };
 }
 
 /** The residual stream that this stage starts from, [T, width]: its tokens' embedding, or what the stage before handed on (`hidden`). */
@@ -58,11 +84,6 @@ export function isFirstStage({ part }: Hyperparameters): boolean {
 /** Whether logits are made here. */
 export function isLastStage({ part }: Hyperparameters): boolean {
   return part === undefined || part.stage === part.stages - 1;
-}
-
-/** The name of what this stage's graph ends in. */
-export function stageOutput(p: Hyperparameters): 'logits' | 'hidden' {
-  return isLastStage(p) ? 'logits' : 'hidden';
 }
 
 function isDivided({ part }: Hyperparameters): boolean {

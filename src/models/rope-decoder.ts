@@ -6,9 +6,10 @@ import type { GraphWeights } from './graph-weights.ts';
 import { type Hyperparameters, windowOf } from './hyperparameters.ts';
 import {
   columnLinear,
+  type DecodeOutputs,
+  decoderEnd,
   isLastStage,
   kvLayerOf,
-  outputLinear,
   rowLinear,
   stageInput,
   stageLayers,
@@ -35,17 +36,14 @@ export interface RopeDecoderOptions {
   attentionBias: LinearRow['bias'];
 }
 
-/**
- * A pre-norm decoder with rotary attention and a gated feed-forward: logits [R, vocabulary], or of a pipeline stage that is not the last the
- * residual stream [T, width].
- */
+/** A pre-norm decoder with rotary attention and a gated feed-forward. */
 export function decodeRopeDecoder(
   g: GraphBuilder,
   p: Hyperparameters,
   w: GraphWeights,
   batch: BatchInputs,
   options: RopeDecoderOptions,
-): Value {
+): DecodeOutputs {
   let x = stageInput(g, p, batch, () => g.embedding(w.tensor('embedding.weight'), batch.tokens));
   for (const layer of stageLayers(p)) {
     const name = `layers.${layer}`;
@@ -62,8 +60,8 @@ export function decodeRopeDecoder(
     const up = columnLinear(g, p, h, w.linear(`${name}.feedForward.up`));
     x = g.add(x, rowLinear(g, p, g.swiglu(gate, up), w.linear(`${name}.feedForward.down`)));
   }
-  if (!isLastStage(p)) return x;
-  return outputLinear(g, p, g.rmsNorm(x, w.tensor('norm.weight'), p.normEpsilon), w.linear('output'));
+  if (!isLastStage(p)) return { hidden: x };
+  return decoderEnd(g, p, batch, g.rmsNorm(x, w.tensor('norm.weight'), p.normEpsilon), w.linear('output'));
 }
 
 function selfAttention(

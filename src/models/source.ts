@@ -4,7 +4,7 @@ import { verifyGraph } from '../graph/spec.ts';
 import type { Architecture } from './architecture.ts';
 import { GraphWeights, type StoredWeight } from './graph-weights.ts';
 import type { Hyperparameters } from './hyperparameters.ts';
-import { stageOutput } from './parallel.ts';
+import { isLastStage } from './parallel.ts';
 import { bindWeights } from './weights.ts';
 
 /** `NEREID_VERIFY_GRAPHS=1`: the debug level that holds every recorded graph against the language's spec. */
@@ -15,6 +15,8 @@ export interface ModelSource<W extends StoredWeight> {
   record(shape: BatchShape): Graph;
   weights: ReadonlyMap<string, W>;
   kv: KvSpec;
+  /** Columns of the final hidden states; 0 in a pipeline stage that is not the last, which has none. */
+  hiddenWidth: number;
   vocabularySize: number;
   contextLength: number;
 }
@@ -36,13 +38,14 @@ export function modelSource<W extends StoredWeight>(
       const builder = new GraphBuilder();
       const batch = builder.batch(shape);
       const graphWeights = new GraphWeights(builder, bound);
-      const result = architecture.graphs.decode(builder, hyperparameters, graphWeights, batch);
-      const graph = builder.finish({ [stageOutput(hyperparameters)]: result });
+      const { logits, hidden } = architecture.graphs.decode(builder, hyperparameters, graphWeights, batch);
+      const graph = builder.finish({ ...(logits && { logits }), ...(hidden && { hidden }) });
       if (verifiesGraphs) verifyGraph(graph);
       return graph;
     },
     weights,
     kv: architecture.kv(hyperparameters),
+    hiddenWidth: isLastStage(hyperparameters) ? hyperparameters.width : 0,
     vocabularySize: hyperparameters.vocabularySize,
     contextLength: hyperparameters.contextLength,
   };

@@ -21,6 +21,9 @@ const kinds = {
   ADAPTER_TOO_LARGE: 'invalid',
   ADAPTER_CACHE_FULL: 'exhausted',
   ADAPTERS_UNSUPPORTED: 'unsupported',
+  OUTPUTS_UNSUPPORTED: 'unsupported',
+  OUTPUTS_UNWRITABLE: 'unavailable',
+  OUTPUTS_UNREADABLE: 'unavailable',
   RANK_LOST: 'unavailable',
   RANK_REFUSED: 'invalid',
   RANKS_INCOMPLETE: 'unavailable',
@@ -50,4 +53,11 @@ export function adaptersUnsupported(device: string): RuntimeError {
 export function adapterNotLoaded(name: string): RuntimeError {
   const problem = `the adapter '${name.slice(0, 200)}' is not loaded`;
   return new RuntimeError('ADAPTER_NOT_FOUND', `${problem}; load it (again)`);
+}
+
+/** An engine whose device gives no hidden states was asked for some, or for an embedding, which is made of them. */
+export function hiddenUnsupported(device: string): RuntimeError {
+  const problem = `this engine (device '${device}') gives no hidden states, of which embeddings are made`;
+  const fix = 'serve it on ggml, not divided into stages';
+  return new RuntimeError('OUTPUTS_UNSUPPORTED', `${problem}; ${fix}`);
 }

@@ -1,6 +1,7 @@
 import { openDevice } from '../../src/device/ggml/index.ts';
 import type { DType } from '../../src/graph/dtype.ts';
 import { conformance } from './conformance.ts';
+import { hiddenConformance } from './hidden-conformance.ts';
 import { opConformance } from './op-conformance.ts';
 
 conformance('ggml', {
@@ -17,4 +18,11 @@ opConformance('ggml', {
   openDevice: () => openDevice({}),
   tolerance: (storage) => tolerances[storage] ?? 1e-2,
   kvDtype: 'f16',
+});
+
+hiddenConformance('ggml', {
+  openDevice: () => openDevice({}),
+  matrixType: 'f16',
+  kvDtype: 'f16',
+  tolerance: 5e-3,
 });

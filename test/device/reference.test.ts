@@ -1,5 +1,6 @@
 import { openDevice } from '../../src/device/reference/index.ts';
 import { conformance } from './conformance.ts';
+import { hiddenConformance } from './hidden-conformance.ts';
 import { opConformance } from './op-conformance.ts';
 
 conformance('reference', {
@@ -13,3 +14,10 @@ conformance('reference', {
 
 // Against itself, the suite shows that every case runs and that steps do not leak into each other.
 opConformance('reference', { openDevice: () => openDevice(), tolerance: () => 0, kvDtype: 'f32' });
+
+hiddenConformance('reference', {
+  openDevice: () => openDevice(),
+  matrixType: 'f32',
+  kvDtype: 'f32',
+  tolerance: 1e-4,
+});

@@ -2,6 +2,7 @@ import type { EngineCoreOptions } from '../../src/runtime/loop/engine-core.ts';
 import {
   type GenerationRequest,
   greedySampling,
+  type RequestReturns,
   type SamplingParameters,
 } from '../../src/runtime/requests/request.ts';
 
@@ -21,6 +22,10 @@ const sampling =
   (changes: Partial<SamplingParameters>): NonNullable<Feature['request']> =>
   (request) => ({ sampling: { ...request.sampling, ...changes } });
 
+const returning =
+  (changes: RequestReturns): NonNullable<Feature['request']> =>
+  (request) => ({ returns: { ...request.returns, ...changes } });
+
 /**
  * Everything that one batch can hold: a row here is a row and a column of docs/features.md, and `features.test.ts` runs it with every other one on every
  * device. A new feature adds its row, then `NEREID_WRITE_FEATURES=1 node tools/test.mjs test/features` writes the table anew.
@@ -37,6 +42,15 @@ export const features: readonly Feature[] = [
   },
   { name: 'log-probabilities', request: () => ({ logprobs: 3 }) },
   { name: "the prompt's log-probabilities", request: () => ({ promptLogprobs: 2 }) },
+  { name: 'context logits', request: returning({ contextLogits: true }) },
+  { name: 'generation logits', request: returning({ generationLogits: true }) },
+  {
+    name: 'embeddings, hidden states',
+    request: (request) => ({
+      ...returning({ pooling: 'mean', contextHidden: true })(request),
+      maxTokens: 0,
+    }),
+  },
   { name: 'n sequences', request: () => ({ sequences: 3 }) },
   { name: 'min tokens', request: ({ maxTokens }) => ({ minTokens: maxTokens - 1, stopTokenIds: allIds }) },
   {

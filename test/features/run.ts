@@ -11,6 +11,7 @@ import { loadSpeculation } from '../../src/runtime/process/load-speculation.ts';
 import type { SequenceEvent } from '../../src/runtime/requests/events.ts';
 import type { GenerationRequest } from '../../src/runtime/requests/request.ts';
 import { sourceOfHuggingFace } from '../device/golden-models.ts';
+import { shownBy } from '../support/simulated-outputs.ts';
 import type { Feature } from './registry.ts';
 
 /** Where features run: a device, and how its KV cache is laid out. */
@@ -42,11 +43,14 @@ export class FeatureBench {
   readonly #source: DeviceModelSource;
   readonly #loaded: LoadedEngine;
   readonly #sizes: EngineSizes;
+  /** Whether a row's values are the same in every batch, to the last bit. */
+  readonly #isExact: boolean;
 
   private constructor(source: DeviceModelSource, loaded: LoadedEngine, sizes: EngineSizes) {
     this.#source = source;
     this.#loaded = loaded;
     this.#sizes = sizes;
+    this.#isExact = sizes.device !== 'ggml';
   }
 
   static async open({ device, deviceOptions = {}, kvBlockPositions }: Place): Promise<FeatureBench> {
@@ -68,7 +72,7 @@ export class FeatureBench {
     const speculation =
       drafter &&
       (await loadSpeculation({ method: drafter, draftsMax: 4 }, this.#source, this.#source, this.#sizes));
-    const said = new Map<string, number[]>();
+    const said = new Map<string, { tokens: number[]; shown: string[] }>();
     const failures: SequenceEvent[] = [];
     const { model, options: loaded } = this.#loaded;
     const core = new EngineCore(
@@ -77,7 +81,11 @@ export class FeatureBench {
       (events) => {
         for (const event of events) {
           const key = `${event.requestId}/${event.sequence}`;
-          said.set(key, [...(said.get(key) ?? []), ...event.tokens]);
+          const shown = shownBy(event).map((row) => (this.#isExact ? row : (row.split(' ')[0] ?? '')));
+          const before = said.get(key) ?? { tokens: [], shown: [] };
+          before.tokens.push(...event.tokens);
+          before.shown.push(...shown);
+          said.set(key, before);
           if (event.error) failures.push(event);
         }
       },
@@ -91,7 +99,7 @@ export class FeatureBench {
     if (failed?.error) throw new RuntimeError('ENGINE_FAILED', failed.error.message);
     return [...said]
       .sort(([a], [b]) => (a < b ? -1 : 1))
-      .map(([key, tokens]) => `${key}: ${tokens.join(' ')}`);
+      .map(([key, { tokens, shown }]) => `${key}: ${tokens.join(' ')} ${shown.join(' ')}`);
   }
 
   close(): void {

@@ -76,6 +76,10 @@ export class AuditedModel implements DeviceModel {
     return this.#inner.adapters;
   }
 
+  get hiddenWidth(): number {
+    return this.#inner.hiddenWidth ?? 0;
+  }
+
   get samplingFeatures(): number {
     return this.#inner.samplingFeatures;
   }

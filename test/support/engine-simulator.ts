@@ -12,6 +12,7 @@ import type { Drafter } from '../../src/runtime/speculation/drafter.ts';
 import type { SpeculationOptions } from '../../src/runtime/speculation/speculation.ts';
 import { type AuditedBatch, AuditedModel } from './audited-model.ts';
 import { addAdapters, randomAdapterRoom, simulatedAdapters, wholeAdapterRoom } from './simulated-adapters.ts';
+import { addReturns, randomStore, shownBy } from './simulated-outputs.ts';
 
 export const vocabularySize = 997;
 export const contextLength = 160;
@@ -75,6 +76,8 @@ export async function auditedEngine(
 /** What became of one sequence. */
 export interface Outcome {
   tokens: number[];
+  /** Logits, hidden states and embeddings that it was shown. */
+  shown: string[];
   finish: FinishReason | undefined;
 }
 
@@ -92,6 +95,11 @@ export class Outcomes {
       const outcome = this.of(event.requestId, event.sequence);
       assert.equal(outcome.finish, undefined, `nothing of ${key} after its finish`);
       outcome.tokens.push(...event.tokens);
+      for (const row of shownBy(event)) {
+        // The prompt's rows come with whichever of its sequences is the first to say something.
+        const whose = row.startsWith('context') ? this.of(event.requestId, 0) : outcome;
+        whose.shown.push(row);
+      }
       outcome.finish = event.finish;
       if (event.start) {
         assert.ok(!this.starts.has(event.requestId), `${event.requestId} starts once`);
@@ -104,7 +112,7 @@ export class Outcomes {
     const key = `${requestId}/${sequence}`;
     let outcome = this.#bySequence.get(key);
     if (!outcome) {
-      outcome = { tokens: [], finish: undefined };
+      outcome = { tokens: [], shown: [], finish: undefined };
       this.#bySequence.set(key, outcome);
     }
     return outcome;
@@ -156,12 +164,15 @@ export async function simulate(seed: number): Promise<EngineStatistics> {
     arrivals.map(({ request }) => request),
   );
   const adapterRoom = randomAdapterRoom(adapting);
+  const showing = new SeededRandom(seed + 4e6);
+  const requests = arrivals.map(({ request }) => request);
+  addReturns(showing, requests);
+  const store = randomStore(showing, requests, { vocabularySize, contextLength });
   const truths = await truthsOf(arrivals);
   const speculation = randomSpeculation(new SeededRandom(seed + 1e6), arrivals, truths);
   const outcomes = new Outcomes();
-  const { core, model, clock } = await auditedEngine({ ...options, speculation, adapterRoom }, (events) =>
-    outcomes.take(events),
-  );
+  const overrides = { ...options, speculation, adapterRoom, outputs: store };
+  const { core, model, clock } = await auditedEngine(overrides, (events) => outcomes.take(events));
   model.isDeferred = random.integer(4) === 0;
   const cancelled: Int32Array[] = [];
   model.onBatch = (batch) => {
@@ -198,6 +209,7 @@ export async function simulate(seed: number): Promise<EngineStatistics> {
   if (!options.blockPositions) assert.equal(model.histories.size, 0, 'and the device was told so');
   const { runningSequences, waitingRequests, kvBytesReserved } = core.statistics();
   assert.deepEqual([runningSequences, waitingRequests, kvBytesReserved], [0, 0, 0]);
+  assert.equal(store.bytesTaken, 0, 'all room for outputs is given back');
   await checkOutcomes(arrivals, outcomes, truths);
   return core.statistics();
 }
@@ -241,7 +253,7 @@ function randomSpeculation(
     tokens.slice(0, count).map((token) => (random.integer(5) === 0 ? random.integer(900) : token));
   for (const { request } of arrivals) {
     const tokens = truths.get(request.id)?.[0]?.tokens ?? [];
-    if (request.beams) continue;
+    if (request.beams || request.maxTokens === 0) continue;
     if (random.integer(6) === 0 && tokens.length > 0) {
       request.draft = { tokens: Int32Array.from(guess(tokens, 1 + random.integer(6))) };
     }
@@ -280,6 +292,7 @@ export async function checkOutcomes(
       if (actual.finish === 'cancelled') {
         assert.ok(cancel && (cancel.sequence < 0 || cancel.sequence === sequence), 'only the cancelled are');
         assert.deepEqual(actual.tokens, expected.tokens.slice(0, actual.tokens.length));
+        for (const row of actual.shown) assert.ok(expected.shown.includes(row), 'shown as if alone');
       } else assert.deepEqual(actual, expected, `request ${request.id} sequence ${sequence} is as if alone`);
     }
   }

@@ -220,6 +220,7 @@ export function engineConfiguration(
     capacityPolicy: options.capacityPolicy,
     kvBlockPositions: options.kvBlockSize,
     kvHostBytesMax: options.kvHostCacheBytes,
+    outputBytesMax: options.outputBytesMax,
     inFlightStepsMax: options.stepsInFlight,
     adapters: options.adapters.settings,
     adaptersAtStart: options.adapters.atStart,

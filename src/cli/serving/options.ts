@@ -70,6 +70,8 @@ export interface ServeOptions {
   kvBlockSize?: number;
   /** Undefined: no host tier. */
   kvHostCacheBytes?: number;
+  /** For logits and hidden states that requests ask for. Undefined: the engine's own default. */
+  outputBytesMax?: number;
   stepsInFlight: number;
   kvDtype?: KvDtype;
   /** Undefined: tokens are guessed only as requests ask. */

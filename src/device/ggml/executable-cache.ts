@@ -36,7 +36,8 @@ export class ExecutableCache {
     const { adapters } = shape;
     if (adapters) this.#noteMatrices();
     const own = adapters ? `|${adapterKey(adapters)}` : '';
-    const key = `${shape.segmentRows.join()}|${shape.outputRows}|${end.argmax}|${end.probabilities}${own}`;
+    const rows = shape.logitRows === undefined ? shape.outputRows : `${shape.outputRows}/${shape.logitRows}`;
+    const key = `${shape.segmentRows.join()}|${rows}|${end.argmax}|${end.probabilities}${own}`;
     const known = this.#executables.get(key);
     if (known) {
       this.#executables.delete(key);

@@ -85,7 +85,7 @@ export class Executable {
   /** Address of the [R, vocabulary] probabilities and of their block sums; 0 unless the graph makes them. */
   readonly probabilitiesAddress: number;
   readonly blockSumsAddress: number;
-  /** Address of the [T, width] residual stream; 0 unless the graph ends in it. */
+  /** Address of the [T, width] residual stream or of the [R, width] final hidden states; 0 unless the graph ends in it. */
   readonly hiddenAddress: number;
   /** What is computed, piece after piece; one alone unless the graph waits for other ranks. */
   readonly pieces: readonly Piece[];
@@ -310,9 +310,9 @@ export class Executable {
     };
   }
 
-  /** [rows, width] residual stream as the last run left it. */
+  /** [rows, width] residual stream, or final hidden states, as the last run left them. */
   hidden(rows: number, width: number): Float32Array {
-    assert(this.hiddenAddress !== 0, 'a step that ends in the residual stream');
+    assert(this.hiddenAddress !== 0, 'a step that gives hidden states');
     return this.#floatsAt(this.hiddenAddress, rows * width);
   }
 

@@ -29,7 +29,7 @@ export function lowerProbabilities(
   vocabularySize: number,
 ): ProbabilityTensors {
   const { ggml, context, parts } = state;
-  const rows = state.shape.outputRows;
+  const rows = state.shape.logitRows ?? state.shape.outputRows;
   const scaled = ggml.ggml_mul(context, logits, parts.workspace.inverseTemperatureInput(context, rows));
   const values = ggml.ggml_soft_max(context, scaled);
   ggml.ggml_set_output(values);

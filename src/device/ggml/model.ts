@@ -5,6 +5,7 @@ import type { Collective } from '../collective/collective.ts';
 import type { DeviceModel, DeviceModelOptions, DeviceModelSource, KvPoolFacts } from '../device.ts';
 import { DeviceError } from '../errors.ts';
 import { after, type Pending } from '../pending.ts';
+import { noLogits } from '../row-ends.ts';
 import {
   hostChooses,
   type KvOperations,
@@ -23,6 +24,7 @@ import type { KvRowClass } from './kv-arena.ts';
 import type { ModelParts } from './lowering-state.ts';
 import { padPrompts } from './pad-prompts.ts';
 import { computePieces } from './pieces.ts';
+import { type RowPlan, rowPlan } from './row-plan.ts';
 
 /** Row numbers are i64, written as two words. */
 const wordsPerUnit = 2 ** 32;
@@ -53,6 +55,7 @@ export class GgmlModel implements DeviceModel {
   readonly inFlightStepsMax = 1;
   /** All but the argmax is the host's: its sampler beats ggml's sorts. */
   readonly samplingFeatures = 0;
+  readonly hiddenWidth: number;
   readonly times: StepTimes = { recordNs: 0, inputsNs: 0, computeNs: 0, outputNs: 0 };
   readonly parts: ModelParts;
   readonly adapters?: AdapterSlots;
@@ -64,7 +67,7 @@ export class GgmlModel implements DeviceModel {
   readonly #owned: { close(): void }[] = [];
   readonly #collective: Collective | undefined;
   /** Columns of the residual stream that this stage hands on; 0 for one that makes logits. */
-  readonly #hiddenWidth: number;
+  readonly #handedOnWidth: number;
   #result: Pending<StepResult> | undefined;
   #open = true;
 
@@ -81,7 +84,8 @@ export class GgmlModel implements DeviceModel {
     if (parts.adapters) this.adapters = parts.adapters.pool.table;
     this.#collective = options.collective;
     const probe = source.record({ tokens: 1, outputRows: 1 });
-    this.#hiddenWidth = probe.nodes[probe.outputs.hidden ?? -1]?.shape[1] ?? 0;
+    this.#handedOnWidth = probe.nodes[probe.outputs.hidden ?? -1]?.shape[1] ?? 0;
+    this.hiddenWidth = source.hiddenWidth ?? 0;
     const pool = { blocks, blockPositions: contextLength, hostBlocks: 0 };
     this.kv = { ...pool, bytesPerPosition: parts.kv.bytesPerPosition };
     this.#checker = new StepChecker(blocks);
@@ -92,13 +96,14 @@ export class GgmlModel implements DeviceModel {
       batchTokensMax,
       previousOutputs: 0,
       adapters: parts.adapters?.pool,
+      givesHidden: this.hiddenWidth > 0,
     };
     this.#executables = this.owns(new ExecutableCache(parts, source));
     try {
       this.#compute = this.owns(new Compute(parts.library, threads, poll));
       // Lays out the largest step once, so that the shared activation buffer need not grow, which would drop every recorded graph.
       const tokens = Math.min(batchTokensMax, contextLength);
-      const makesLogits = this.#hiddenWidth === 0;
+      const makesLogits = this.#handedOnWidth === 0;
       const outputRows = makesLogits ? Math.min(tokens, blocks) : 1;
       const largest = { tokens, segmentRows: [tokens], outputRows };
       this.#executables.get(largest, { argmax: false, probabilities: makesLogits });
@@ -143,34 +148,44 @@ export class GgmlModel implements DeviceModel {
 
   /** What goes from stage to stage has the plan's rows. */
   #padded(batch: StepBatch): StepBatch {
-    if (batch.hidden || this.#hiddenWidth > 0) return batch;
+    if (batch.hidden || this.#handedOnWidth > 0) return batch;
     const { batchTokensMax, contextLength } = this.#limits;
     return padPrompts(batch, batchTokensMax, contextLength);
   }
 
   #run(batch: StepBatch, started: bigint): Pending<StepResult> {
-    const { segments, outputs } = batch;
-    const segmentRows = Array.from(segments.rows.subarray(0, segments.count));
-    // A stage that hands on all rows has one graph for any count of wanted ones.
-    const outputRows = this.#hiddenWidth > 0 ? 1 : outputs.count;
-    const adapters = this.parts.adapters?.rows.place(batch);
-    const shape = { tokens: batch.tokens.length, segmentRows, outputRows, adapters };
-    const end = this.#hiddenWidth > 0 ? { argmax: false, probabilities: false } : endOf(outputs);
-    const executable = this.#executables.get(shape, end);
+    const rows = rowPlan(batch);
+    const executable = this.#executableOf(batch, rows);
     const recorded = process.hrtime.bigint();
-    this.#writeInputs(batch);
-    executable.bind(segments);
+    this.#writeInputs(batch, rows);
+    executable.bind(batch.segments);
     const bound = process.hrtime.bigint();
     this.times.recordNs = Number(recorded - started);
     this.times.inputsNs = Number(bound - recorded);
     const computing = computePieces(executable.pieces, this.#compute, this.#collective);
     return after(computing, () => {
       const computed = process.hrtime.bigint();
-      const output = this.#output(batch, executable);
+      const output = this.#output(batch, rows, executable);
       this.times.computeNs = Number(computed - bound);
       this.times.outputNs = Number(process.hrtime.bigint() - computed);
       return { output, computeNs: this.times.computeNs };
     });
+  }
+
+  #executableOf(batch: StepBatch, rows: RowPlan): Executable {
+    const { segments, outputs, tokens } = batch;
+    const segmentRows = Array.from(segments.rows.subarray(0, segments.count));
+    const adapters = this.parts.adapters?.rows.place(batch);
+    const shape = { tokens: tokens.length, segmentRows, adapters };
+    // A stage that hands on all rows has one graph for any count of wanted ones.
+    if (this.#handedOnWidth > 0) {
+      return this.#executables.get({ ...shape, outputRows: 1 }, { argmax: false, probabilities: false });
+    }
+    const logitRows = rows.logitRows && { logitRows: rows.logitRows.length };
+    return this.#executables.get(
+      { ...shape, outputRows: rows.outputRows.length, ...logitRows },
+      endOf(outputs),
+    );
   }
 
   #operate({ count, kinds, from, to, positions }: KvOperations): void {
@@ -184,21 +199,24 @@ export class GgmlModel implements DeviceModel {
     }
   }
 
-  #writeInputs(batch: StepBatch): void {
+  #writeInputs(batch: StepBatch, { outputRows, logitRows, logitPlaces }: RowPlan): void {
     const { workspace, kv } = this.parts;
-    const { count, rows, wants, sampling } = batch.outputs;
+    const { count, wants, sampling } = batch.outputs;
     workspace.tokens.set(batch.tokens);
     workspace.positions.set(batch.positions);
-    workspace.outputRows.set(rows.subarray(0, count));
+    workspace.outputRows.set(outputRows);
+    if (logitRows) workspace.logitRows.set(logitRows);
     if (batch.hidden) workspace.hidden.set(batch.hidden);
     kv.rowClasses.forEach((rowClass, index) => {
       this.#writeIndices(batch, rowClass, definite(workspace.rowIndices[index], 'row indices'));
     });
     const { temperatureLanes: lanes, inverseTemperatures } = workspace;
     for (let row = 0; row < count; row++) {
+      const place = logitPlaces ? (logitPlaces[row] as number) : row;
+      if (place === noLogits) continue;
       const isWanted = (wants[row] as number) & want.probabilities;
       const temperature = isWanted ? (sampling.temperature[row] as number) : 1;
-      inverseTemperatures.fill(1 / temperature, row * lanes, (row + 1) * lanes);
+      inverseTemperatures.fill(1 / temperature, place * lanes, (place + 1) * lanes);
     }
   }
 
@@ -220,24 +238,44 @@ export class GgmlModel implements DeviceModel {
     }
   }
 
-  #output({ tokens: rows, outputs }: StepBatch, executable: Executable): StepOutput {
-    const { count, wants } = outputs;
-    const tokens = new Int32Array(count).fill(hostChooses);
-    if (this.#hiddenWidth > 0) return { tokens, hidden: executable.hidden(rows.length, this.#hiddenWidth) };
-    if (count === 0) return { tokens };
+  #output({ tokens: rows, outputs }: StepBatch, plan: RowPlan, executable: Executable): StepOutput {
+    const tokens = new Int32Array(outputs.count).fill(hostChooses);
+    if (this.#handedOnWidth > 0) {
+      return { tokens, hidden: executable.hidden(rows.length, this.#handedOnWidth) };
+    }
+    if (outputs.count === 0) return { tokens };
+    const output = this.#chosen(outputs, plan, executable, tokens);
+    const { hiddenPlaces } = plan;
+    if (!hiddenPlaces) return output;
+    const values = executable.hidden(plan.outputRows.length, this.hiddenWidth);
+    return { ...output, rowHidden: { values, places: hiddenPlaces } };
+  }
+
+  #chosen(
+    { count, wants }: OutputTable,
+    { logitRows, logitPlaces }: RowPlan,
+    executable: Executable,
+    tokens: Int32Array,
+  ): StepOutput {
     const { vocabularySize } = this.#limits;
-    const logits = executable.logits(count, vocabularySize);
-    const picked = executable.picksTokens ? executable.tokens(count) : undefined;
+    const logitCount = logitRows ? logitRows.length : count;
+    if (logitCount === 0) return { tokens };
+    const logits = executable.logits(logitCount, vocabularySize);
+    const picked = executable.picksTokens ? executable.tokens(logitCount) : undefined;
     let all = 0;
     for (let row = 0; row < count; row++) {
       const wanted = wants[row] as number;
       all |= wanted;
-      if (wanted & want.token)
-        tokens[row] = lowest(logits, row * vocabularySize, definite(picked, 'picked tokens')[row] as number);
+      if ((wanted & want.token) === 0) continue;
+      const place = logitPlaces ? (logitPlaces[row] as number) : row;
+      const likeliest = definite(picked, 'picked tokens')[place] as number;
+      tokens[row] = lowest(logits, place * vocabularySize, likeliest);
     }
     if ((all & want.logits) === 0) return { tokens };
-    const probabilities = executable.makesProbabilities && executable.probabilities(count, vocabularySize);
-    return { tokens, logits: { values: logits, ...(probabilities && { probabilities }) } };
+    const places = logitPlaces && { places: logitPlaces };
+    const probabilities =
+      executable.makesProbabilities && executable.probabilities(logitCount, vocabularySize);
+    return { tokens, logits: { values: logits, ...places, ...(probabilities && { probabilities }) } };
   }
 
   close(): void {

@@ -50,6 +50,7 @@ export class Workspace {
   readonly tokens: Int32Array;
   readonly positions: Int32Array;
   readonly outputRows: Int32Array;
+  readonly logitRows: Int32Array;
   /** [batchTokensMax, temperatureLanes]. */
   readonly inverseTemperatures: Float32Array;
   readonly temperatureLanes: number;
@@ -65,6 +66,7 @@ export class Workspace {
     tokens: number;
     positions: number;
     outputRows: number;
+    logitRows: number;
     inverseTemperatures: number;
     ones: number;
     indices: number[];
@@ -95,6 +97,7 @@ export class Workspace {
       tokens: take(batchTokensMax * 4),
       positions: take(batchTokensMax * 4),
       outputRows: take(batchTokensMax * 4),
+      logitRows: take(batchTokensMax * 4),
       inverseTemperatures: take(batchTokensMax * temperatureLanes * 4),
       ones: take(batchTokensMax * probabilityBlock * 4),
       indices: rowClasses.map(({ kvHeads }) => take(batchTokensMax * kvHeads * 8)),
@@ -118,6 +121,7 @@ export class Workspace {
     this.tokens = ints(this.#offsets.tokens);
     this.positions = ints(this.#offsets.positions);
     this.outputRows = ints(this.#offsets.outputRows);
+    this.logitRows = ints(this.#offsets.logitRows);
     const floats = (offset: number, elements: number) =>
       new Float32Array(this.#map.view(offset, elements * 4));
     this.inverseTemperatures = floats(this.#offsets.inverseTemperatures, batchTokensMax * temperatureLanes);
@@ -149,6 +153,7 @@ export class Workspace {
       tokens: this.#offsets.tokens,
       positions: this.#offsets.positions,
       outputRows: this.#offsets.outputRows,
+      logitRows: this.#offsets.logitRows,
     }[name];
     if (offset === undefined) return undefined;
     return this.place(

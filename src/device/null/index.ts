@@ -10,6 +10,8 @@ export { type NullMode, type NullOptions, nullOptionNames, parseNullOptions } fr
 
 /** Positions of a KV block unless the engine is told otherwise: what GPUs use. */
 const blockPositions = 32;
+/** Columns of the final hidden states that it makes up. */
+const hiddenWidth = 16;
 /** What a cache would take, if it held anything. */
 const kvBytes: Record<KvDtype, number> = { f32: 4, f16: 2, fp8: 1 };
 
@@ -63,6 +65,7 @@ export function nullModelSource(
     },
     weights: new Map(),
     kv: { layers: [{ kind: 'self', keyElements: 32, valueElements: 32 }] },
+    hiddenWidth: handsOn ? 0 : hiddenWidth,
     handsOn,
     ...size,
   };

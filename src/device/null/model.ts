@@ -25,6 +25,7 @@ const hashOfNothing = 0x2545f491;
 const eosSalt = 1;
 const tokenSalt = 2;
 const candidateSalt = 3;
+const hiddenSalt = 4;
 
 /** Below what is ever drawn beside a candidate. */
 const unlikely = -40;
@@ -35,6 +36,17 @@ const featuresOf: Readonly<Record<NullOptions['sampling'], number>> = {
   host: 0,
   none: choices,
 };
+
+/** Final hidden states that follow from each row's history, from −1 to 1. */
+function hiddenStates(facts: readonly RowFacts[], width: number): Float32Array {
+  const values = new Float32Array(facts.length * width);
+  for (const [row, { hash }] of facts.entries()) {
+    for (let column = 0; column < width; column++) {
+      values[row * width + column] = (hash32(hash, column, hiddenSalt) / 2 ** 32) * 2 - 1;
+    }
+  }
+  return values;
+}
 
 /** What an output row's answer follows from. */
 interface RowFacts {
@@ -49,6 +61,7 @@ export class NullModel implements DeviceModel {
   readonly kv: KvPoolFacts;
   readonly inFlightStepsMax: number;
   readonly samplingFeatures: number;
+  readonly hiddenWidth: number;
   readonly #source: DeviceModelSource;
   readonly #batchTokensMax: number;
   readonly #options: NullOptions;
@@ -73,6 +86,7 @@ export class NullModel implements DeviceModel {
     this.#batchTokensMax = modelOptions.batchTokensMax;
     this.#options = options;
     this.kv = kv;
+    this.hiddenWidth = source.hiddenWidth ?? 0;
     if (modelOptions.adapters) this.adapters = new AdapterTable(modelOptions.adapters);
     this.inFlightStepsMax = options.inFlightStepsMax;
     this.samplingFeatures = featuresOf[options.sampling];
@@ -102,6 +116,7 @@ export class NullModel implements DeviceModel {
       batchTokensMax: this.#batchTokensMax,
       previousOutputs: this.#sampled.count,
       adapters: this.#adapterHashes,
+      givesHidden: this.hiddenWidth > 0,
     });
     this.#history.operate(batch.kv);
     // What stages hand on is the tokens themselves, so that each keeps the history of what it is given; float32 holds all ids below 2^24.
@@ -162,10 +177,9 @@ export class NullModel implements DeviceModel {
       output = { tokens: Int32Array.from(facts, (_, row) => this.#chosen(outputs, row, likeliest)) };
       if (this.#options.sampling !== 'none') return output;
     } else output = this.#sampler.choose(outputs, (row) => this.#candidates(definite(facts[row], 'row')));
-    const rows = facts.map((_, row) => row);
-    if (rows.some((row) => (outputs.wants[row] as number) & want.logits)) {
-      output.logits = this.#denseLogits(outputs, facts);
-    }
+    const isWanted = (bit: number) => facts.some((_, row) => (outputs.wants[row] as number) & bit);
+    if (isWanted(want.logits)) output.logits = this.#denseLogits(outputs, facts);
+    if (isWanted(want.hidden)) output.rowHidden = { values: hiddenStates(facts, this.hiddenWidth) };
     return output;
   }
 

@@ -18,6 +18,7 @@ import { DeviceError } from '../errors.ts';
 import { handedOn } from '../handed-on.ts';
 import { hostMemory } from '../host-memory.ts';
 import { after, type Pending } from '../pending.ts';
+import { noLogits, type RowEnds, rowEnds } from '../row-ends.ts';
 import { SampledTokens } from '../sampled-tokens.ts';
 import {
   probabilityBlock,
@@ -80,6 +81,7 @@ export class ReferenceModel implements DeviceModel {
   /** It computes in {@link launch}; two in flight let the overlapped loop be tested on real models. */
   readonly inFlightStepsMax = 2;
   readonly samplingFeatures = samplingFeature.draw | samplingFeature.state | samplingFeature.logprobs;
+  readonly hiddenWidth: number;
   readonly #source: DeviceModelSource;
   readonly #options: DeviceModelOptions;
   readonly #weights: ReferenceWeights;
@@ -106,6 +108,7 @@ export class ReferenceModel implements DeviceModel {
     this.#weights = weights;
     this.weightBytes = weightBytes;
     this.kv = kv;
+    this.hiddenWidth = source.hiddenWidth ?? 0;
     this.#kv = new KvBlocks(source.kv, kv, options.kvDtype);
     this.#checker = new StepChecker(kv.blocks);
     this.#sampler = new ReferenceSampler();
@@ -137,23 +140,31 @@ export class ReferenceModel implements DeviceModel {
       batchTokensMax: this.#options.batchTokensMax,
       previousOutputs: this.#sampled.count,
       adapters: this.#adapters,
+      givesHidden: this.hiddenWidth > 0,
     });
     const startedNs = systemClock.nowNs();
     this.#kv.operate(batch.kv);
-    const outputs = batch.tokens.length === 0 ? {} : this.#evaluate(batch);
-    return after(outputs, ({ logits, hidden }) => {
-      const output = hidden ? handedOn(batch, hidden) : this.#chosen(batch, logits ?? new Float32Array(0));
+    const ends = rowEnds(batch.outputs);
+    const outputs = batch.tokens.length === 0 ? {} : this.#evaluate(batch, ends);
+    return after(outputs, ({ logits = new Float32Array(0), hidden }) => {
+      const output = hidden && !ends ? handedOn(batch, hidden) : this.#chosen(batch, logits, ends);
+      if (ends && hidden) output.rowHidden = { values: hidden };
       return { output, computeNs: systemClock.nowNs() - startedNs };
     });
   }
 
-  #chosen(batch: StepBatch, logits: Float32Array): StepOutput {
+  #chosen(batch: StepBatch, logits: Float32Array, ends: RowEnds | undefined): StepOutput {
     const { vocabularySize: width } = this.#source;
+    const placeOf = (row: number): number => (ends ? (ends.logitPlaces[row] as number) : row);
     const output = this.#sampler.choose(batch.outputs, (row) => ({
-      logits: logits.subarray(row * width, (row + 1) * width),
+      logits: logits.subarray(placeOf(row) * width, (placeOf(row) + 1) * width),
     }));
-    const probabilities = probabilitiesOf(batch, logits);
-    output.logits = { values: logits, ...(probabilities && { probabilities }) };
+    const probabilities = probabilitiesOf(batch, logits, width, placeOf);
+    output.logits = {
+      values: logits,
+      ...(ends && { places: ends.logitPlaces }),
+      ...(probabilities && { probabilities }),
+    };
     this.#sampled.keep(batch.serial, output);
     return output;
   }
@@ -162,18 +173,26 @@ export class ReferenceModel implements DeviceModel {
     return definite(this.#results.shift(), 'a launched step');
   }
 
-  #evaluate(batch: StepBatch): Pending<Outputs> {
+  #evaluate(batch: StepBatch, ends: RowEnds | undefined): Pending<Outputs> {
     const tokens = this.#sampled.resolve(batch);
     const { positions, segments, outputs } = batch;
     const { count } = outputs;
-    const graph = recorded(this.#source, { tokens: tokens.length, outputRows: count });
+    const logitRows = ends?.logitRows;
+    const graph = recorded(this.#source, {
+      tokens: tokens.length,
+      outputRows: count,
+      ...(logitRows && { logitRows: logitRows.length }),
+    });
     const views = Array.from({ length: segments.count }, (_, index) => ({
       rows: segments.rows[index] as number,
       kvLength: segments.kvLength[index] as number,
       blocks: segments.blocks.subarray(segments.blockStart[index], segments.blockStart[index + 1]),
     }));
     for (const { blocks, kvLength, rows } of views) this.#kv.extend(blocks, kvLength, rows);
-    const integers = { tokens, positions, outputRows: outputs.rows.subarray(0, count) };
+    const integers = {
+      ...{ tokens, positions, outputRows: outputs.rows.subarray(0, count) },
+      ...(logitRows && { logitRows }),
+    };
     const { collective } = this.#options;
     return evaluate(graph, {
       integers,
@@ -198,22 +217,31 @@ function recorded(source: DeviceModelSource, shape: BatchShape): Graph {
 }
 
 /** Every row's softmax at its temperature, if any row wants it. */
-function probabilitiesOf({ outputs }: StepBatch, logits: Float32Array): RowProbabilities | undefined {
+function probabilitiesOf(
+  { outputs }: StepBatch,
+  logits: Float32Array,
+  width: number,
+  placeOf: (row: number) => number,
+): RowProbabilities | undefined {
   const { count, wants, sampling } = outputs;
   if (!wants.subarray(0, count).some((wanted) => wanted & want.probabilities)) return undefined;
-  const width = logits.length / count;
   const blocks = Math.floor(width / probabilityBlock);
   const values = new Float32Array(logits.length);
-  const blockSums = new Float32Array(count * blocks);
+  const blockSums = new Float32Array((logits.length / width) * blocks);
   for (let row = 0; row < count; row++) {
+    const place = placeOf(row);
+    if (place === noLogits) continue;
     const temperature =
       (wants[row] as number) & want.probabilities ? (sampling.temperature[row] as number) : 1;
-    const own = Array.from(logits.subarray(row * width, (row + 1) * width), (logit) => logit / temperature);
+    const own = Array.from(
+      logits.subarray(place * width, (place + 1) * width),
+      (logit) => logit / temperature,
+    );
     const weights = softmaxWeights(own);
-    values.set(weights, row * width);
+    values.set(weights, place * width);
     for (let block = 0; block < blocks; block++) {
       const members = weights.slice(block * probabilityBlock, (block + 1) * probabilityBlock);
-      blockSums[row * blocks + block] = members.reduce((sum, weight) => sum + weight, 0);
+      blockSums[place * blocks + block] = members.reduce((sum, weight) => sum + weight, 0);
     }
   }
   return { values, blockSums };

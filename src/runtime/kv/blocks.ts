@@ -246,14 +246,15 @@ export class BlockKvCache implements KvCache {
   }
 
   #shareFound(place: BlockPlace, { nodes, partial }: Found): void {
-    // Held before anything is taken, since taking may evict.
-    for (const { holder } of nodes) if (holder.block >= 0) this.#pool.hold(holder.block);
+    // Held before anything is taken, since taking may evict; by number, since a chunk whose prefix is given up forgets its block.
+    const held = nodes.map(({ holder }) => holder.block);
+    for (const block of held) if (block >= 0) this.#pool.hold(block);
     const source = this.#holdPartial(nodes, partial);
     for (const [index, node] of nodes.entries()) {
       if (node.holder.block < 0 && node.holder.hostBlock >= 0) this.#fetch(node);
       if (node.holder.block < 0) {
         // Its host block was needed for what taking the others evicted: the rest cannot be reached.
-        for (const { holder } of nodes.slice(index)) if (holder.block >= 0) this.#letGo(holder.block);
+        for (const block of held.slice(index)) if (block >= 0) this.#letGo(block);
         break;
       }
       place.add(node.holder.block);
@@ -261,13 +262,16 @@ export class BlockKvCache implements KvCache {
       place.indexed++;
     }
     place.cached = place.indexed * this.#options.blockPositions;
-    if (source && place.indexed === nodes.length) this.#copyPartial(place, source.node, source.length);
-    if (source && source.node.holder.block >= 0) this.#letGo(source.node.holder.block);
+    if (source && place.indexed === nodes.length) this.#copyPartial(place, source.block, source.length);
+    if (source) this.#letGo(source.block);
     place.committed = place.cached;
   }
 
   /** Keeps a partial match's block from being evicted, unless the memory is so tight that it must be. */
-  #holdPartial(nodes: readonly Node[], partial: Found['partial']): Found['partial'] {
+  #holdPartial(
+    nodes: readonly Node[],
+    partial: Found['partial'],
+  ): { block: number; length: number } | undefined {
     if (!partial) return undefined;
     const { block } = partial.node.holder;
     if (block < 0) return undefined;
@@ -276,7 +280,7 @@ export class BlockKvCache implements KvCache {
     const takeable = this.#options.blocks - this.#pool.heldCount - (isRetained ? 1 : 0);
     if (takeable < fetched + 1) return undefined;
     this.#pool.hold(block);
-    return partial;
+    return { block, length: partial.length };
   }
 
   /** Holds a block no longer; it stays for others if it still holds something known. */
@@ -285,9 +289,9 @@ export class BlockKvCache implements KvCache {
   }
 
   /** Copies the beginning of another's block into one of its own. */
-  #copyPartial(place: BlockPlace, { holder }: Node, length: number): void {
+  #copyPartial(place: BlockPlace, source: number, length: number): void {
     const block = this.#take();
-    this.#operations.copy(holder.block, block, length);
+    this.#operations.copy(source, block, length);
     place.add(block);
     place.cached += length;
   }

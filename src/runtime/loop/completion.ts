@@ -6,13 +6,14 @@ import type { RuntimeError } from '../errors.ts';
 import type { SequenceGuide } from '../guidance/sequence-guide.ts';
 import { StepPatience } from '../guidance/step-patience.ts';
 import type { KvCache } from '../kv/kv-cache.ts';
+import type { RequestOutputs } from '../outputs/request-outputs.ts';
 import type { TokenLogprobs } from '../requests/events.ts';
 import { Sampler } from '../sampling/sampler.ts';
 import { BeamGroup, type BeamHost, type BeamText } from '../sequences/beam-group.ts';
 import type { ActiveRequest, Sequence } from '../sequences/sequence.ts';
 import type { LaunchedStep } from '../step/assembler.ts';
 import { DraftRows, type DraftSink } from '../step/consumers/draft-rows.ts';
-import { PromptLogprobConsumer } from '../step/consumers/prompt-logprob.ts';
+import { PromptRowConsumer, type PromptSink } from '../step/consumers/prompt-row.ts';
 import { TokenConsumer, type TokenSink } from '../step/consumers/token.ts';
 import type { EventSink } from '../step/event-sink.ts';
 import type { DraftConsumer, RowConsumer, RowPlace } from '../step/row-consumer.ts';
@@ -37,13 +38,13 @@ export interface CompletionOptions {
 }
 
 /** Makes collected steps into tokens, events and committed KV. */
-export class Completion implements TokenSink, DraftSink, BeamHost {
+export class Completion implements TokenSink, PromptSink, DraftSink, BeamHost {
   readonly #options: CompletionOptions;
   readonly #deferred = new Set<Sequence>();
   readonly #patience: StepPatience;
   readonly sampler: Sampler;
   readonly vocabularySize: number;
-  readonly #place: RowPlace = { row: 0, logits: -1, logprobs: -1 };
+  readonly #place: RowPlace = { row: 0, logits: -1, logprobs: -1, hidden: -1 };
 
   constructor(options: CompletionOptions) {
     this.#options = options;
@@ -88,8 +89,8 @@ export class Completion implements TokenSink, DraftSink, BeamHost {
     return new TokenConsumer(sequence, this.sampler, this.#options.vocabularySize, this);
   }
 
-  promptConsumer(request: ActiveRequest, position: number): RowConsumer {
-    return new PromptLogprobConsumer(request, position, this.#options.vocabularySize);
+  promptConsumer(sequence: Sequence, position: number): RowConsumer {
+    return new PromptRowConsumer(sequence, position, this.#options.vocabularySize, this);
   }
 
   /** What verifies a sequence's drafts. */
@@ -140,12 +141,14 @@ export class Completion implements TokenSink, DraftSink, BeamHost {
   #consume({ consumers, wants }: LaunchedStep, output: StepOutput): void {
     const place = this.#place;
     const places = output.logits?.places;
+    const hiddenPlaces = output.rowHidden?.places;
     let logprobs = 0;
     for (let row = 0; row < consumers.length; row++) {
       const wanted = wants[row] as number;
       place.row = row;
       place.logits = wanted & want.logits ? (places ? (places[row] as number) : row) : -1;
       place.logprobs = wanted & want.logprobs ? logprobs++ : -1;
+      place.hidden = wanted & want.hidden ? (hiddenPlaces ? (hiddenPlaces[row] as number) : row) : -1;
       (consumers[row] as RowConsumer).take(output, place);
     }
   }
@@ -157,6 +160,7 @@ export class Completion implements TokenSink, DraftSink, BeamHost {
     events.token(sequence, token, logprobs);
     counters.generatedTokens++;
     sequence.push(token);
+    if (owner.outputs) this.#showTokens(sequence, owner.outputs);
     // Asked for now, the answer is there when the device has the next logits.
     sequence.guide?.accept(token);
     if (owner.stopTokens.has(token) && sequence.generated >= owner.request.minTokens) {
@@ -169,6 +173,22 @@ export class Completion implements TokenSink, DraftSink, BeamHost {
 
   isAnswered(guide: SequenceGuide): boolean {
     return this.#patience.isAnswered(guide);
+  }
+
+  /** All tokens of the step's event, as it stands now. */
+  #showTokens(sequence: Sequence, outputs: RequestOutputs): void {
+    const { index, generated, event } = sequence;
+    const count = event?.tokens.length ?? 0;
+    this.#options.events.outputs(sequence, outputs.ofTokens(index, generated - count, count));
+  }
+
+  promptDone(sequence: Sequence): void {
+    const { owner } = sequence;
+    this.#start(sequence);
+    owner.isPromptComputed = true;
+    const embedding = owner.outputs?.embedding();
+    if (embedding) this.#options.events.embedding(sequence, embedding);
+    this.#options.table.finish(sequence, 'length');
   }
 
   complete(sequence: Sequence): void {
@@ -242,6 +262,7 @@ export class Completion implements TokenSink, DraftSink, BeamHost {
       prefillMs: (this.#options.clock.nowNs() - owner.startNs) / 1e6,
       promptLogprobs: owner.promptLogprobs,
     });
+    if (owner.outputs) this.#options.events.outputs(sequence, owner.outputs.ofContext());
   }
 }
 

@@ -119,7 +119,7 @@ test('a stop id ends a sequence and is reported; minTokens puts it off', async (
   core.submit(requestOf({ id: 1, stopTokenIds: [6] }));
   core.submit(requestOf({ id: 2, stopTokenIds: [6], minTokens: 2 }));
   await finishAll(core);
-  assert.deepEqual(outcomes.of(1, 0), { tokens: [5, 6], finish: 'stop' });
+  assert.deepEqual(outcomes.of(1, 0), { tokens: [5, 6], shown: [], finish: 'stop' });
   const second = outcomes.of(2, 0);
   assert.notEqual(second.tokens[1], 6);
   assert.equal(second.tokens[0], 5);
@@ -251,7 +251,11 @@ test('a cancel during an asynchronous step takes effect with its end, without an
   const step = core.step();
   core.cancel(1);
   await step;
-  assert.deepEqual(outcomes.of(1, 0), { tokens: outcomes.of(1, 0).tokens.slice(0, 1), finish: 'cancelled' });
+  assert.deepEqual(outcomes.of(1, 0), {
+    tokens: outcomes.of(1, 0).tokens.slice(0, 1),
+    shown: [],
+    finish: 'cancelled',
+  });
   await finishAll(core);
   assert.ok(core.isEmpty);
 });

@@ -6,6 +6,8 @@ import { adaptersUnsupported, RuntimeError } from '../errors.ts';
 import { Guidance } from '../guidance/guidance.ts';
 import { createKvCache } from '../kv/create.ts';
 import type { KvCache, KvChanges, KvUsage } from '../kv/kv-cache.ts';
+import type { OutputRoom } from '../outputs/output-store.ts';
+import { outputLayout, RequestOutputs } from '../outputs/request-outputs.ts';
 import { type Prerequisite, whenReady } from '../plan/prerequisites.ts';
 import { emptyPlan, type PlannedRows, planBatch } from '../plan/scheduler.ts';
 import type { SequenceEvent } from '../requests/events.ts';
@@ -99,7 +101,7 @@ export class EngineCore {
         batchTokensMax,
         sequencesMax,
         samplingFeatures,
-        promptConsumer: (request, position) => completion.promptConsumer(request, position),
+        promptConsumer: (sequence, position) => completion.promptConsumer(sequence, position),
         draftConsumer: (sequence, drafts) => completion.draftConsumer(sequence, drafts),
       },
       cache,
@@ -115,6 +117,8 @@ export class EngineCore {
       kvBytesMax: cache.usage().bytesMax,
       kvChunkPositions: cache.chunkPositions,
       weightBytes: model.weightBytes,
+      hiddenWidth: model.hiddenWidth ?? 0,
+      outputBytesMax: this.#options.outputs.bytesMax,
     };
   }
 
@@ -138,7 +142,8 @@ export class EngineCore {
   /**
    * Queues a request.
    * @param given what must be there before anything of it may run; released when it ends
-   * @throws RuntimeError `REQUEST_INVALID`, `PROMPT_TOO_LONG`, `REQUEST_TOO_LARGE`, `QUEUE_FULL`, `ENGINE_FAILED`, `GUIDANCE_UNAVAILABLE`
+   * @throws RuntimeError `REQUEST_INVALID`, `PROMPT_TOO_LONG`, `REQUEST_TOO_LARGE`, `QUEUE_FULL`, `ENGINE_FAILED`, `GUIDANCE_UNAVAILABLE`,
+   * `OUTPUTS_UNSUPPORTED`
    */
   submit(request: GenerationRequest, given: readonly Prerequisite[] = []): void {
     if (this.#fatal !== undefined) throw engineFailed(this.#fatal);
@@ -156,14 +161,16 @@ export class EngineCore {
     const guidance = request.guide && this.#guidanceFor();
     const lease = request.adapter && this.#lease(request.adapter);
     const grammar = request.guide && guidance?.lease(request.guide, request.stopTokenIds);
+    const room = this.#roomFor(request);
     const needed = [lease, grammar].filter((one) => one !== undefined);
     const active = new ActiveRequest(request, {
       grammar,
+      outputs: request.returns && new RequestOutputs(request, this.description, room),
       seed: request.sampling.seed ?? this.#options.randomSeed(),
       arrival: this.#arrivals++,
       arrivalNs: this.#options.clock.nowNs(),
       contextLength: this.#options.contextLength,
-      prerequisites: needed.length > 0 ? [...given, ...needed] : given,
+      prerequisites: needed.length > 0 || room ? [...given, ...needed, ...(room ? [room] : [])] : given,
     });
     this.#completion.attach(active);
     try {
@@ -171,14 +178,19 @@ export class EngineCore {
     } catch (thrown) {
       grammar?.release();
       lease?.release();
+      room?.release();
       throw thrown;
     }
     this.#table.add(active);
     this.#speculation.add(active.sequences);
     this.#trace.begin(phases.queue, request.id);
-    whenReady(active.prerequisites, (error) => {
+    whenReady(room ? [...given, ...needed] : active.prerequisites, (error) => {
       if (lease && error === undefined) active.adapterSlot = lease.slot;
-      this.#onPrerequisites(active, error);
+      if (!room || error !== undefined) this.#onPrerequisites(active, error);
+      else {
+        room.ask();
+        whenReady([room], () => this.#onPrerequisites(active, undefined));
+      }
     });
   }
 
@@ -232,6 +244,7 @@ export class EngineCore {
   /** Ends the threads beside the loop. */
   async close(): Promise<void> {
     await this.#guidance?.close();
+    this.#options.outputs.close();
   }
 
   /** One step: launches as many as may be in flight, then collects the oldest. Returns a promise when the device is asynchronous. */
@@ -306,6 +319,12 @@ export class EngineCore {
       this.#table.enqueueReady(request);
     }
     this.#options.onRunnable?.();
+  }
+
+  /** Room for the rows that a request wants to see, in the worst case. */
+  #roomFor(request: GenerationRequest): OutputRoom | undefined {
+    const bytes = request.returns ? outputLayout(request, this.description).bytes : 0;
+    return bytes > 0 ? this.#options.outputs.open(request.id, bytes) : undefined;
   }
 
   #lease(adapter: AdapterReference): AdapterLease {

@@ -7,6 +7,8 @@ import type { AdapterCache } from '../adapters/adapter-cache.ts';
 import { RuntimeError } from '../errors.ts';
 import type { GuidanceOptions } from '../guidance/guidance.ts';
 import type { VocabularySource } from '../guidance/vocabulary.ts';
+import { memoryStore } from '../outputs/memory-segment.ts';
+import { type OutputStore, outputBytesMaxDefault } from '../outputs/output-store.ts';
 import { type CapacityPolicy, capacityPolicy } from '../plan/capacity.ts';
 import { sharedPrefixPositionsMin } from '../plan/shared-prefixes.ts';
 import type { SpeculationOptions } from '../speculation/speculation.ts';
@@ -64,6 +66,8 @@ export interface EngineCoreOptions {
   phases?: PhaseRecorder;
   /** A seed for a request that brings none: a safe integer ≥ 0. */
   randomSeed?: () => number;
+  /** Where rows that requests ask for are kept. Default: {@link outputBytesMaxDefault} bytes of this process's memory. */
+  outputs?: OutputStore;
   /** The engine's LoRA adapters; absent where it serves none. */
   adapters?: AdapterCache;
   /** Something became runnable outside of {@link EngineCore.step}: a prerequisite is there. */
@@ -105,6 +109,7 @@ export function resolveOptions(options: EngineCoreOptions): ResolvedOptions {
     randomSeed: options.randomSeed ?? (() => randomInt(seedMax)),
     guidance: { lateMaskWaitMs, ...options.guidance },
     speculation: options.speculation ?? {},
+    outputs: options.outputs ?? memoryStore(outputBytesMaxDefault),
     onFatal: options.onFatal,
   };
   atLeast('contextLength', resolved.contextLength, 2);

@@ -12,6 +12,8 @@ import type { ModelLinear } from '../../models/linears.ts';
 import type { Parallelism } from '../../models/partition.ts';
 import { threadTracer } from '../../trace/process-tracer.ts';
 import { EngineCore } from '../loop/engine-core.ts';
+import { FileStore } from '../outputs/file-segment.ts';
+import { outputBytesMaxDefault } from '../outputs/output-store.ts';
 import type { RankSeat, TakenSeat } from '../ranks/seat.ts';
 import type { SpeculationOptions } from '../speculation/speculation.ts';
 import { EngineServer } from '../transport/engine-server.ts';
@@ -70,15 +72,17 @@ async function start(configuration: EngineProcessConfiguration): Promise<void> {
   const vocabulary = tokenizerFolder === undefined ? undefined : { folder: tokenizerFolder };
   const { openAdapters } = await import('../adapters/open.ts');
   const adapters = await openAdapters(model.adapters, configuration, linears);
+  const outputs = new FileStore(configuration.outputBytesMax ?? outputBytesMaxDefault);
   const server = new EngineServer(
     (emit, onRunnable) =>
-      new EngineCore(model, { ...options, adapters, speculation, vocabulary, onRunnable }, emit),
+      new EngineCore(model, { ...options, adapters, speculation, vocabulary, outputs, onRunnable }, emit),
     fail,
     (busy) => {
       isBusy = busy;
       send({ kind: 'heartbeat', busy });
     },
     adapters,
+    outputs,
   );
   await server.listen(configuration.socketPath);
   send({ kind: 'ready' });

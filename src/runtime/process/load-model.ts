@@ -3,6 +3,8 @@ import type { Device, DeviceModel, DeviceModelSource, KvDtype, LoadedWeights } f
 import { devices } from '../../device/registry.ts';
 import { type AdapterSettings, rankUsual } from '../adapters/adapter.ts';
 import type { EngineCoreOptions } from '../loop/engine-options.ts';
+import { memoryStore } from '../outputs/memory-segment.ts';
+import { outputBytesMaxDefault } from '../outputs/output-store.ts';
 import type { SpeculationSettings } from '../speculation/settings.ts';
 
 /** How a model is put on a device, and how much room its engine gets. */
@@ -37,6 +39,8 @@ export interface EngineSizes {
   adapters?: AdapterSettings;
   /** How tokens are guessed ahead; absent: only as requests ask. */
   speculation?: SpeculationSettings | undefined;
+  /** Memory for the logits and hidden states that requests ask for. Default {@link outputBytesMaxDefault}. */
+  outputBytesMax?: number | undefined;
   /** Steps that may be in flight, as far as the device can; 1 is the plain loop. Default 2. */
   inFlightStepsMax?: number;
 }
@@ -72,6 +76,7 @@ export async function loadModel(
     const room = roomFor(weights, contextWanted, sizes);
     const model = await weights.allocateKv(room.pool);
     const { slots, batchTokensMax, prefixReuse, capacityPolicy, inFlightStepsMax } = sizes;
+    const { outputBytesMax = outputBytesMaxDefault } = sizes;
     return {
       device,
       model,
@@ -81,6 +86,7 @@ export async function loadModel(
         vocabularySize: source.vocabularySize,
         contextLength: room.contextLength,
         kvBytesMax: room.kvBytesMax,
+        outputs: memoryStore(outputBytesMax),
         ...{ sequencesMax: slots, batchTokensMax, prefixReuse, capacityPolicy, inFlightStepsMax },
       },
     };

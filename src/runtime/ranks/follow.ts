@@ -68,7 +68,7 @@ async function replay(model: DeviceModel, options: FollowerOptions): Promise<nev
     if (rows > 0 && !group.isFirstStage)
       batch.hidden = decodeHidden(await group.neighbour(-1).next('hidden'), rows);
     // Nobody reads this rank's choices, unless it takes them itself in the next step.
-    if (!answers && model.inFlightStepsMax === 1) batch.outputs.wants.fill(want.logits);
+    if (!answers && model.inFlightStepsMax === 1) plainWants(batch.outputs.wants);
     if (group.isLastStage && !answers) {
       inFlight = await follow(model, batch, inFlight);
       continue;
@@ -94,6 +94,13 @@ async function follow(model: DeviceModel, batch: StepBatch, inFlight: number): P
   if (model.inFlightStepsMax > 1) return left + 1;
   await model.collect();
   return left;
+}
+
+/** Who chooses no tokens needs no more than logits; which rows have any, all ranks must agree on. */
+function plainWants(wants: Uint8Array): void {
+  for (const [row, wanted] of wants.entries()) {
+    wants[row] = (wanted & want.hidden) | (wanted & (want.token | want.logits) ? want.logits : 0);
+  }
 }
 
 function runStep(model: DeviceModel, batch: StepBatch): StepResult | Promise<StepResult> {

@@ -26,6 +26,7 @@ export class TensorLeaderModel implements DeviceModel {
   readonly kv: KvPoolFacts;
   readonly inFlightStepsMax: number;
   readonly samplingFeatures: number;
+  readonly hiddenWidth: number;
   readonly #own: DeviceModel;
   readonly #links: readonly RankLink[];
 
@@ -36,6 +37,7 @@ export class TensorLeaderModel implements DeviceModel {
     this.weightBytes = weightBytes;
     this.inFlightStepsMax = own.inFlightStepsMax;
     this.samplingFeatures = own.samplingFeatures;
+    this.hiddenWidth = own.hiddenWidth ?? 0;
   }
 
   launch(batch: StepBatch): void {

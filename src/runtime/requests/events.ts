@@ -1,3 +1,5 @@
+import type { Outputs } from '../outputs/output-rows.ts';
+
 /** What an engine answers, step by step: plain data, structured-clone safe. */
 
 export type FinishReason =
@@ -28,11 +30,15 @@ export interface SequenceEvent {
   drafts?: { proposed: number; accepted: number };
   /** With a text of a beam search: its log-probability, and what it was ranked by. */
   beam?: { cumulativeLogprob: number; score: number };
+  /** Rows that the request asked for: of the prompt with `start`, of tokens with those. */
+  outputs?: Outputs;
+  /** The prompt as one vector (`returns.pooling`), not normalized, with the finish. */
+  embedding?: Float32Array;
   /** With `finish: 'error'`. */
   error?: { code: string; kind: string; message: string };
 }
 
-/** Facts about a request that are known when its first token is. */
+/** Facts about a request that are known when its first token is, or where it makes none, its prompt is computed. */
 export interface RequestStart {
   /** The seed in use. */
   seed: number;

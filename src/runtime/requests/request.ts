@@ -69,7 +69,7 @@ export interface GenerationRequest {
   id: number;
   promptTokens: Int32Array;
   sampling: SamplingParameters;
-  /** Tokens to make at most, per sequence. */
+  /** Tokens to make at most, per sequence; 0 where {@link returns} asks for something of the prompt. */
   maxTokens: number;
   /** Stop ids are banned until so many tokens are made. */
   minTokens: number;
@@ -97,7 +97,24 @@ export interface GenerationRequest {
   prediction?: Int32Array;
   /** What comes next, as somebody else guesses: verified in the step that computes the prompt's end. */
   draft?: DraftTokens;
+  /** What it wants to see of the model beside tokens. */
+  returns?: RequestReturns;
 }
+
+/** What a request wants to see beside its tokens. It costs the steps that hold its rows, and nobody else. */
+export interface RequestReturns {
+  /** The prompt as one vector: the final hidden state of its last token, or the mean of all. Nothing is generated: `maxTokens` is 0. */
+  pooling?: Pooling;
+  /** The final hidden state, behind the last norm, of every prompt token. `maxTokens` is 0. */
+  contextHidden?: boolean;
+  /** The model's logits behind every prompt token. With it alone, `maxTokens` may be 0. */
+  contextLogits?: boolean;
+  /** The model's logits, before any penalty or temperature, that each token was chosen from. */
+  generationLogits?: boolean;
+}
+
+/** How a prompt's hidden states become one vector. */
+export type Pooling = 'last' | 'mean';
 
 /** Draft tokens from outside. */
 export interface DraftTokens {

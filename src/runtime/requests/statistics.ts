@@ -81,4 +81,8 @@ export interface EngineDescription {
   /** Tokens whose KV is found together (`kv/prefix-hash.ts`): what a prefix-aware router must hash by. */
   kvChunkPositions: number;
   weightBytes: number;
+  /** Columns of the final hidden states, of which embeddings are made; 0 where the device gives none. */
+  hiddenWidth: number;
+  /** Memory for logits and hidden states of all requests under way. */
+  outputBytesMax: number;
 }

@@ -1,9 +1,10 @@
 import { logprobsMax, sequencesPerRequestMax } from '../../base/limits.ts';
-import { RuntimeError } from '../errors.ts';
+import { hiddenUnsupported, RuntimeError } from '../errors.ts';
 import { type Guide, guideLengthMax, guideSpecialTokensMax } from '../guidance/guide.ts';
 import { type Retention, type RetentionLevel, retentionPriorityMax } from '../kv/retention.ts';
+import { outputLayout } from '../outputs/request-outputs.ts';
 import type { BeamParameters } from '../sequences/beam-search.ts';
-import type { GenerationRequest, SamplingParameters } from './request.ts';
+import type { GenerationRequest, RequestReturns, SamplingParameters } from './request.ts';
 import type { EngineDescription } from './statistics.ts';
 
 /** Entries of a logit bias, and stop ids, of one request. */
@@ -52,17 +53,21 @@ const samplingRanges = {
   frequencyPenalty: { low: -2, high: 2 },
 } satisfies Partial<Record<keyof SamplingParameters, Range>>;
 
+/** What of an engine a request is held against. */
+export type RequestLimits = Pick<
+  EngineDescription,
+  'device' | 'vocabularySize' | 'contextLength' | 'hiddenWidth' | 'outputBytesMax'
+>;
+
 /**
  * Checks everything a request says, so that nothing odd reaches the scheduler, the sampler or a device (ggml aborts on a bad id).
  * Called by the front end before sending, and by the engine again, since it cannot know who sent it.
- * @throws RuntimeError `REQUEST_INVALID` naming the parameter and its range; `PROMPT_TOO_LONG`
+ * @throws RuntimeError `REQUEST_INVALID` naming the parameter and its range; `PROMPT_TOO_LONG`; `OUTPUTS_UNSUPPORTED`, `REQUEST_TOO_LARGE`
  */
-export function validateRequest(
-  request: GenerationRequest,
-  engine: Pick<EngineDescription, 'vocabularySize' | 'contextLength'>,
-): void {
+export function validateRequest(request: GenerationRequest, engine: RequestLimits): void {
   checkNumber('id', request.id, { low: 0, high: Number.MAX_SAFE_INTEGER, integer: true });
-  checkPrompt(request.promptTokens, engine);
+  const tokensMin = isPromptOnly(request) ? 0 : 1;
+  checkPrompt(request.promptTokens, tokensMin, engine);
   for (const [name, range] of Object.entries(samplingRanges)) {
     checkNumber(name, request.sampling[name as RangedParameter], range);
   }
@@ -71,7 +76,7 @@ export function validateRequest(
   if (seed !== undefined) checkNumber('seed', seed, safe);
   if (logitBias) checkBias(logitBias, engine.vocabularySize);
   checkBans(request.sampling, engine.vocabularySize);
-  checkNumber('maxTokens', request.maxTokens, { low: 1, high: tokensMax, integer: true });
+  checkNumber('maxTokens', request.maxTokens, { low: tokensMin, high: tokensMax, integer: true });
   checkNumber('minTokens', request.minTokens, { low: 0, high: request.maxTokens, integer: true });
   checkNumber('sequences', request.sequences, { low: 1, high: sequencesPerRequestMax, integer: true });
   checkNumber('priority', request.priority, safe);
@@ -93,6 +98,7 @@ export function validateRequest(
     throw invalid(`cacheSalt has over ${cacheSaltLengthMax} characters; shorten or hash it`);
   }
   if (request.retention) checkRetention(request.retention);
+  if (request.returns) checkReturns(request, request.returns, engine);
 }
 
 function checkGuide({ source, specialTokens = [] }: Guide): void {
@@ -102,16 +108,57 @@ function checkGuide({ source, specialTokens = [] }: Guide): void {
   checkCount('guide.specialTokens', specialTokens.length, guideSpecialTokensMax);
 }
 
-function checkPrompt(prompt: Int32Array, engine: { vocabularySize: number; contextLength: number }): void {
+function checkPrompt(prompt: Int32Array, tokensMin: number, engine: RequestLimits): void {
   if (prompt.length === 0) throw invalid('the prompt has no tokens; send at least one');
-  if (prompt.length + 1 > engine.contextLength) {
+  if (prompt.length + tokensMin > engine.contextLength) {
+    const answer = tokensMin > 0 ? ' (one is needed for the answer)' : '';
     throw new RuntimeError(
       'PROMPT_TOO_LONG',
-      `the prompt has ${prompt.length} tokens, but the context is ${engine.contextLength} (one is needed for the answer); ` +
-        `shorten it to ${engine.contextLength - 1} or fewer`,
+      `the prompt has ${prompt.length} tokens, but the context is ${engine.contextLength}${answer}; ` +
+        `shorten it to ${engine.contextLength - tokensMin} or fewer`,
     );
   }
   for (const token of prompt) checkToken('promptTokens', token, engine.vocabularySize);
+}
+
+/** Whether it asks for something of its prompt that needs no token after it. */
+function isPromptOnly({ maxTokens, returns }: GenerationRequest): boolean {
+  return (
+    maxTokens === 0 && (returns?.pooling || returns?.contextHidden || returns?.contextLogits) !== undefined
+  );
+}
+
+function checkReturns(request: GenerationRequest, returns: RequestReturns, engine: RequestLimits): void {
+  const { pooling, contextHidden } = returns;
+  if (pooling !== undefined && pooling !== 'last' && pooling !== 'mean') {
+    throw invalid(`returns.pooling is ${String(pooling).slice(0, 50)}; it must be 'last' or 'mean'`);
+  }
+  if (pooling || contextHidden) {
+    if (engine.hiddenWidth === 0) throw hiddenUnsupported(engine.device);
+    if (request.maxTokens !== 0) throw invalid("hidden states are a prompt's; send maxTokens 0 with them");
+  }
+  if (request.maxTokens === 0) checkPromptOnly(request, returns);
+  if (request.beams && (returns.contextLogits || returns.generationLogits)) {
+    throw invalid('beam search returns no logits; ask for one of the two');
+  }
+  const { bytes } = outputLayout(request, engine);
+  if (bytes <= engine.outputBytesMax) return;
+  throw new RuntimeError(
+    'REQUEST_TOO_LARGE',
+    `the logits or hidden states that this request asks for may take ${bytes} bytes, over the engine's ${engine.outputBytesMax}; ` +
+      'send a shorter prompt or a smaller maxTokens, or serve with a larger --output-memory',
+  );
+}
+
+function checkPromptOnly(request: GenerationRequest, returns: RequestReturns): void {
+  const { sequences, beams, guide, draft, prediction, logprobs, promptLogprobs } = request;
+  const wrong = {
+    'sequences above 1': sequences > 1,
+    ...{ beams, guide, draft, prediction, logprobs, promptLogprobs },
+    'returns.generationLogits': returns.generationLogits,
+  };
+  const [name] = Object.entries(wrong).find(([, value]) => value !== undefined && value !== false) ?? [];
+  if (name) throw invalid(`maxTokens is 0: nothing is generated, so ${name} cannot be; leave it out`);
 }
 
 function checkBeams(request: GenerationRequest, beams: BeamParameters): void {

@@ -1,10 +1,11 @@
 import { assert } from '../../base/errors.ts';
-import { baseModel } from '../../device/step.ts';
+import { baseModel, want } from '../../device/step.ts';
 import type { GrammarLease } from '../guidance/guidance.ts';
 import { guidedDraftsMax } from '../guidance/mask-board.ts';
 import type { SequenceGuide } from '../guidance/sequence-guide.ts';
 import type { KvPlace, TokenSource } from '../kv/kv-cache.ts';
 import { prefixKeyOf } from '../kv/prefix-hash.ts';
+import type { RequestOutputs } from '../outputs/request-outputs.ts';
 import type { Prerequisite } from '../plan/prerequisites.ts';
 import type { FinishReason, SequenceEvent, TokenLogprobs } from '../requests/events.ts';
 import type { GenerationRequest } from '../requests/request.ts';
@@ -32,6 +33,7 @@ export interface RequestFacts {
   prerequisites: readonly Prerequisite[];
   /** One of the prerequisites, of a guided request. */
   grammar: GrammarLease | undefined;
+  outputs: RequestOutputs | undefined;
 }
 
 /** A request inside an engine, with its sequences. */
@@ -60,6 +62,10 @@ export class ActiveRequest {
   /** All of the prompt was computed once; the other sequences may fork. */
   isPromptComputed = false;
   cachedTokens = 0;
+  /** Gathers what it wants to see beside its tokens; absent where it wants nothing. */
+  readonly outputs: RequestOutputs | undefined;
+  /** What every row of its prompt is to give, as bits of `want`; 0 for nothing. */
+  readonly promptWants: number;
   /** By prompt position; entry 0 stays empty. Absent unless asked for. */
   readonly promptLogprobs: (TokenLogprobs | undefined)[] | undefined;
 
@@ -72,6 +78,8 @@ export class ActiveRequest {
     this.grammar = facts.grammar;
     this.stopTokens = new Set(request.stopTokenIds);
     this.sampling = compileSampling(request);
+    this.outputs = facts.outputs;
+    this.promptWants = promptWantsOf(request);
     this.prefixKey = prefixKeyOf(request);
     this.promptLogprobs =
       request.promptLogprobs === undefined
@@ -85,8 +93,24 @@ export class ActiveRequest {
 
   /** Whether rows of the prompt must be computed for their logits' sake even if their KV could be copied. */
   get needsPromptRows(): boolean {
-    return this.promptLogprobs !== undefined && !this.isPromptComputed;
+    return this.promptWants !== 0 && !this.isPromptComputed;
   }
+
+  /** Whether nothing follows its prompt. */
+  get isPromptOnly(): boolean {
+    return this.request.maxTokens === 0;
+  }
+
+  /** What the last row of a prompt that nothing follows is to give, as bits of `want`. */
+  get endWants(): number {
+    return this.promptWants | (this.request.returns?.pooling ? want.hidden : 0);
+  }
+}
+
+function promptWantsOf({ promptLogprobs, returns }: GenerationRequest): number {
+  const isLogits = promptLogprobs !== undefined || returns?.contextLogits;
+  const isHidden = returns?.contextHidden || returns?.pooling === 'mean';
+  return (isLogits ? want.logits : 0) | (isHidden ? want.hidden : 0);
 }
 
 /**
@@ -204,6 +228,15 @@ export class Sequence implements TokenSource {
     return this.positionsKnown - this.launched;
   }
 
+  /** Whether its next token is chosen from logits because somebody wants to see those. */
+  get showsLogits(): boolean {
+    const { returns } = this.owner.request;
+    if (!returns) return false;
+    return (
+      returns.generationLogits === true || (returns.contextLogits === true && !this.owner.isPromptComputed)
+    );
+  }
+
   /** Whether its next rows wait for what the host does with its newest token. */
   get isHostBound(): boolean {
     return this.isHostChoosing || this.isSpeculating;
@@ -223,7 +256,9 @@ export class Sequence implements TokenSource {
 
   /** Rows of it in one step at most: rows with a logits row each are dear. */
   get rowsPerStepMax(): number {
-    return this.owner.needsPromptRows ? promptLogprobRowsMax : Number.POSITIVE_INFINITY;
+    const { owner } = this;
+    const isDear = owner.needsPromptRows && (owner.promptWants & want.logits) !== 0;
+    return isDear ? promptLogprobRowsMax : Number.POSITIVE_INFINITY;
   }
 
   tokenAt(position: number): number {
@@ -289,5 +324,5 @@ export class Sequence implements TokenSource {
 
 const noDrafts: readonly number[] = [];
 
-/** Rows of one request in one step when every row's logits are wanted (prompt log-probabilities). */
+/** Rows of one request in one step when every row's logits are wanted (prompt log-probabilities, context logits). */
 export const promptLogprobRowsMax = 32;

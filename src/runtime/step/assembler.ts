@@ -3,7 +3,7 @@ import { baseModel, noKvOperations, type StepBatch, samplingFeature, want } from
 import type { KvCache } from '../kv/kv-cache.ts';
 import type { PlannedRows } from '../plan/scheduler.ts';
 import { isPlainDraw, isPlainGreedy } from '../sampling/row-sampling.ts';
-import type { ActiveRequest, Sequence } from '../sequences/sequence.ts';
+import type { Sequence } from '../sequences/sequence.ts';
 import type { DraftConsumer, RowConsumer } from './row-consumer.ts';
 import { SamplingColumns } from './sampling-columns.ts';
 
@@ -35,8 +35,8 @@ export interface AssemblerOptions {
   batchTokensMax: number;
   sequencesMax: number;
   samplingFeatures: number;
-  /** Makes a prompt's log-probability of a row; see `consumers/`. */
-  promptConsumer(request: ActiveRequest, position: number): RowConsumer;
+  /** Takes the row of the prompt's token at `position`, which asked for something; see `consumers/`. */
+  promptConsumer(sequence: Sequence, position: number): RowConsumer;
   /** Takes the output rows of a sequence's last known token and of the drafts behind it. */
   draftConsumer(sequence: Sequence, drafts: readonly number[]): DraftConsumer;
 }
@@ -169,7 +169,7 @@ export class BatchAssembler {
     for (let position = launched, row = firstRow; position < kvLength; position++, row++) {
       this.#positions[row] = position;
     }
-    if (sequence.owner.promptLogprobs) this.#addPromptRows(sequence, kvLength, firstRow, step);
+    if (sequence.owner.promptWants !== 0) this.#addPromptRows(sequence, kvLength, firstRow, step);
     const drafts = Math.max(0, kvLength - sequence.positionsKnown);
     if (drafts > 0) {
       this.#addDraftRows(sequence, drafts, firstRow + length - launched, step);
@@ -183,7 +183,9 @@ export class BatchAssembler {
       this.#tokens[firstRow + length - launched] = -1 - sequence.outputRow;
     }
     if (kvLength === sequence.positionsKnown) {
-      this.#addNextToken(sequence, firstRow + kvLength - launched - 1, step);
+      const row = firstRow + kvLength - launched - 1;
+      if (sequence.owner.isPromptOnly) this.#addPromptEnd(sequence, row, step);
+      else this.#addNextToken(sequence, row, step);
     }
     return 0;
   }
@@ -220,14 +222,21 @@ export class BatchAssembler {
     sequence.outputSerial = step.serial;
   }
 
-  /** Output rows that give the log-probabilities of the prompt's next tokens. */
+  /** The output row of a prompt's last token, which no token follows. */
+  #addPromptEnd(sequence: Sequence, row: number, step: LaunchedStep): void {
+    const output = this.#addRow(row, sequence.owner.endWants);
+    this.#sampling.setPlain(output, sequence.length);
+    step.consumers[output] = this.#options.promptConsumer(sequence, sequence.length - 1);
+  }
+
+  /** Output rows of the prompt's tokens but the last: their log-probabilities, logits or hidden states. */
   #addPromptRows(sequence: Sequence, kvLength: number, firstRow: number, step: LaunchedStep): void {
     const { owner, launched, promptLength } = sequence;
     if (!owner.needsPromptRows) return;
     for (let position = launched; position < Math.min(kvLength, promptLength - 1); position++) {
-      const output = this.#addRow(firstRow + position - launched, want.logits);
+      const output = this.#addRow(firstRow + position - launched, owner.promptWants);
       this.#sampling.setPlain(output, position + 1);
-      step.consumers[output] = this.#options.promptConsumer(owner, position + 1);
+      step.consumers[output] = this.#options.promptConsumer(sequence, position);
     }
   }
 
@@ -245,7 +254,8 @@ export class BatchAssembler {
     const { sampling } = sequence.owner;
     const generated = position - sequence.promptLength;
     const lacking = sampling.features & ~this.#options.samplingFeatures;
-    const needsLogits = verifier?.needsLogits || sequence.owner.request.beams !== undefined;
+    const needsLogits =
+      verifier?.needsLogits || sequence.owner.request.beams !== undefined || sequence.showsLogits;
     const isStateful = (sampling.features & samplingFeature.state) !== 0;
     if (!needsLogits && lacking === 0 && !(verifier && isStateful)) {
       const logprobs = sampling.logprobs >= 0 ? want.logprobs : 0;

@@ -1,4 +1,6 @@
 import { NereidError } from '../../base/errors.ts';
+import type { Outputs } from '../outputs/output-rows.ts';
+import { joinOutputs } from '../outputs/request-outputs.ts';
 import type { RequestStart, SequenceEvent, TokenLogprobs } from '../requests/events.ts';
 import type { Sequence } from '../sequences/sequence.ts';
 
@@ -50,6 +52,16 @@ export class EventSink {
     if (event?.finish) event.drafts = { proposed, accepted };
   }
 
+  /** What a request wants to see of its prompt or of these tokens. */
+  outputs(sequence: Sequence, outputs: Outputs): void {
+    const { event } = sequence;
+    if (event) event.outputs = joinOutputs(event.outputs, outputs);
+  }
+
+  embedding(sequence: Sequence, embedding: Float32Array): void {
+    if (sequence.event) sequence.event.embedding = embedding;
+  }
+
   /** Hands everything over as one array. */
   flush(): void {
     if (this.isEmpty) return;
@@ -71,6 +83,8 @@ export class EventSink {
       start: undefined,
       drafts: undefined,
       beam: undefined,
+      outputs: undefined,
+      embedding: undefined,
       error: undefined,
     };
     sequence.event = event;

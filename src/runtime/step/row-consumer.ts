@@ -8,6 +8,8 @@ export interface RowPlace {
   logits: number;
   /** Its row in `output.logprobs`; −1 if it asked for none. */
   logprobs: number;
+  /** Its row in `output.rowHidden`; −1 if it asked for none. */
+  hidden: number;
 }
 
 /** What makes something of an output row: a token, a prompt's log-probability. */

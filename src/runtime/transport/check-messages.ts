@@ -17,14 +17,16 @@ import type {
  */
 export function isCommandMessage(value: unknown): value is CommandMessage {
   if (!isRecord(value)) return false;
-  const { submits, cancels, watchPrefixes, releaseRetained, adapters } = value as Partial<CommandMessage>;
+  const { submits, cancels, watchPrefixes, releaseRetained, ...rest } = value as Partial<CommandMessage>;
+  const { adapters, outputsRead } = rest;
   return (
     Array.isArray(submits) &&
     submits.every(isRequest) &&
     Array.isArray(cancels) &&
     cancels.every(isCancel) &&
     [watchPrefixes, releaseRetained].every((flag) => flag === undefined || typeof flag === 'boolean') &&
-    (adapters === undefined || (Array.isArray(adapters) && adapters.every(isAdapterCommand)))
+    (adapters === undefined || (Array.isArray(adapters) && adapters.every(isAdapterCommand))) &&
+    (outputsRead === undefined || isNumbers(outputsRead))
   );
 }
 
@@ -58,6 +60,7 @@ function isRequest(value: unknown): boolean {
     (request.prediction === undefined || request.prediction instanceof Int32Array) &&
     (request.beams === undefined || isRecord(request.beams)) &&
     (request.draft === undefined || isDraft(request.draft)) &&
+    (request.returns === undefined || isRecord(request.returns)) &&
     isBans(sampling)
   );
 }

@@ -3,6 +3,7 @@ import { messageOf, NereidError } from '../../base/errors.ts';
 import type { AdapterCache } from '../adapters/adapter-cache.ts';
 import { adaptersUnsupported, type RuntimeError } from '../errors.ts';
 import type { EngineCore } from '../loop/engine-core.ts';
+import type { OutputStore } from '../outputs/output-store.ts';
 import type { SequenceEvent } from '../requests/events.ts';
 import type { GenerationRequest } from '../requests/request.ts';
 import { isCommandMessage } from './check-messages.ts';
@@ -34,6 +35,8 @@ interface Connection {
   /** Ids of requests with sequences still running, with how many. */
   running: Map<number, number>;
   statisticsSentMs: number;
+  /** Requests whose rows it was told where to read, and has not read yet. */
+  readsOutputs: Set<number>;
   /** Whether it wants to know what the KV cache knows. */
   watchesPrefixes: boolean;
 }
@@ -49,6 +52,7 @@ export class EngineServer {
   readonly #onFatal: (error: unknown) => void;
   readonly #onHeartbeat: (busy: boolean) => void;
   readonly #adapters: AdapterCache | undefined;
+  readonly #outputs: OutputStore | undefined;
   #heartbeatMs = 0;
   readonly #numbers = new ConnectionNumbers();
   #looping = false;
@@ -58,12 +62,14 @@ export class EngineServer {
    * @param onFatal the loop cannot go on; the process should end
    * @param onHeartbeat about once a {@link heartbeatIntervalMs} while stepping, and when the engine falls idle
    * @param adapters the core's, where it serves any
+   * @param outputs the core's: where front ends read what is too large for frames
    */
   constructor(
     makeCore: (emit: (events: SequenceEvent[]) => void, onRunnable: () => void) => EngineCore,
     onFatal: (error: unknown) => void,
     onHeartbeat: (busy: boolean) => void,
     adapters?: AdapterCache,
+    outputs?: OutputStore,
   ) {
     this.#core = makeCore(
       (events) => this.#dispatch(events),
@@ -72,6 +78,7 @@ export class EngineServer {
     this.#onFatal = onFatal;
     this.#onHeartbeat = onHeartbeat;
     this.#adapters = adapters;
+    this.#outputs = outputs;
     if (adapters) adapters.onChange = () => this.#tellAdapters();
     this.#server = createServer({ noDelay: true }, (socket) => this.#accept(socket));
   }
@@ -103,6 +110,7 @@ export class EngineServer {
       nextRequestId: firstRequestId,
       running: new Map(),
       statisticsSentMs: 0,
+      readsOutputs: new Set(),
       watchesPrefixes: false,
     };
     this.#connections.set(number, connection);
@@ -125,14 +133,16 @@ export class EngineServer {
     this.#connections.delete(connection.number);
     this.#numbers.giveBack(connection.number, connection.nextRequestId);
     for (const id of connection.running.keys()) this.#core.cancel(id);
+    for (const id of connection.readsOutputs) this.#outputs?.settle(id);
     this.#wake();
   }
 
   #receive(connection: Connection, message: CommandMessage): void {
-    const { submits, cancels, watchPrefixes, releaseRetained, adapters } = message;
+    const { submits, cancels, watchPrefixes, releaseRetained, adapters, outputsRead } = message;
     for (const command of adapters ?? []) void this.#adapt(connection, command);
     if (watchPrefixes) this.#watchPrefixes(connection);
     if (releaseRetained) this.#core.releaseRetained();
+    for (const id of outputsRead ?? []) this.#settleOutputs(connection, id);
     for (const request of submits) this.#submit(connection, request);
     // Requests are not asked whose they are, so that a front end may stop what another one started.
     for (const { id, sequence } of cancels) this.#core.cancel(id, sequence);
@@ -151,6 +161,11 @@ export class EngineServer {
       }
       this.#dispatch(refused);
     }
+  }
+
+  /** An ended request's rows were read. */
+  #settleOutputs({ running, readsOutputs }: Connection, id: number): void {
+    if (!running.has(id) && readsOutputs.delete(id)) this.#outputs?.settle(id);
   }
 
   /** Does what a front end wishes about adapters, and says what became of it. */
@@ -233,7 +248,10 @@ export class EngineServer {
     for (const [number, own] of groups) {
       const connection = this.#connections.get(number);
       if (!connection) continue;
-      for (const event of own) if (event.finish) settle(connection, event.requestId);
+      for (const event of own) {
+        if (event.finish) settle(connection, event.requestId);
+        if (event.outputs) connection.readsOutputs.add(event.requestId);
+      }
       this.#send(connection, own);
     }
     for (const connection of connections) connection?.socket.uncork();

@@ -1,6 +1,6 @@
 import type { AdapterDescription, AdapterSource } from '../adapters/adapter.ts';
 import type { KvChanges } from '../kv/kv-cache.ts';
-import type { RequestStart, SequenceEvent } from '../requests/events.ts';
+import type { SequenceEvent } from '../requests/events.ts';
 import type { GenerationRequest } from '../requests/request.ts';
 import type { EngineDescription, EngineStatistics } from '../requests/statistics.ts';
 
@@ -13,6 +13,8 @@ export interface CommandMessage {
   /** The KV memory that is kept for reuse is given back. */
   releaseRetained?: boolean;
   adapters?: AdapterCommand[];
+  /** Ids of ended requests whose logits and hidden states were read: their room is free again. */
+  outputsRead?: number[];
 }
 
 /** A front end's wish about adapters, answered by an {@link AdaptersMessage} with the same number. */
@@ -60,9 +62,7 @@ export interface StepMessage {
   statistics?: EngineStatistics;
 }
 
-type EventExtra = Pick<SequenceEvent, 'logprobs' | 'finish' | 'drafts' | 'beam' | 'error'> & {
-  start?: RequestStart;
-};
+type EventExtra = Omit<SequenceEvent, 'requestId' | 'sequence' | 'tokens'>;
 
 /** Engine → a front end that asked for it: what became and ceased to be known to the KV cache, as hashes of prefixes (`kv/prefix-hash.ts`). */
 export interface PrefixesMessage {
@@ -113,9 +113,9 @@ export function packEvents(events: readonly SequenceEvent[], statistics?: Engine
     sequences[i] = event.sequence;
     tokenCounts[i] = event.tokens.length;
     for (const token of event.tokens) tokens[tokenIndex++] = token;
-    const { logprobs, finish, drafts, beam, error, start } = event;
-    if (logprobs || finish || error || start)
-      extras.push([i, { logprobs, finish, drafts, beam, error, start }]);
+    const { logprobs, finish, drafts, beam, error, start, outputs, embedding } = event;
+    if (logprobs || finish || error || start || outputs)
+      extras.push([i, { logprobs, finish, drafts, beam, error, start, outputs, embedding }]);
   }
   const message: StepMessage = {
     kind: 'step',

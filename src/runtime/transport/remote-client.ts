@@ -11,6 +11,7 @@ import { validateRequest } from '../requests/validate.ts';
 import { nothingKnown, PrefixView } from '../routing/prefix-view.ts';
 import { isEngineMessage } from './check-messages.ts';
 import { readFrames, writeFrame, writeInFrames } from './frames.ts';
+import { HeldEvents } from './held-events.ts';
 import {
   type AdapterCommand,
   type CommandMessage,
@@ -27,6 +28,8 @@ interface RunningRequest {
   listener: (event: SequenceEvent) => void;
   /** Indexes of the sequences without a `finish` so far. */
   open: Set<number>;
+  /** Whether it was told of rows that lie in a file, which the engine keeps until they were read. */
+  hasOutputs: boolean;
 }
 
 /**
@@ -53,6 +56,13 @@ export class RemoteEngine implements EngineClient {
   #onIdle: (() => void) | undefined;
   #prefixes: PrefixView | undefined;
   readonly #adapters = new RemoteAdapters((command) => this.#sendAdapters(command));
+  readonly #held = new HeldEvents({
+    deliver: (event) => this.#deliver(event),
+    failed: (requestId, { code, kind, message }) => {
+      this.#cancel(requestId, undefined);
+      this.#failRequest(requestId, { code, kind, message });
+    },
+  });
 
   constructor(socketPath: string) {
     this.#socketPath = socketPath;
@@ -111,7 +121,11 @@ export class RemoteEngine implements EngineClient {
     const whole: GenerationRequest = { ...request, id };
     validateRequest(whole, hello.description);
     const open = new Set(Array.from({ length: request.sequences }, (_, sequence) => sequence));
-    this.#running.set(id, { listener: guardedListener(listener, () => this.#cancel(id, undefined)), open });
+    this.#running.set(id, {
+      listener: guardedListener(listener, () => this.#cancel(id, undefined)),
+      open,
+      hasOutputs: false,
+    });
     this.#outbox.submits.push(whole);
     this.#flushSoon();
     return { id, cancel: (sequence) => this.#cancel(id, sequence) };
@@ -252,19 +266,27 @@ export class RemoteEngine implements EngineClient {
       return;
     }
     if (message.statistics) this.#statistics = message.statistics;
-    for (const event of unpackEvents(message)) this.#deliver(event);
+    for (const event of unpackEvents(message)) if (!this.#held.hold(event)) this.#deliver(event);
   }
 
   #deliver(event: SequenceEvent): void {
     const running = this.#running.get(event.requestId);
     // A sequence that has ended hears no more, whatever comes late or twice.
     if (!running?.open.has(event.sequence)) return;
+    if (event.outputs) running.hasOutputs = true;
     if (event.finish) {
       running.open.delete(event.sequence);
-      if (running.open.size === 0) this.#running.delete(event.requestId);
+      if (running.open.size === 0) this.#end(event.requestId, running);
     }
     running.listener(event);
     if (this.#running.size === 0) this.#onIdle?.();
+  }
+
+  #end(requestId: number, { hasOutputs }: RunningRequest): void {
+    this.#running.delete(requestId);
+    if (hasOutputs && this.#socket) {
+      writeFrame(this.#socket, { submits: [], cancels: [], outputsRead: [requestId] });
+    }
   }
 
   #failRunning(message: string): void {

@@ -4,6 +4,7 @@ import { noTokenPossible, type RowLogprobs, type StepOutput } from '../../../dev
 import { RuntimeError } from '../../errors.ts';
 import { guideState } from '../../guidance/mask-board.ts';
 import type { SequenceGuide } from '../../guidance/sequence-guide.ts';
+import type { RequestOutputs } from '../../outputs/request-outputs.ts';
 import type { TokenLogprobs } from '../../requests/events.ts';
 import { type LogitRow, probabilitiesOf, rowOf } from '../../sampling/logit-row.ts';
 import { tokenLogprobs } from '../../sampling/logprobs.ts';
@@ -101,6 +102,13 @@ export class TokenConsumer implements RowConsumer {
     this.#sink.deferred(sequence);
   }
 
+  /** Hands a chosen token's logits to who asked for them; the first token's are the last of the context's, too. */
+  #show(row: LogitRow, outputs: RequestOutputs): void {
+    const { owner, index, generated, promptLength } = this.#sequence;
+    if (!owner.isPromptComputed) outputs.contextLogits(promptLength - 1, row);
+    outputs.generationLogits(index, generated, row);
+  }
+
   #choose(row: LogitRow, probabilities?: ProbabilityRow): void {
     const sequence = this.#sequence;
     const { sampling, seed } = sequence.owner;
@@ -122,6 +130,7 @@ export class TokenConsumer implements RowConsumer {
       uniform: sampling.isGreedy ? 0 : uniform(seed, sequence.index, sequence.length),
     });
     const logprobs = sampling.logprobs < 0 ? undefined : tokenLogprobs(row, token, sampling.logprobs);
+    if (sequence.owner.outputs) this.#show(row, sequence.owner.outputs);
     this.#sink.token(sequence, token, logprobs);
   }
 }
