@@ -9,11 +9,12 @@ import { ensureEngine } from '../src/artifact/resolver.ts';
 import { tokenizerFolderName } from '../src/builder/engine-folder.ts';
 import { openEngine } from '../src/builder/open-engine.ts';
 import { silentReporter } from '../src/builder/reporter.ts';
+import type { DeviceModel } from '../src/device/device.ts';
 import { jsonSchemaGrammar } from '../src/runtime/guidance/grammar/json-schema.ts';
 import type { Guide } from '../src/runtime/guidance/guide.ts';
-import { EngineCore } from '../src/runtime/loop/engine-core.ts';
+import { EngineCore, type EngineCoreOptions } from '../src/runtime/loop/engine-core.ts';
 import { loadModel } from '../src/runtime/process/load-model.ts';
-import { type GenerationRequest, greedySampling } from '../src/runtime/requests/request.ts';
+import { greedySampling } from '../src/runtime/requests/request.ts';
 import { renderChatFor } from '../src/tokenizer/chat-template.ts';
 import { openTokenizer } from '../src/tokenizer/open.ts';
 import { ratios, summary } from './support/statistics.ts';
@@ -58,60 +59,65 @@ interface Run {
   rowsPerStep: number;
 }
 
-async function load(name: string) {
-  const engine = await ensureEngine(name, { reporter: silentReporter });
-  const { source } = await openEngine(engine.folder);
-  const folder = `${engine.folder}/${tokenizerFolderName}`;
-  const { model, options } = await loadModel(name, source, {
-    device: 'ggml',
-    deviceOptions: {},
-    threads: Number(flags.threads),
-    slots: sequences,
-    batchTokensMax: 512,
-    kvDtype: 'f16',
-    contextLength: 512,
-    prefixReuse: false,
-  });
-  const tokenizer = await openTokenizer(folder);
-  let wake = () => {};
-  let count = 0;
-  const core = new EngineCore(
-    model,
-    { ...options, vocabulary: { folder }, onRunnable: () => wake() },
-    (events) => {
-      for (const event of events) {
-        if (event.error) throw event.error;
-        count += event.tokens.length;
-      }
-    },
-  );
-  let id = 0;
-  const run = async (guided: boolean, drawn: boolean): Promise<Run> => {
-    count = 0;
-    const before = core.statistics();
-    for (let index = 0; index < sequences; index++) {
+/** One engine, and requests of one form and another for it. */
+class Arrangement {
+  readonly #core: EngineCore;
+  readonly #model: DeviceModel;
+  readonly #prompts: readonly Int32Array[];
+  #wake = () => {};
+  #tokens = 0;
+  #id = 0;
+
+  static async open(name: string): Promise<Arrangement> {
+    const engine = await ensureEngine(name, { reporter: silentReporter });
+    const { source } = await openEngine(engine.folder);
+    const folder = `${engine.folder}/${tokenizerFolderName}`;
+    const { model, options } = await loadModel(name, source, {
+      device: 'ggml',
+      deviceOptions: {},
+      threads: Number(flags.threads),
+      slots: sequences,
+      batchTokensMax: 512,
+      kvDtype: 'f16',
+      contextLength: 512,
+      prefixReuse: false,
+    });
+    const tokenizer = await openTokenizer(folder);
+    const prompts = Array.from({ length: sequences }, (_, index) => {
       const question = `Write a JSON list of ${index + 3} things that one finds in a harbour.`;
       const messages = [{ role: 'user', content: question }];
       const text = renderChatFor(tokenizer, undefined, { messages, addGenerationPrompt: true });
-      const request: GenerationRequest = {
-        id: id++,
-        promptTokens: tokenizer.encode(text, { addSpecialTokens: false }),
-        sampling: { ...(drawn ? drawnSampling : greedySampling), seed: index },
-        maxTokens: tokens,
-        minTokens: 0,
-        stopTokenIds: [],
-        sequences: 1,
-        priority: 0,
-        ...(guided && { guide }),
-      };
-      core.submit(request);
+      return tokenizer.encode(text, { addSpecialTokens: false });
+    });
+    return new Arrangement(model, { ...options, vocabulary: { folder } }, prompts);
+  }
+
+  constructor(model: DeviceModel, options: EngineCoreOptions, prompts: readonly Int32Array[]) {
+    this.#model = model;
+    this.#prompts = prompts;
+    this.#core = new EngineCore(model, { ...options, onRunnable: () => this.#wake() }, (events) => {
+      for (const event of events) {
+        if (event.error) throw event.error;
+        this.#tokens += event.tokens.length;
+      }
+    });
+  }
+
+  async run(isGuided: boolean, isDrawn: boolean): Promise<Run> {
+    const core = this.#core;
+    this.#tokens = 0;
+    const before = core.statistics();
+    for (const [index, promptTokens] of this.#prompts.entries()) {
+      const sampling = { ...(isDrawn ? drawnSampling : greedySampling), seed: index };
+      const fixed = { maxTokens: tokens, minTokens: 0, stopTokenIds: [], sequences: 1, priority: 0 };
+      core.submit({ id: this.#id++, promptTokens, sampling, ...fixed, ...(isGuided && { guide }) });
     }
     const startMs = performance.now();
     while (!core.isEmpty) {
       if (core.hasRunnable) await core.step();
-      // The engine process reads its socket between steps.
+      // As the engine process, which reads its socket between steps.
       await new Promise<void>((resolve) => {
-        wake = resolve;
+        this.#wake = resolve;
         if (core.hasRunnable || core.isEmpty) setImmediate(resolve);
       });
     }
@@ -119,23 +125,21 @@ async function load(name: string) {
     const after = core.statistics();
     const steps = after.steps - before.steps;
     return {
-      tokensPerSecond: count / seconds,
+      tokensPerSecond: this.#tokens / seconds,
       stepMs: (after.stepNs - before.stepNs) / steps / 1e6,
       computeMs: (after.computeNs - before.computeNs) / steps / 1e6,
-      rowsPerStep: count / steps,
+      rowsPerStep: this.#tokens / steps,
     };
-  };
-  return {
-    run,
-    close: async () => {
-      await core.close();
-      model.close();
-    },
-  };
+  }
+
+  async close(): Promise<void> {
+    await this.#core.close();
+    this.#model.close();
+  }
 }
 
 for (const name of flags.models.split(',')) {
-  const model = await load(name);
+  const model = await Arrangement.open(name);
   for (const kind of ['greedy', 'drawn']) {
     if (flags.only && flags.only !== kind) continue;
     const plain: Run[] = [];
