@@ -45,8 +45,8 @@ function decodeLaunch(
     splits: number;
   },
 ) {
-  const { WARPS = 4, STAGES = 3, BALANCED = 0, KV_FP8 = 0 } = variant;
-  const shared = Math.max((WARPS * STAGES * 8192) / (1 + KV_FP8), WARPS * 8 * 130 * 4);
+  const { WARPS = 4, SLOTS = 6, BALANCED = 0, KV_FP8 = 0 } = variant;
+  const shared = Math.max((WARPS * SLOTS * 4096) / (1 + KV_FP8), WARPS * 8 * 130 * 4);
   const kernel = gpu.modules.kernel('attention-decode', 'attentionDecode', variant, shared);
   const p = [
     pointer(o.q),
@@ -79,8 +79,11 @@ if (runs('decode')) {
     [3, 333, 8, 64],
     [1, 350, 1, 512],
     [1, 4000, 8, 512],
+    [128, 260, 1, 4096],
     [256, 260, 1, 4096],
     [256, 1030, 1, 4096],
+    [320, 260, 1, 4096],
+    [512, 260, 1, 4096],
     [64, 1030, 4, 256],
   ] as const) {
     const own = new MemoryPool(driver);
@@ -112,39 +115,35 @@ if (runs('decode')) {
     const line: string[] = [];
     const fp8 = process.argv.includes('fp8');
     const KV_FP8 = fp8 ? 1 : 0;
+    // Warps, tiles of a warp's ring, balanced, blocks a multiprocessor that registers are to leave room for (balanced: in the grid).
     const fp8Variants = [
-      [4, 3, 0, 0],
-      [4, 2, 0, 5],
-      [4, 2, 0, 6],
-      [4, 2, 0, 7],
-      [4, 3, 0, 6],
-      [2, 3, 0, 0],
-      [2, 4, 0, 10],
-      [2, 3, 0, 12],
-      [2, 3, 0, 14],
-      [4, 3, 1, 4],
-      [4, 2, 1, 5],
+      [4, 6, 0, 0],
+      [4, 5, 0, 5],
+      [2, 6, 0, 8],
+      [2, 5, 0, 10],
+      [1, 4, 0, 20],
+      [1, 5, 0, 16],
+      [1, 6, 0, 16],
+      [1, 6, 0, 17],
+      [1, 8, 0, 0],
+      [4, 6, 1, 4],
     ] as const;
-    for (const [WARPS, STAGES, BALANCED, perSm] of fp8
-      ? fp8Variants
-      : ([
-          [4, 2, 0, 0],
-          [4, 3, 0, 0],
-          [2, 3, 0, 0],
-          [2, 4, 0, 0],
-          [8, 2, 0, 0],
-          [4, 2, 1, 3],
-          [4, 3, 1, 2],
-          [2, 2, 1, 6],
-          [2, 3, 1, 4],
-          [2, 4, 1, 3],
-          [1, 4, 1, 6],
-          [1, 3, 1, 8],
-        ] as const)) {
+    const plainVariants = [
+      [4, 4, 0, 0],
+      [4, 3, 0, 4],
+      [4, 5, 0, 0],
+      [2, 4, 0, 0],
+      [2, 3, 0, 8],
+      [1, 3, 0, 16],
+      [1, 3, 0, 17],
+      [1, 4, 0, 0],
+      [4, 4, 1, 3],
+    ] as const;
+    for (const [WARPS, SLOTS, BALANCED, perSm] of fp8 ? fp8Variants : plainVariants) {
       if (batch * context < 2000 && BALANCED && batch !== 3) continue;
       if (fp8 && batch < 64) continue;
       const prepared = kvs.map((kv) =>
-        decodeLaunch({ WARPS, STAGES, BALANCED, KV_FP8, MIN_BLOCKS: fp8 ? perSm : 0 }, perSm, {
+        decodeLaunch({ WARPS, SLOTS, BALANCED, KV_FP8, MIN_BLOCKS: BALANCED ? 0 : perSm }, perSm, {
           q,
           out,
           kv,
@@ -183,7 +182,7 @@ if (runs('decode')) {
           ),
         ).flat();
         const own1 = kvs.slice(0, 1).map((kv) =>
-          decodeLaunch({ WARPS, STAGES, BALANCED, KV_FP8, MIN_BLOCKS: fp8 ? perSm : 0 }, perSm, {
+          decodeLaunch({ WARPS, SLOTS, BALANCED, KV_FP8, MIN_BLOCKS: BALANCED ? 0 : perSm }, perSm, {
             q,
             out,
             kv,
@@ -200,7 +199,7 @@ if (runs('decode')) {
         check = ` error ${relativeError(download(out, batch * 4096), expected).toExponential(1)}`;
       }
       line.push(
-        `w${WARPS}s${STAGES}${BALANCED ? 'b' : 'm'}${perSm} ${(ms * 1000).toFixed(1)} µs ${((batch * context * kvHeads * (512 >> KV_FP8)) / ms / 1e9).toFixed(2)} TB/s${check}`,
+        `w${WARPS}s${SLOTS}${BALANCED ? 'b' : 'm'}${perSm} ${(ms * 1000).toFixed(1)} µs ${((batch * context * kvHeads * (512 >> KV_FP8)) / ms / 1e9).toFixed(2)} TB/s${check}`,
       );
     }
     console.log(`decode ${batch} × ${context}, splits ${splits}: ${line.join('  ')}`);

@@ -48,6 +48,7 @@ export function conformance(name: string, options: ConformanceOptions): void {
     goldenSuite(options, () => ({ device, folder }));
     for (const blockPositions of options.blockPositions ?? []) {
       blockSuite(options, blockPositions, () => ({ device, folder }));
+      hostSuite(options, blockPositions, () => ({ device, folder }));
     }
     tieSuite(options, () => ({ device, folder }));
     greedySuite(options, () => ({ device, folder }));
@@ -117,6 +118,37 @@ function blockSuite(options: ConformanceOptions, blockPositions: number, setting
       'and the source still',
       await stepLogits(model, [{ blocks, position: last, tokens: [prompt[last]!] }]),
     );
+    model.close();
+  });
+}
+
+/** Blocks that went to host memory come back elsewhere as they were, whatever was computed in their place meanwhile. */
+function hostSuite(options: ConformanceOptions, blockPositions: number, setting: Setting): void {
+  test(`blocks of ${blockPositions}: to host memory and back`, async () => {
+    const { device, folder } = setting();
+    const golden = hfGoldens()[0]!;
+    const source = await sourceOfHuggingFace(golden.folder, join(folder, 'host.gguf'), options.matrixType);
+    const prompt = golden.prompts.at(-1)!;
+    const last = prompt.length - 1;
+    const count = Math.ceil(prompt.length / blockPositions);
+    const { kvDtype } = options;
+    const settings = { ...modelOptions, kvDtype, blockPositions, hostBlocks: count };
+    const model = await loadModel(device, source, settings);
+    const blocks = Array.from({ length: count }, (_, index) => index);
+    const elsewhere = blocks.map((block) => 2 * count - block);
+    await stepLogits(model, [{ blocks, position: 0, tokens: prompt.slice(0, last) }], []);
+    for (const block of blocks) await operate(model, operation('toHost', block, count - 1 - block));
+    for (const block of blocks) await operate(model, operation('release', block));
+    await stepLogits(model, [{ blocks, position: 0, tokens: prompt.slice(0, last).reverse() }], []);
+    for (const [index, block] of elsewhere.entries()) {
+      await operate(model, operation('fromHost', count - 1 - index, block));
+    }
+    const tail = [{ blocks: elsewhere, position: last, tokens: [prompt[last]!] }];
+    const error = relativeError(
+      await stepLogits(model, tail),
+      golden.logits.at(-1)!.slice(-golden.vocabulary),
+    );
+    assert.ok(error < options.logitsTolerance, `relative error ${error}`);
     model.close();
   });
 }

@@ -20,11 +20,12 @@ const variants: Record<string, Record<string, number>[]> = {
     { WARPS: 16, UNROLL: 2, MIN_BLOCKS: 1, NORM: 1, GATED: 1, FP8: 1 },
   ],
   'attention-decode': [
-    { HEAD: 64, WARPS: 8, STAGES: 2, BLOCK: 32 },
-    { HEAD: 128, WARPS: 8, STAGES: 2, BLOCK: 32 },
-    { HEAD: 128, WARPS: 4, STAGES: 2, BLOCK: 32, BALANCED: 1 },
-    { HEAD: 64, WARPS: 8, STAGES: 4, BLOCK: 32, KV_FP8: 1 },
-    { HEAD: 128, WARPS: 4, STAGES: 4, BLOCK: 32, KV_FP8: 1, BALANCED: 1 },
+    { HEAD: 64, WARPS: 8, SLOTS: 4, BLOCK: 32 },
+    { HEAD: 128, WARPS: 8, SLOTS: 4, BLOCK: 32 },
+    { HEAD: 128, WARPS: 4, SLOTS: 4, BLOCK: 32, BALANCED: 1 },
+    { HEAD: 64, WARPS: 8, SLOTS: 8, BLOCK: 32, KV_FP8: 1 },
+    { HEAD: 128, WARPS: 4, SLOTS: 5, BLOCK: 32, KV_FP8: 1, BALANCED: 1 },
+    { HEAD: 128, WARPS: 4, SLOTS: 5, BLOCK: 32, KV_FP8: 1, MIN_BLOCKS: 5 },
   ],
   'attention-prefill': [
     { HEAD: 64, BLOCK: 32 },
@@ -33,6 +34,8 @@ const variants: Record<string, Record<string, number>[]> = {
   ],
   elementwise: Array.from({ length: 14 }, (_, OP) => ({ OP })),
   rope: [{ ROPE_INTERLEAVED: 0 }, { ROPE_INTERLEAVED: 1 }, { ROPE_INTERLEAVED: 1, KV_FP8: 1 }],
+  adapter: [{ ROWS: 4 }, { ROWS: 2, OUT_FLOAT: 1 }],
+  sample: [{ TOP_MAX: 20 }],
   quantize: [
     { MODE: 0, VECTORS: 2 },
     { MODE: 1, VECTORS: 4 },

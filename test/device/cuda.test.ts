@@ -1,5 +1,6 @@
 import { test } from 'node:test';
 import { openDevice } from '../../src/device/cuda/index.ts';
+import { adapterConformance } from './adapter-conformance.ts';
 import { conformance } from './conformance.ts';
 import { missingGpu } from './cuda-gpu.ts';
 import { modelConformance } from './model-conformance.ts';
@@ -15,6 +16,7 @@ else {
     logitsTolerance: 2e-2,
     scheduleTolerance: 2e-2,
     kvDtype: 'f16',
+    blockPositions: [4, 16],
   });
   // What is stored between ops decides: 24, 11 or 8 bits of mantissa.
   const tolerances = { f32: 1e-5, f16: 2e-3, bf16: 1e-2 };
@@ -51,6 +53,13 @@ else {
       kvDtype: 'fp8',
       takes: ({ headDimension }, type) => has16Bits(type) && headDimension % 64 === 0,
     });
+  }
+  for (const [title, own, tolerance] of [
+    ['bf16', {}, 2e-2],
+    ['f32', { activations: 'f32' }, 1e-5],
+    ['fp8', { matrices: 'fp8' }, 1.5e-1],
+  ] as const) {
+    adapterConformance(`cuda (${title})`, { openDevice: () => openDevice(own), tolerance, kvDtype: 'f32' });
   }
   samplingConformance('cuda', () => openDevice({ activations: 'f32' }));
   modelConformance('cuda', {

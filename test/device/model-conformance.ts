@@ -26,7 +26,8 @@ export interface ModelConformanceOptions {
   takes?: (p: Hyperparameters, matrixType: MatrixType) => boolean;
 }
 
-const base: Hyperparameters = {
+/** A Llama of two layers. */
+export const base: Hyperparameters = {
   architecture: 'llama',
   layers: 2,
   width: 256,
@@ -158,7 +159,8 @@ function onGrid(width: number, random: SeededRandom): (_: unknown, index: number
   };
 }
 
-async function randomModel(
+/** Random weights of an architecture, as a GGUF file. */
+export async function randomModel(
   p: Hyperparameters,
   matrixType: MatrixType,
   path: string,

@@ -8,13 +8,16 @@ import { openGguf } from '../../src/checkpoint/gguf-reader.ts';
 import { writeGguf } from '../../src/checkpoint/gguf-writer.ts';
 import type { Device, DeviceModelSource } from '../../src/device/device.ts';
 import { openDevice as openReference } from '../../src/device/reference/index.ts';
-import { want } from '../../src/device/step.ts';
+import { type SamplingStateLoad, type StepOutput, want } from '../../src/device/step.ts';
 import { GraphBuilder } from '../../src/graph/builder.ts';
 import { encodeFloats } from './golden-models.ts';
 import { loadModel, runStep } from './steps.ts';
 
 const vocabularySize = 1003;
 const rowsPerStep = 60;
+const stepsPerState = 4;
+/** A cut may fall between two sums that float32 and float64 round apart; what was said differently then counts differently. */
+const differencesMax = 6;
 
 /** A network whose logits are the token's row of a table: both devices choose from the very same numbers. */
 async function tableSource(path: string, logit: () => number): Promise<DeviceModelSource> {
@@ -34,6 +37,48 @@ async function tableSource(path: string, logit: () => number): Promise<DeviceMod
     vocabularySize,
     contextLength: 128,
   };
+}
+
+/** Every other row has a state: loaded in some steps, carried on in those between. */
+function stateColumns(random: SeededRandom, step: number) {
+  const rows = Array.from({ length: rowsPerStep }, (_, row) => row);
+  const isFresh = step % stepsPerState === 0;
+  const some = (most: number) =>
+    Int32Array.from({ length: random.integer(most + 1) }, () => random.integer(vocabularySize));
+  const pick = (...values: number[]) => values[random.integer(values.length)] as number;
+  const load = (state: number): SamplingStateLoad => {
+    // No token twice: what is added first would matter.
+    const biasTokens = Int32Array.from(new Set(some(40)));
+    return {
+      state,
+      repetitionPenalty: pick(1, 1.3, 0.7),
+      presencePenalty: pick(0, 0.5),
+      frequencyPenalty: pick(0, 0.25),
+      ...{ promptTokens: some(300), outputTokens: some(60), bannedTokens: some(20) },
+      ...{ biasTokens, biasValues: Float32Array.from(biasTokens, () => 8 * random.next() - 4) },
+      banUntilPosition: random.integer(rowsPerStep),
+    };
+  };
+  const stateful = rows.filter((row) => row % 2 === 0);
+  return {
+    state: Int32Array.from(rows, (row) => (row % 2 === 0 ? row >> 1 : -1)),
+    topLogprobs: Int32Array.from(rows, () => pick(0, 1, 5, 20)),
+    loads: isFresh ? stateful.map((row) => load(row >> 1)) : [],
+  };
+}
+
+/** The same rows, ids and values; of tokens chosen from equal logits any. */
+function checkLogprobs(own: StepOutput, reference: StepOutput): void {
+  const [a, b] = [own.logprobs, reference.logprobs];
+  assert.equal(a?.chosen.length, b?.chosen.length);
+  assert.equal(a?.perRow, b?.perRow);
+  assert.deepEqual([...(a?.ids ?? [])], [...(b?.ids ?? [])]);
+  const near = (x: number, y: number) => Math.abs(x - y) < 1e-4 || Object.is(x, y);
+  const far = [...(a?.values ?? [])].filter((value, at) => !near(value, b?.values[at] ?? 0));
+  assert.deepEqual(far, []);
+  const chosen = [...(a?.chosen ?? [])].filter((value, at) => !near(value, b?.chosen[at] ?? 0));
+  // As many as tokens may differ.
+  assert.ok(chosen.length <= differencesMax, `${chosen.length} log-probabilities of chosen tokens differ`);
 }
 
 /** Registers a test of a device's draws against the reference's: the same tokens from the same logits, parameters and keys. */
@@ -66,20 +111,22 @@ export function samplingConformance(name: string, openDevice: () => Device | Pro
               minP: Float64Array.from(column(() => pick(0, 0, 0.01, 0.2))),
               seed: Float64Array.from(column(() => random.integer(2 ** 50))),
               sequence: Int32Array.from(column(() => random.integer(4))),
+              ...stateColumns(random, step),
             };
             const tokens = column(() => random.integer(vocabularySize));
             const extensions = [{ slot: 0, position: 0, tokens }];
-            const wishes = { wants: want.token, sampling };
+            const wants = column(() => want.token | (random.next() < 0.3 ? want.logprobs : 0));
+            const wishes = { wants, sampling };
             const [own, reference] = [
               await runStep(actual, extensions, wishes),
               await runStep(expected, extensions, wishes),
             ];
             for (let row = 0; row < rowsPerStep; row++)
               if (own.tokens[row] !== reference.tokens[row]) differences++;
+            checkLogprobs(own, reference);
           }
           t.diagnostic(`${differences} of ${12 * rowsPerStep} tokens differ`);
-          // A cut may fall between two sums that float32 and float64 round apart.
-          assert.ok(differences <= 2, `${differences} tokens differ`);
+          assert.ok(differences <= differencesMax, `${differences} tokens differ`);
           actual.close();
           expected.close();
         } finally {

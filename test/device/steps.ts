@@ -39,12 +39,12 @@ export interface StepWishes {
 export async function loadModel(
   device: Device,
   source: DeviceModelSource,
-  options: DeviceModelOptions & { slots: number; blockPositions?: number },
+  options: DeviceModelOptions & { slots: number; blockPositions?: number; hostBlocks?: number },
 ): Promise<DeviceModel> {
   const weights = await device.load(source, options);
   const blockPositions = options.blockPositions ?? source.contextLength;
   const blocks = options.slots * Math.ceil(source.contextLength / blockPositions);
-  return weights.allocateKv({ blocks, blockPositions, hostBlocks: 0 });
+  return weights.allocateKv({ blocks, blockPositions, hostBlocks: options.hostBlocks ?? 0 });
 }
 
 const serials = new WeakMap<DeviceModel, number>();

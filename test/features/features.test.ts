@@ -5,8 +5,9 @@ import { test } from 'node:test';
 import { packageRoot } from '../../src/base/entry.ts';
 import { NereidError } from '../../src/base/errors.ts';
 import type { GenerationRequest } from '../../src/runtime/requests/request.ts';
+import { missingGpu } from '../device/cuda-gpu.ts';
 import { type Feature, features, plainRequest } from './registry.ts';
-import { FeatureBench, places, vocabularySize } from './run.ts';
+import { FeatureBench, gpuPlace, places, vocabularySize } from './run.ts';
 import { featureTable } from './table.ts';
 
 const page = join(packageRoot, 'docs/features.md');
@@ -66,8 +67,12 @@ async function verdict(bench: FeatureBench, alone: Alone, pair: readonly Feature
 
 const verdicts = new Map<string, string>();
 
-for (const place of places) {
-  test(`every feature with every other on ${place.name}: as if alone, or refused by name`, async () => {
+const missing = missingGpu();
+for (const place of [...places, gpuPlace]) {
+  const skip = place === gpuPlace && missing;
+  test(`every feature with every other on ${place.name}: as if alone, or refused by name`, {
+    skip,
+  }, async () => {
     const bench = await FeatureBench.open(place);
     const alone = new Alone(bench);
     try {
@@ -84,6 +89,14 @@ for (const place of places) {
     }
   });
 }
+
+test('a GPU refuses what the reference device does', { skip: missing ?? false }, () => {
+  const of = (name: string) =>
+    [...verdicts]
+      .filter(([key]) => key.startsWith(`${name}|`))
+      .map(([key, found]) => [key.slice(name.length), found]);
+  assert.deepEqual(of(gpuPlace.name), of('reference, blocks'));
+});
 
 test('docs/features.md says what ran', () => {
   const text = readFileSync(page, 'utf8');

@@ -34,6 +34,12 @@ export const places: readonly Place[] = [
   { name: 'ggml', device: 'ggml' },
 ];
 
+/** Where there is a GPU: its verdicts are to be those of the reference device, whose blocks it has. */
+export const gpuPlace: Place = {
+  ...{ name: 'cuda', device: 'cuda', kvBlockPositions: 16 },
+  deviceOptions: { activations: 'f32' },
+};
+
 const contextLength = 64;
 /** Of the small model; the null device takes the same. */
 export const vocabularySize = 256;

@@ -1,5 +1,5 @@
 import { features } from './registry.ts';
-import { places } from './run.ts';
+import { gpuPlace, places } from './run.ts';
 
 /**
  * Feature × feature as Markdown: ✓ where the two work together on every device, else the devices that refuse it, with the code.
@@ -19,7 +19,7 @@ export function featureTable(verdicts: ReadonlyMap<string, string>): string {
     return `| ${numbered[row]} | ${cells.join(' | ')} |`;
   });
   const devices = places.map(({ name }) => name).join('; ');
-  return `Ran on: ${devices}.\n\n${[header, rule, ...rows].join('\n')}\n`;
+  return `Ran on: ${devices}; and, where there is a GPU, ${gpuPlace.name}, whose verdicts are the reference device's.\n\n${[header, rule, ...rows].join('\n')}\n`;
 }
 
 function cellOf(verdicts: readonly string[]): string {

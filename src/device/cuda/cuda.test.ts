@@ -69,9 +69,9 @@ test('a step is written with its padding, its decode items and its prefill piece
     },
   };
   const needs = stepNeeds(step);
-  assert.deepEqual(needs, { rows: 132, outputRows: 3, decodeItems: 2, prefillItems: 2 });
+  assert.deepEqual(needs, { rows: 132, outputRows: 3, decodeItems: 2, prefillItems: 2, hasAdapters: false });
   const bucket = bucketOf(needs);
-  assert.deepEqual(bucket, { rows: 192, outputRows: 8, decodeItems: 4, prefillItems: 4 });
+  assert.deepEqual(bucket, { rows: 192, outputRows: 8, decodeItems: 4, prefillItems: 4, hasAdapters: false });
   const layout = new StepLayout(bucket);
   const words = new Int32Array(layout.blocks + 16).fill(99);
   const floats = new Float32Array(words.buffer);
@@ -95,13 +95,57 @@ test('a step is written with its padding, its decode items and its prefill piece
   assert.deepEqual(at(layout.prefillItems, 8), [2, 128, 10, 3, 130, 2, 138, 3]);
   assert.deepEqual(at(layout.blocks, 8), [...step.blocks]);
   assert.deepEqual(
-    [0, 1, 2, 3].map((row) => words[layout.sampling + row * 8]),
+    [0, 1, 2, 3].map((row) => words[layout.sampling + row * 16]),
     [0, 1, 0, 0],
   );
-  assert.deepEqual([...floats.subarray(layout.sampling + 9, layout.sampling + 10)], [2]);
-  assert.equal(words[layout.sampling + 10], 40);
-  assert.equal(doubles[(layout.sampling + 8) / 2 + 3], uniform(2 ** 40 + 3, 2, 34));
+  assert.deepEqual([...floats.subarray(layout.sampling + 17, layout.sampling + 18)], [2]);
+  assert.equal(words[layout.sampling + 18], 40);
+  assert.equal(doubles[(layout.sampling + 16) / 2 + 3], uniform(2 ** 40 + 3, 2, 34));
+  // Addresses are 64 bits wide, and of rows that need none they are 0.
+  const samplingRows = {
+    states: Float64Array.of(0, 5 * 2 ** 32 + 2 ** 31, 0),
+    adjusted: Float64Array.of(0, 256, 0),
+    logprobs: Float64Array.of(0, 0, 512),
+    top: 3,
+  };
+  layout.write({ words, floats, doubles }, { ...step, samplingRows }, 32, 640);
+  assert.deepEqual(at(layout.sampling + 16 + 8, 7), [-(2 ** 31), 5, 256, 0, 0, 0, 3]);
+  assert.deepEqual(at(layout.sampling + 32 + 8, 7), [0, 0, 0, 0, 512, 0, 3]);
+  layout.write({ words, floats, doubles }, step, 32, 640);
+  assert.deepEqual(at(layout.sampling + 16 + 8, 6), [0, 0, 0, 0, 0, 0]);
 });
+
+test('a step of adapters says each row’s slot; padded rows run the model as it is', () => {
+  const step = {
+    tokens: Int32Array.of(5, 6, 7, 8),
+    positions: Int32Array.of(0, 1, 2, 9),
+    outputRows: Int32Array.of(2, 3),
+    segments: 2,
+    segmentRows: Int32Array.of(3, 1),
+    kvLengths: Int32Array.of(3, 10),
+    blockStarts: Int32Array.of(0, 1),
+    blocks: Int32Array.of(1, 2),
+    adapters: Int32Array.of(4, -1),
+    sampling: plainSampling(2),
+  };
+  const bucket = bucketOf(stepNeeds(step));
+  assert.ok(bucket.hasAdapters);
+  const layout = new StepLayout(bucket);
+  const words = new Int32Array(layout.blocks + 2).fill(99);
+  const memory = { words, floats: new Float32Array(words.buffer), doubles: new Float64Array(0) };
+  layout.write(memory, step, 32, 640);
+  assert.deepEqual([...words.subarray(layout.adapters, layout.adapters + 6)], [4, 4, 4, -1, -1, -1]);
+  assert.deepEqual([...words.subarray(layout.blocks)], [1, 2]);
+  assert.ok(!stepNeeds({ ...step, adapters: Int32Array.of(-1, -1) }).hasAdapters);
+});
+
+function plainSampling(rows: number) {
+  const column = () => new Float64Array(rows);
+  return {
+    ...{ temperature: column(), topP: column().fill(1), minP: column(), seed: column() },
+    ...{ topK: new Int32Array(rows), sequence: new Int32Array(rows), position: new Int32Array(rows) },
+  };
+}
 
 test('buckets are few, and hold what they are asked for', () => {
   const sizes = new Set<number>();
@@ -111,11 +155,12 @@ test('buckets are few, and hold what they are asked for', () => {
     sizes.add(rounded);
   }
   assert.ok(sizes.size <= 60, `${sizes.size} sizes`);
-  assert.deepEqual(bucketOf({ rows: 9, outputRows: 9, decodeItems: 9, prefillItems: 0 }), {
+  assert.deepEqual(bucketOf({ rows: 9, outputRows: 9, decodeItems: 9, prefillItems: 0, hasAdapters: true }), {
     rows: 16,
     outputRows: 16,
     decodeItems: 16,
     prefillItems: 0,
+    hasAdapters: true,
   });
 });
 

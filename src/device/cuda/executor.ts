@@ -1,7 +1,9 @@
 import { assert, definite } from '../../base/errors.ts';
+import { logprobsMax } from '../../base/limits.ts';
 import type { Graph } from '../../graph/graph.ts';
 import { DeviceError } from '../errors.ts';
 import { type FusedGraph, fuse } from '../passes/fuse.ts';
+import type { AdapterPool } from './adapter-pool.ts';
 import type { CapturedGraph } from './capture.ts';
 import { type DevicePointer, handleFrom } from './driver.ts';
 import { Gemms, gemmWorkspaceBytes } from './gemm.ts';
@@ -68,6 +70,7 @@ export class Executor {
     types: { activation: ActivationType; kv: ElementType },
     group: NcclGroup | undefined,
     cache: Pick<ModelParts, 'kvLayer' | 'blockPositions'>,
+    adapters: AdapterPool | undefined,
     record: RecordGraph,
     options: ExecutorOptions,
   ) {
@@ -86,6 +89,7 @@ export class Executor {
       activation: types.activation,
       kvType: types.kv,
       ...(group && { group }),
+      ...(adapters && { adapters }),
       launches: new LaunchArena(),
       kvLayer: cache.kvLayer,
       // Known only once the KV cache is made, after the plans that size the arena.
@@ -100,26 +104,24 @@ export class Executor {
   get inputWordsMax(): number {
     const { batchTokensMax, sequencesMax, tableEntriesMax } = this.#options;
     const rows = Math.ceil(batchTokensMax / 1024) * 1024 + 1024;
-    return rows * (6 + samplingWords + 4) + sequencesMax * 16 + tableEntriesMax + 1024;
+    return rows * (7 + samplingWords + 4) + sequencesMax * 16 + tableEntriesMax + 1024;
   }
 
   /** Makes room for the largest step, so that KV memory can be sized from what is left. */
   reserve(): void {
     const { batchTokensMax } = this.#options;
     const sequencesMax = Math.min(batchTokensMax, outputsReserved);
+    const hasAdapters = this.parts.adapters !== undefined;
     const decode = bucketOf({
-      rows: Math.min(sequencesMax, batchTokensMax),
-      outputRows: 1,
-      decodeItems: 1,
-      prefillItems: 0,
+      ...{ rows: sequencesMax, outputRows: 1, decodeItems: 1, prefillItems: 0 },
+      hasAdapters,
     });
     const prefill = bucketOf({
-      rows: batchTokensMax,
-      outputRows: Math.min(sequencesMax, batchTokensMax),
-      decodeItems: Math.min(sequencesMax, batchTokensMax),
-      prefillItems: 1,
+      ...{ rows: batchTokensMax, outputRows: sequencesMax, decodeItems: sequencesMax, prefillItems: 1 },
+      hasAdapters,
     });
-    const sizes = [decode, prefill].map((bucket) => this.#plan(bucket).program.arenaBytes);
+    const plain = hasAdapters ? [decode, prefill].map((bucket) => ({ ...bucket, hasAdapters: false })) : [];
+    const sizes = [decode, prefill, ...plain].map((bucket) => this.#plan(bucket).program.arenaBytes);
     this.#growArena(Math.max(...sizes));
   }
 
@@ -219,6 +221,7 @@ export class Executor {
     state.pushKernel({
       file: 'sample',
       name: 'sample',
+      defines: { TOP_MAX: logprobsMax },
       grid: [logits.rows, 1, 1],
       threads: samplingThreads,
       touches: [logits],
@@ -248,8 +251,8 @@ export class Executor {
   }
 }
 
-function keyOf({ rows, outputRows, decodeItems, prefillItems }: Bucket): string {
-  return `${rows}/${outputRows}/${decodeItems}/${prefillItems}`;
+function keyOf({ rows, outputRows, decodeItems, prefillItems, hasAdapters }: Bucket): string {
+  return `${rows}/${outputRows}/${decodeItems}/${prefillItems}${hasAdapters ? '/adapters' : ''}`;
 }
 
 function uploadedConstants(gpu: Gpu, pool: MemoryPool): Constants {

@@ -6,7 +6,7 @@ import { NativeMemory } from './native-memory.ts';
 export type Argument = { readonly pointer: number } | { readonly int: number } | { readonly float: number };
 
 /** Shorthands that read like the struct they fill. */
-export const pointer = (value: number): Argument => ({ pointer: value });
+export const pointer = (value: number) => ({ pointer: value });
 export const int = (value: number): Argument => ({ int: value });
 export const float = (value: number): Argument => ({ float: value });
 

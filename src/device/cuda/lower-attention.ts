@@ -15,13 +15,15 @@ const decodeWarpsFew = 8;
 const decodeWarpsMany = 4;
 const decodeItemsFew = 8;
 /** Tiles of a warp's ring: of 8-bit keys and values more are on their way; for few sequences one block a multiprocessor is enough (docs/gpu-log.md). */
-const decodeStages = 2;
-const decodeStagesFp8Many = 3;
-const decodeStagesFp8Few = 4;
+const decodeSlots = 4;
+const decodeSlotsFp8Many = 5;
+const decodeSlotsFp8Few = 8;
+/** Blocks of 8-bit attention for many sequences that a multiprocessor holds: their rings fill its shared memory, their registers just fit. */
+const decodeBlocksFp8Many = 5;
 /** From so many (sequence, key head) pairs a multiprocessor on, blocks take equal runs of all tiles; and blocks that one holds at once. */
 const balancedUnits = 2;
-/** With more of them the last wave is a small part, and blocks of whole sequences are faster (docs/gpu-log.md). */
-const balancedUnitsMax = 9;
+/** With more of them blocks of whole sequences are faster (docs/gpu-log.md). */
+const balancedUnitsMax = 5;
 const balancedBlocks = 3;
 /** Positions that one block of split attention takes at least. */
 const splitPositionsMin = 512;
@@ -277,9 +279,9 @@ function pushDecode(state: LoweringState, node: AttentionNode, q: View, out: Vie
     : state.fresh(items * heads * splits, headDimension + 2, 'f32');
   const isFp8 = state.parts.kvType === 'e4m3';
   const elementSize = isFp8 ? 1 : 2;
-  const stagesFp8 = items <= decodeItemsFew ? decodeStagesFp8Few : decodeStagesFp8Many;
-  const stages = isFp8 ? stagesFp8 : decodeStages;
-  const ring = decodeWarps * stages * 2 * decodeTile * headDimension * elementSize;
+  const slotsFp8 = items <= decodeItemsFew ? decodeSlotsFp8Few : decodeSlotsFp8Many;
+  const slots = isFp8 ? slotsFp8 : decodeSlots;
+  const ring = decodeWarps * slots * decodeTile * headDimension * elementSize;
   const merge = decodeWarps * headTile * (headDimension + 2) * 4;
   const step = (address: number) => fixedView(address, 1, 1, 'f32');
   state.pushKernel({
@@ -288,7 +290,8 @@ function pushDecode(state: LoweringState, node: AttentionNode, q: View, out: Vie
     defines: {
       HEAD: headDimension,
       WARPS: decodeWarps,
-      STAGES: stages,
+      SLOTS: slots,
+      MIN_BLOCKS: isFp8 && !isBalanced && items > decodeItemsFew ? decodeBlocksFp8Many : 0,
       BLOCK: state.parts.blockPositions,
       KV_FP8: isFp8 ? 1 : 0,
       BALANCED: isBalanced ? 1 : 0,

@@ -63,7 +63,7 @@ export function quantizedInput(state: LoweringState, node: GraphNode): Quantized
 /** An RMSNorm whose result is wanted as e4m3 only. @returns whether it was one */
 export function quantizeNorm(state: LoweringState, node: Extract<GraphNode, { op: 'rmsNorm' }>): boolean {
   const width = rowLength(node.shape);
-  if (!feedsFp8Only(state, node) || width > quantizeWidthMax) return false;
+  if (state.bucket.hasAdapters || !feedsFp8Only(state, node) || width > quantizeWidthMax) return false;
   const weight = state.weightView(state.input(node, 1));
   const { epsilon } = node.attributes;
   const x = state.viewOf(node, 0);
@@ -73,7 +73,7 @@ export function quantizeNorm(state: LoweringState, node: Extract<GraphNode, { op
 
 /** silu(gate) · up of one product's halves whose result is wanted as e4m3 only. @returns whether it was one */
 export function quantizeGated(state: LoweringState, node: GraphNode): boolean {
-  if (node.op !== 'swiglu' || !feedsFp8Only(state, node)) return false;
+  if (node.op !== 'swiglu' || state.bucket.hasAdapters || !feedsFp8Only(state, node)) return false;
   const gate = state.viewOf(node, 0);
   const up = state.viewOf(node, 1);
   const isOne =

@@ -2,6 +2,7 @@ import { assert, definite } from '../../base/errors.ts';
 import type { GraphNode } from '../../graph/graph.ts';
 import type { GemmShape } from './gemm.ts';
 import { float, int, pointer } from './launch.ts';
+import { pushAdapters } from './lower-adapters.ts';
 import { type CacheTarget, cacheTarget, ropeArguments } from './lower-attention.ts';
 import { isFp8Product, quantizedInput } from './lower-fp8.ts';
 import { gatherBehind, gatheredStride, pushAllReduce } from './lower-ranks.ts';
@@ -25,7 +26,7 @@ interface Around {
 /** Remembers a norm that every reader can do on the way in. @returns whether it could */
 export function deferNorm(state: LoweringState, node: Extract<GraphNode, { op: 'rmsNorm' }>): boolean {
   const readers = state.readersOf(node);
-  if (state.isOutput(node) || node.shape.length !== 2) return false;
+  if (state.isOutput(node) || node.shape.length !== 2 || state.bucket.hasAdapters) return false;
   if (
     !readers.every(
       ({ node: reader, index }) => reader.op === 'linear' && index === 0 && streams(state, reader),
@@ -92,7 +93,8 @@ export function lowerLinear(state: LoweringState, node: GraphNode): void {
   const gather = gatherBehind(state, node);
   const isLogits = state.isOutput(node) || gather !== undefined;
   const streamed = streams(state, node);
-  const gated = streamed ? gatedReader(state, node) : undefined;
+  const { hasAdapters } = state.bucket;
+  const gated = streamed && !hasAdapters ? gatedReader(state, node) : undefined;
   const around: Around = { isGated: gated !== undefined };
   const norm = state.deferredNorms.get(node.inputs[0] ?? -1);
   if (norm) around.norm = { weight: norm.weight, epsilon: norm.epsilon };
@@ -116,10 +118,11 @@ export function lowerLinear(state: LoweringState, node: GraphNode): void {
     y = { ...state.fresh(rows, gather ? gatheredStride(gather) : width, type), width };
     state.setView(node, y);
   }
-  const cache = streamed && !gated && !into ? cacheTarget(state, node) : undefined;
+  const cache = streamed && !gated && !into && !hasAdapters ? cacheTarget(state, node) : undefined;
   if (cache) around.cache = cache;
   if (streamed) pushGemv(state, node, norm?.x ?? state.viewOf(node, 0), y, around);
   else pushGemm(state, node, y, around);
+  if (hasAdapters) pushAdapters(state, node, state.viewOf(node, 0), y);
   if (into?.sum) pushAllReduce(state, y);
 }
 

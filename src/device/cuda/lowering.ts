@@ -3,6 +3,7 @@ import type { GraphNode } from '../../graph/graph.ts';
 import { elementCount } from '../../graph/rules.ts';
 import { DeviceError } from '../errors.ts';
 import type { FusedGraph } from '../passes/fuse.ts';
+import type { AdapterPool } from './adapter-pool.ts';
 import type { DevicePointer } from './driver.ts';
 import type { Gemms } from './gemm.ts';
 import type { Gpu } from './gpu.ts';
@@ -36,6 +37,8 @@ export interface ModelParts {
   readonly kvLayer: (layer: number) => DevicePointer;
   /** Positions of a KV block. */
   readonly blockPositions: number;
+  /** Where the model has room for LoRA adapters. */
+  readonly adapters?: AdapterPool;
   /** Rope tables and other small constants, by key. */
   readonly constants: Constants;
 }
@@ -56,6 +59,8 @@ export interface StepAddresses {
   readonly prefillItems: DevicePointer;
   readonly prefillCount: DevicePointer;
   readonly blocks: DevicePointer;
+  /** The adapter slot of each row, in programs of steps that have some. */
+  readonly adapters: DevicePointer;
   /** Tokens that the step before sampled. */
   readonly sampled: DevicePointer;
   /** Sampling parameters of the output rows. */
@@ -72,6 +77,8 @@ export interface Bucket {
   readonly decodeItems: number;
   /** Pieces of up to 128 rows of longer extensions; 0 where there are none. */
   readonly prefillItems: number;
+  /** Whether some row has a LoRA adapter: products are then done one by one, without what else joins them. */
+  readonly hasAdapters: boolean;
 }
 
 /** One operation of a program: what it touches, and how it is queued once addresses are known. */
@@ -264,7 +271,7 @@ export interface KernelRequest {
   readonly sharedBytes?: number;
   readonly touches: readonly View[];
   /** The members of the kernel's `Parameters`; `at` gives a view's address, or null for none. */
-  parameters(at: (view: View | undefined) => Argument): Argument[];
+  parameters(at: (view: View | undefined) => { readonly pointer: number }): Argument[];
 }
 
 /** Lowers one node. */

@@ -1,6 +1,7 @@
 import { systemClock } from '../../base/clock.ts';
 import { definite } from '../../base/errors.ts';
 import type { Graph } from '../../graph/graph.ts';
+import { type AdapterTable, linearShapes } from '../adapters.ts';
 import { StepChecker } from '../check-step.ts';
 import type {
   DeviceMemory,
@@ -13,7 +14,15 @@ import type {
   LoadedWeights,
 } from '../device.ts';
 import { DeviceError } from '../errors.ts';
-import { hostChooses, type StepBatch, type StepResult, samplingFeature, want } from '../step.ts';
+import {
+  hostChooses,
+  type StepBatch,
+  type StepOutput,
+  type StepResult,
+  samplingFeature,
+  want,
+} from '../step.ts';
+import { AdapterPool } from './adapter-pool.ts';
 import { type Handle, handleFrom } from './driver.ts';
 import { Executor } from './executor.ts';
 import type { Gpu } from './gpu.ts';
@@ -21,6 +30,13 @@ import { HostMemory } from './host-memory.ts';
 import { KvPool, layerPositionBytes } from './kv-pool.ts';
 import { MemoryPool } from './memory-pool.ts';
 import type { NcclGroup } from './nccl.ts';
+import {
+  type PendingLogprobs,
+  readLogprobs,
+  type SamplingMemory,
+  SamplingRoom,
+  type SamplingRows,
+} from './sampling-rows.ts';
 import type { StepColumns } from './step-layout.ts';
 import type { ActivationType, ElementType } from './views.ts';
 import { GpuWeights } from './weights.ts';
@@ -66,6 +82,7 @@ export class CudaLoadedWeights implements LoadedWeights {
   readonly #group: NcclGroup | undefined;
   readonly #pool: MemoryPool;
   readonly #weights: GpuWeights;
+  readonly #adapters: AdapterPool | undefined;
   readonly #executor: Executor;
   /** Where the KV cache lies, once it does; plans before that only ask how much room they need. */
   #cache: KvPool | undefined;
@@ -89,6 +106,7 @@ export class CudaLoadedWeights implements LoadedWeights {
     const bytesPerPosition = layerPositionBytes(source.kv, types.kv).reduce((sum, bytes) => sum + bytes, 0);
     this.kv = { bytesPerPosition, layout: 'blocks', blockPositions: blockPositionsDefault };
     try {
+      this.#adapters = this.#openAdapters();
       this.#executor = this.#openExecutor();
       const { graph, stacked } = this.#executor.fused(1, 1);
       this.#weights.load(graph, stacked);
@@ -97,6 +115,17 @@ export class CudaLoadedWeights implements LoadedWeights {
       this.#pool.close();
       throw thrown;
     }
+  }
+
+  #openAdapters(): AdapterPool | undefined {
+    const { adapters } = this.#options;
+    if (!adapters) return undefined;
+    if (this.#group) {
+      const problem = 'several GPUs serve no LoRA adapters: leave --lora out, or serve it on one';
+      throw new DeviceError('DEVICE_ADAPTER_INVALID', problem);
+    }
+    const linears = linearShapes(this.#source.record({ tokens: 1, outputRows: 1 }));
+    return new AdapterPool(this.#gpu, this.#pool, this.#types.activation, adapters, linears);
   }
 
   #openExecutor(): Executor {
@@ -110,12 +139,23 @@ export class CudaLoadedWeights implements LoadedWeights {
       },
     };
     const record = (tokens: number, outputRows: number): Graph => this.#source.record({ tokens, outputRows });
-    return new Executor(this.#gpu, this.#pool, this.#weights, this.#types, this.#group, cache, record, {
-      batchTokensMax,
-      sequencesMax: batchTokensMax,
-      tableEntriesMax: Math.min(tableEntriesMax, batchTokensMax * contextLength),
-      vocabularySize,
-    });
+    const adapters = this.#adapters;
+    return new Executor(
+      this.#gpu,
+      this.#pool,
+      this.#weights,
+      this.#types,
+      this.#group,
+      cache,
+      adapters,
+      record,
+      {
+        batchTokensMax,
+        sequencesMax: batchTokensMax,
+        tableEntriesMax: Math.min(tableEntriesMax, batchTokensMax * contextLength),
+        vocabularySize,
+      },
+    );
   }
 
   get weightBytes(): number {
@@ -143,6 +183,7 @@ export class CudaLoadedWeights implements LoadedWeights {
       this.#cache,
       facts,
       this.weightBytes,
+      this.#adapters,
     );
   }
 
@@ -158,6 +199,7 @@ interface RingEntry {
   upload: HostMemory;
   tokens: HostMemory;
   logits: HostMemory | undefined;
+  sampling: SamplingMemory;
   started: Handle;
   done: Handle;
 }
@@ -166,15 +208,28 @@ interface InFlight {
   entry: RingEntry;
   outputs: number;
   wants: Uint8Array;
-  logitRows: number;
+  queued: QueuedOutputs;
 }
 
-function columnsOf({ tokens, positions, outputs, segments }: StepBatch): StepColumns {
+/** What of a step travels to the host beside its tokens. */
+interface QueuedOutputs {
+  logitRows: number;
+  logprobs: PendingLogprobs | undefined;
+}
+
+const nothingQueued: QueuedOutputs = { logitRows: 0, logprobs: undefined };
+
+function columnsOf(
+  { tokens, positions, outputs, segments }: StepBatch,
+  samplingRows?: SamplingRows,
+): StepColumns {
   return {
+    samplingRows,
     tokens,
     positions,
     outputRows: outputs.rows.subarray(0, outputs.count),
     segments: segments.count,
+    adapters: segments.adapter,
     sampling: outputs.sampling,
     segmentRows: segments.rows,
     kvLengths: segments.kvLength,
@@ -188,13 +243,16 @@ export class CudaModel implements DeviceModel {
   readonly kv: KvPoolFacts;
   readonly weightBytes: number;
   readonly inFlightStepsMax = inFlightStepsMax;
-  readonly samplingFeatures = samplingFeature.draw;
+  readonly adapters?: AdapterTable;
+  readonly samplingFeatures = samplingFeature.draw | samplingFeature.state | samplingFeature.logprobs;
   readonly #gpu: Gpu;
   readonly #source: DeviceModelSource;
   readonly #options: DeviceModelOptions;
   readonly #executor: Executor;
   readonly #cache: KvPool;
   readonly #checker: StepChecker;
+  readonly #sampling: SamplingRoom;
+  readonly #adapters: AdapterPool | undefined;
   readonly #ring: RingEntry[] = [];
   readonly #flight: InFlight[] = [];
   #launched = 0;
@@ -209,6 +267,7 @@ export class CudaModel implements DeviceModel {
     cache: KvPool,
     kv: KvPoolFacts,
     weightBytes: number,
+    adapters?: AdapterPool,
   ) {
     this.#gpu = gpu;
     this.#source = source;
@@ -218,6 +277,9 @@ export class CudaModel implements DeviceModel {
     this.kv = kv;
     this.weightBytes = weightBytes;
     this.#checker = new StepChecker(kv.blocks);
+    this.#sampling = new SamplingRoom(gpu, source.vocabularySize);
+    this.#adapters = adapters;
+    if (adapters) this.adapters = adapters.table;
     for (let k = 0; k <= inFlightStepsMax; k++) this.#ring.push(this.#openEntry());
   }
 
@@ -227,6 +289,7 @@ export class CudaModel implements DeviceModel {
       upload: new HostMemory(driver, this.#executor.inputWordsMax * 4),
       tokens: new HostMemory(driver, Math.max(1, this.#options.batchTokensMax) * 4),
       logits: undefined,
+      sampling: { staging: undefined, logprobs: undefined },
       started: handleFrom((out) => driver.cuEventCreate(out, 0)),
       done: handleFrom((out) => driver.cuEventCreate(out, 0)),
     };
@@ -235,62 +298,63 @@ export class CudaModel implements DeviceModel {
   launch(batch: StepBatch): void {
     if (this.#closed) throw new DeviceError('DEVICE_FAILED', 'the model was closed; load it again');
     const { vocabularySize, contextLength } = this.#source;
+    this.#adapters?.settle();
     this.#checker.check(batch, {
       ...this.kv,
       vocabularySize,
       contextLength,
       batchTokensMax: this.#options.batchTokensMax,
       previousOutputs: this.#previousOutputs,
+      adapters: this.#adapters,
     });
     const { driver, stream } = this.#gpu;
     const entry = definite(this.#ring[this.#launched++ % this.#ring.length], 'a ring entry');
     this.#cache.operate(batch.kv);
     const { count, wants } = batch.outputs;
     driver.cuEventRecord(entry.started, stream);
-    let logitRows = 0;
-    if (batch.tokens.length > 0) logitRows = this.#queueRows(batch, entry);
+    const queued = batch.tokens.length > 0 ? this.#queueRows(batch, entry) : nothingQueued;
     driver.cuEventRecord(entry.done, stream);
     this.#previousOutputs = count;
-    this.#flight.push({ entry, outputs: count, wants: wants.slice(0, count), logitRows });
+    this.#flight.push({ entry, outputs: count, wants: wants.slice(0, count), queued });
   }
 
-  /** @returns the rows of logits that travel to the host */
-  #queueRows(batch: StepBatch, entry: RingEntry): number {
+  #queueRows(batch: StepBatch, entry: RingEntry): QueuedOutputs {
     const { driver, stream } = this.#gpu;
     const { count, wants } = batch.outputs;
-    const columns = columnsOf(batch);
-    const ready = this.#executor.readyFor(columns);
+    const ready = this.#executor.readyFor(columnsOf(batch));
+    const rows = this.#sampling.prepare(batch.outputs, entry.sampling);
+    const columns = columnsOf(batch, rows);
     const { blockPositions } = this.kv;
     const words = ready.layout.write(entry.upload, columns, blockPositions, this.#cache.sinkPlace);
     const logits = this.#executor.queue(ready, entry.upload.address, words);
-    if (count === 0) return 0;
+    if (count === 0) return nothingQueued;
     driver.cuMemcpyDtoHAsync_v2(entry.tokens.address, this.#executor.sampled, count * 4, stream);
-    let wanted = 0;
-    for (let row = 0; row < count; row++) if ((wants[row] as number) & want.logits) wanted = row + 1;
-    if (wanted === 0) return 0;
-    const bytes = wanted * this.#source.vocabularySize * 4;
-    entry.logits = this.#roomFor(entry.logits, bytes);
+    const logprobs = rows && this.#sampling.fetch(rows, entry.sampling);
+    let logitRows = 0;
+    for (let row = 0; row < count; row++) if ((wants[row] as number) & want.logits) logitRows = row + 1;
+    if (logitRows === 0) return { logitRows, logprobs };
+    const bytes = logitRows * this.#source.vocabularySize * 4;
+    entry.logits = HostMemory.atLeast(driver, bytes, entry.logits);
     driver.cuMemcpyDtoHAsync_v2(entry.logits.address, logits, bytes, stream);
-    return wanted;
-  }
-
-  #roomFor(memory: HostMemory | undefined, bytes: number): HostMemory {
-    if (memory && memory.words.byteLength >= bytes) return memory;
-    memory?.close();
-    return new HostMemory(this.#gpu.driver, bytes);
+    return { logitRows, logprobs };
   }
 
   collect(): StepResult {
-    const { entry, outputs, wants, logitRows } = definite(this.#flight.shift(), 'a launched step');
+    const { entry, outputs, wants, queued } = definite(this.#flight.shift(), 'a launched step');
     const startedNs = systemClock.nowNs();
     this.#gpu.driver.cuEventSynchronize(entry.done);
     const tokens = entry.tokens.words.subarray(0, outputs);
     for (let row = 0; row < outputs; row++)
       if (!((wants[row] as number) & want.token)) tokens[row] = hostChooses;
     const computeNs = systemClock.nowNs() - startedNs;
-    if (logitRows === 0 || !entry.logits) return { output: { tokens }, computeNs };
-    const values = entry.logits.floats.subarray(0, logitRows * this.#source.vocabularySize);
-    return { output: { tokens, logits: { values } }, computeNs };
+    const output: StepOutput = { tokens };
+    const { logitRows, logprobs } = queued;
+    if (logitRows > 0 && entry.logits) {
+      output.logits = { values: entry.logits.floats.subarray(0, logitRows * this.#source.vocabularySize) };
+    }
+    if (logprobs && entry.sampling.logprobs)
+      output.logprobs = readLogprobs(logprobs, entry.sampling.logprobs);
+    return { output, computeNs };
   }
 
   /** Milliseconds that the GPU took for the step that was collected last; for benchmarks. */
@@ -310,13 +374,12 @@ export class CudaModel implements DeviceModel {
     if (this.#closed) return;
     this.#closed = true;
     this.#gpu.synchronize();
-    for (const { upload, tokens, logits, started, done } of this.#ring) {
-      upload.close();
-      tokens.close();
-      logits?.close();
+    for (const { upload, tokens, logits, sampling, started, done } of this.#ring) {
+      for (const memory of [upload, tokens, logits, sampling.staging, sampling.logprobs]) memory?.close();
       this.#gpu.driver.cuEventDestroy_v2(started);
       this.#gpu.driver.cuEventDestroy_v2(done);
     }
+    this.#sampling.close();
     this.#executor.close();
     this.#cache.close();
   }

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { packageVersion } from '../../base/package-version.ts';
@@ -9,8 +9,13 @@ import type { KernelCompiler } from './nvrtc.ts';
 /** Where the kernels' sources lie: beside this module, in `src/` and in `dist/`. */
 export const kernelFolder = join(import.meta.dirname, 'kernels');
 
-/** The file that every kernel includes. */
-const commonFile = 'common.cuh';
+/** What kernels include lies beside them: a change of any compiles all anew. */
+const headerEnding = '.cuh';
+
+function headers(): string[] {
+  const names = readdirSync(kernelFolder).filter((name) => name.endsWith(headerEnding));
+  return names.sort().map((name) => readFileSync(join(kernelFolder, name), 'utf8'));
+}
 
 /** The user's cache folder for compiled kernels. */
 export function moduleCacheFolder(environment: Readonly<Record<string, string | undefined>>): string {
@@ -43,6 +48,7 @@ export class ModuleCache {
   readonly #folder: string;
   readonly #kernels = new Map<string, { handle: Handle; sharedBytes: number }>();
   readonly #modules: Handle[] = [];
+  #headers: readonly string[] | undefined;
 
   /** @param compiler asked for only when a kernel is not in the cache */
   constructor(driver: Driver, compiler: () => KernelCompiler, architecture: string, folder: string) {
@@ -75,9 +81,9 @@ export class ModuleCache {
 
   #image(file: string, defines: Defines): Uint8Array {
     const source = readFileSync(join(kernelFolder, `${file}.cu`), 'utf8');
-    const common = readFileSync(join(kernelFolder, commonFile), 'utf8');
+    this.#headers ??= headers();
     const compiler = this.#compiler();
-    const key = moduleKey([source, common], defines, [this.#architecture, compiler.version]);
+    const key = moduleKey([source, ...this.#headers], defines, [this.#architecture, compiler.version]);
     const path = join(this.#folder, `${file}-${this.#architecture}-${key}.cubin`);
     if (existsSync(path)) return readFileSync(path);
     const { image } = compiler.compile({

@@ -1,8 +1,10 @@
 import { uniform } from '../../base/random.ts';
-import type { SamplingTable } from '../step.ts';
+import { baseModel, type SamplingTable } from '../step.ts';
 import type { DevicePointer } from './driver.ts';
 import { decodeTile, prefillRows } from './lower-attention.ts';
 import type { Bucket, StepAddresses } from './lowering.ts';
+import type { SamplingRows } from './sampling-rows.ts';
+import { writePointer } from './sampling-states.ts';
 
 /** One step's rows and sequences, as plain columns: what a {@link StepLayout} is filled from. */
 export interface StepColumns {
@@ -16,7 +18,11 @@ export interface StepColumns {
   readonly blockStarts: Int32Array;
   readonly blocks: Int32Array;
   readonly segments: number;
+  /** By sequence; absent where none has an adapter. */
+  readonly adapters?: Int32Array | undefined;
   readonly sampling: SamplingColumns;
+  /** Absent where no row has a state or log-probabilities. */
+  readonly samplingRows?: SamplingRows | undefined;
 }
 
 /** How each output row's token is chosen; columns of [R]. */
@@ -43,7 +49,7 @@ const itemWords = 4;
 const align = (words: number) => Math.ceil(words / 4) * 4;
 
 /** 32-bit words of `Row` in `sample.cu`. */
-export const samplingWords = 8;
+export const samplingWords = 16;
 
 /** Where a step's arrays lie, in 32-bit words from the start of its upload: fixed by the bucket, block tables last. */
 export class StepLayout {
@@ -57,6 +63,7 @@ export class StepLayout {
   readonly decodeItems: number;
   readonly prefillCount: number;
   readonly prefillItems: number;
+  readonly adapters: number;
   readonly blocks: number;
 
   constructor(bucket: Bucket) {
@@ -70,7 +77,8 @@ export class StepLayout {
     this.decodeItems = this.sampling + align(bucket.outputRows * samplingWords);
     this.prefillCount = this.decodeItems + bucket.decodeItems * itemWords;
     this.prefillItems = this.prefillCount + 4;
-    this.blocks = this.prefillItems + bucket.prefillItems * itemWords;
+    this.adapters = this.prefillItems + bucket.prefillItems * itemWords;
+    this.blocks = this.adapters + (bucket.hasAdapters ? rows : 0);
   }
 
   /** The arrays' addresses for an upload that lies at `base`. */
@@ -87,6 +95,7 @@ export class StepLayout {
       prefillItems: at(this.prefillItems),
       prefillCount: at(this.prefillCount),
       blocks: at(this.blocks),
+      adapters: at(this.adapters),
       sampled,
       arrivals,
     };
@@ -108,15 +117,25 @@ export class StepLayout {
     words.fill(-1, this.tables + count, this.tables + rows);
     words.set(step.outputRows, this.outputRows);
     words.fill(0, this.outputRows + step.outputRows.length, this.outputRows + outputRows);
-    this.#writeSampling(memory, step.sampling, step.outputRows.length);
+    this.#writeSampling(memory, step);
     this.#writeItems(words, step, blockPositions);
+    if (this.bucket.hasAdapters) this.#writeAdapters(words, step);
     words.set(step.blocks, this.blocks);
     return this.blocks + step.blocks.length;
   }
 
-  #writeSampling({ words, floats, doubles }: UploadMemory, sampling: SamplingColumns, count: number): void {
+  #writeSampling({ words, floats, doubles }: UploadMemory, step: StepColumns): void {
+    const { sampling, samplingRows } = step;
+    const count = step.outputRows.length;
     for (let row = 0; row < this.bucket.outputRows; row++) {
       const at = this.sampling + row * samplingWords;
+      if (samplingRows && row < count) {
+        words[at + 5] = sampling.position[row] as number;
+        writePointer(words, at + 8, samplingRows.states[row] as number);
+        writePointer(words, at + 10, samplingRows.adjusted[row] as number);
+        writePointer(words, at + 12, samplingRows.logprobs[row] as number);
+        words[at + 14] = samplingRows.top;
+      } else words.fill(0, at + 8, at + 14);
       const temperature = row < count ? (sampling.temperature[row] as number) : 0;
       words[at] = temperature > 0 ? 1 : 0;
       if (temperature === 0) continue;
@@ -128,6 +147,16 @@ export class StepLayout {
       const [seed, sequence] = [sampling.seed[row] as number, sampling.sequence[row] as number];
       doubles[at / 2 + 3] = uniform(seed, sequence, sampling.position[row] as number);
     }
+  }
+
+  #writeAdapters(words: Int32Array, { segments, segmentRows, adapters }: StepColumns): void {
+    let at = this.adapters;
+    for (let segment = 0; segment < segments; segment++) {
+      const end = at + (segmentRows[segment] as number);
+      words.fill(adapters?.[segment] ?? baseModel, at, end);
+      at = end;
+    }
+    words.fill(baseModel, at, this.adapters + this.bucket.rows);
   }
 
   #writeItems(words: Int32Array, step: StepColumns, blockPositions: number): void {
@@ -181,7 +210,14 @@ export function stepNeeds(step: StepColumns): Bucket {
     if (rows === 1) decodeItems++;
     else prefillItems += Math.ceil(rows / prefillRows);
   }
-  return { rows: step.tokens.length, outputRows: step.outputRows.length, decodeItems, prefillItems };
+  const hasAdapters = step.adapters?.subarray(0, step.segments).some((slot) => slot !== baseModel) ?? false;
+  return {
+    rows: step.tokens.length,
+    outputRows: step.outputRows.length,
+    decodeItems,
+    prefillItems,
+    hasAdapters,
+  };
 }
 
 /** The next of 1–8, then multiples of 8 to 64, of 32 to 512, of 128 to 2,048, then of 512. */
@@ -204,9 +240,11 @@ function roundItems(count: number): number {
 /** The bucket that a step runs in: few distinct ones, each with a program of its own. */
 export function bucketOf(needs: Bucket): Bucket {
   const rows = roundRows(needs.rows);
+  const { hasAdapters } = needs;
   if (needs.prefillItems === 0) {
     // Pure decoding: every row is a sequence, and all or none is sampled.
-    return { rows, outputRows: needs.outputRows === 0 ? 0 : rows, decodeItems: rows, prefillItems: 0 };
+    const outputRows = needs.outputRows === 0 ? 0 : rows;
+    return { rows, outputRows, decodeItems: rows, prefillItems: 0, hasAdapters };
   }
   const mixedRows = roundMixedRows(needs.rows);
   const outputRows =
@@ -218,5 +256,6 @@ export function bucketOf(needs: Bucket): Bucket {
     outputRows,
     decodeItems: roundItems(needs.decodeItems),
     prefillItems: roundItems(needs.prefillItems),
+    hasAdapters,
   };
 }

@@ -4,7 +4,7 @@
 // Each warp walks tiles of 16 positions on its own, with its own ring of asynchronous copies: no block-wide barrier in the loop. Scores
 // are computed transposed, S' = K · Q' (16 positions × 8 heads) and O' = V' · P' (head dimension × 8 heads), so that 8 heads are the
 // narrow side of the tensor cores' tile.
-#include "common.cuh"
+#include "cached.cuh"
 
 #ifndef HEAD
 #define HEAD 128
@@ -12,8 +12,9 @@
 #ifndef WARPS
 #define WARPS 4
 #endif
-#ifndef STAGES
-#define STAGES 3
+// Tiles (keys or values of 16 positions) of a warp's ring.
+#ifndef SLOTS
+#define SLOTS 6
 #endif
 
 // Blocks that a multiprocessor is to hold at once; 0 leaves the registers to the compiler.
@@ -32,16 +33,6 @@
 #define BALANCED 0
 #endif
 
-// The cache holds e4m3: as float16 in registers, as which q is taken then.
-#ifndef KV_FP8
-#define KV_FP8 0
-#endif
-#if KV_FP8
-using Cached = unsigned char;
-#else
-using Cached = T;
-#endif
-
 constexpr int tile = 16;
 constexpr int columns = 8;
 constexpr int chunkElements = 16 / sizeof(Cached);
@@ -52,16 +43,6 @@ constexpr int tileBytes = tile * HEAD * sizeof(Cached);
 // Where a 16-byte piece of a tile lies, so that eight rows of one column are in different banks.
 __device__ __forceinline__ u32 swizzled(int r, int column) {
   return (r * chunks + (column ^ (chunks == 4 ? (r >> 1) & 3 : r & 7))) * 16;
-}
-
-// Weights of at most 1 as a register.
-__device__ __forceinline__ u32 packWeights(float low, float high) {
-#if KV_FP8
-  const __half2 pair = __floats2half2_rn(low, high);
-  return *reinterpret_cast<const u32*>(&pair);
-#else
-  return pack2(low, high);
-#endif
 }
 
 // One sequence of the step: which row asks, how long its KV is, where its block table starts, and how many tiles the items before it
@@ -91,8 +72,8 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, MIN_BLOCKS) attentionDe
   letNextStart();
   const int group = p.heads / p.kvHeads;
   const int headTiles = (group + columns - 1) / columns;
-  const int groups = p.kvHeads * headTiles;
 #if BALANCED
+  const int groups = p.kvHeads * headTiles;
   __shared__ int found;
   const Item last = p.items[p.itemCount - 1];
   const int all = (last.tilesBefore + (last.kvLength + tile - 1) / tile) * groups;
@@ -155,40 +136,37 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, MIN_BLOCKS) attentionDe
   const int headFirst = kvHead * group + unit % headTiles * columns;
   const int headCount = min(columns, (kvHead + 1) * group - headFirst);
 
-  const u32 ringAddress = sharedAddress(memory) + warp * STAGES * 2 * tileBytes;
+  const u32 ringAddress = sharedAddress(memory) + warp * SLOTS * tileBytes;
   const size_t headElements = (size_t)BLOCK * HEAD;
   const size_t blockElements = 2 * headElements * p.kvHeads;
   const Cached* keys = p.kv + kvHead * headElements;
   const size_t valuesAfter = headElements * p.kvHeads;
 
+  // Tiles come in the order keys, values, keys, …: tile 2 · turn and the one behind it.
   int ids = 0;
-  auto fetch = [&](int turn) {
+  auto fetch = [&](int turn, bool isValues, u32 target) {
     const int at = tileFirst + warp + turn * WARPS;
-    if ((turn & 31) == 0) {
+    if ((turn & 31) == 0 && !isValues) {
       const int mine = at + lane * WARPS;
       ids = mine < tileLast ? p.blocks[item.blockStart + (begin + mine * tile) / BLOCK] : 0;
     }
     const int block = __shfl_sync(0xffffffffu, ids, turn & 31);
     if (at < tileLast) {
       const int position = begin + at * tile;
-      const Cached* source = keys + block * blockElements + (size_t)(position % BLOCK) * HEAD;
-      const u32 target = ringAddress + (turn % STAGES) * 2 * tileBytes;
+      const Cached* source = keys + block * blockElements + (size_t)(position % BLOCK) * HEAD + (isValues ? valuesAfter : 0);
 #pragma unroll
       for (int k = 0; k < tile * chunks / 32; k++) {
         const int c = lane + 32 * k, r = c / chunks, column = c % chunks;
-        const u32 offset = swizzled(r, column);
-        const bool valid = position + r < end;
-        copy16(target + offset, source + c * chunkElements, valid);
-        copy16(target + tileBytes + offset, source + valuesAfter + c * chunkElements, valid);
+        copy16(target + swizzled(r, column), source + c * chunkElements, position + r < end);
       }
     }
     commitCopies();
   };
   // Whether this warp's first turns hold the position that the kernel before this one writes.
-  const bool isNewest = tileFirst + warp + (STAGES - 2) * WARPS >= tiles - 1;
+  const bool isNewest = tileFirst + warp + (SLOTS - 2) / 2 * WARPS >= tiles - 1;
   if (isNewest && !waited) waitForPrevious();
 #pragma unroll
-  for (int turn = 0; turn < STAGES - 1; turn++) fetch(turn);
+  for (int n = 0; n < SLOTS - 1; n++) fetch(n / 2, n & 1, ringAddress + n * tileBytes);
   if (!isNewest && !waited) waitForPrevious();
   waited = true;
 
@@ -213,13 +191,18 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, MIN_BLOCKS) attentionDe
   float most[2] = {minusInfinity, minusInfinity}, total[2] = {0, 0};
   float o[steps][4] = {};
   const int turns = (tileLast - tileFirst - warp + WARPS - 1) / WARPS;
-  for (int turn = 0; turn < turns; turn++) {
-    waitForCopies<STAGES - 2>();
+  u32 current = ringAddress, before = ringAddress + (SLOTS - 1) * tileBytes;
+  // Waits for the next tile, and fetches into the place of the one before it, which all lanes have done with.
+  auto advance = [&](int n) -> u32 {
+    waitForCopies<SLOTS - 2>();
     __syncwarp();
-    // Into the place of the tile before this one, which all lanes have done with.
-    fetch(turn + STAGES - 1);
-    const u32 keyTile = ringAddress + (turn % STAGES) * 2 * tileBytes;
-    const u32 valueTile = keyTile + tileBytes;
+    fetch((n + SLOTS - 1) >> 1, (n + SLOTS - 1) & 1, before);
+    before = current;
+    current = current == ringAddress + (SLOTS - 1) * tileBytes ? ringAddress : current + tileBytes;
+    return before;
+  };
+  for (int turn = 0; turn < turns; turn++) {
+    const u32 keyTile = advance(2 * turn);
     float s[4] = {};
 #if KV_FP8
     // A register of a fragment of bytes is two of float16 (keyByte): 16 bytes are one step.
@@ -277,6 +260,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, MIN_BLOCKS) attentionDe
     }
     const u32 p0 = transpose8x8(packWeights(s[0], s[1]));
     const u32 p1 = transpose8x8(packWeights(s[2], s[3]));
+    const u32 valueTile = advance(2 * turn + 1);
 #if KV_FP8
     // Bytes are transposed in pairs: a register holds two elements of two positions. Even elements are a step's upper rows, odd ones its lower.
 #pragma unroll

@@ -1,22 +1,12 @@
 // Causal attention of many query rows of one sequence over its paged KV (their own keys and values are in it already), on the tensor
 // cores: a block takes 128 rows of one head, a warp 32 of them; scores stay in registers, maxima and sums are kept online.
-#include "common.cuh"
+#include "cached.cuh"
 
 #ifndef HEAD
 #define HEAD 128
 #endif
 #ifndef BLOCK
 #define BLOCK 32
-#endif
-
-// The cache holds e4m3: as float16 in registers, as which q is taken then.
-#ifndef KV_FP8
-#define KV_FP8 0
-#endif
-#if KV_FP8
-using Cached = unsigned char;
-#else
-using Cached = T;
 #endif
 
 constexpr int warps = 4;
@@ -44,16 +34,6 @@ struct Parameters {
   int heads, kvHeads, window;
   float scale, softcap;
 };
-
-// Weights of at most 1 as a register.
-__device__ __forceinline__ u32 packWeights(float low, float high) {
-#if KV_FP8
-  const __half2 pair = __floats2half2_rn(low, high);
-  return *reinterpret_cast<const u32*>(&pair);
-#else
-  return pack2(low, high);
-#endif
-}
 
 extern "C" __global__ void __launch_bounds__(warps * 32) attentionPrefill(const __grid_constant__ Parameters p) {
   extern __shared__ __align__(16) unsigned char memory[];

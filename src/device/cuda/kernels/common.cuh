@@ -134,10 +134,6 @@ __device__ __forceinline__ unsigned short packE4m3(float low, float high) {
   return __nv_cvt_float2_to_fp8x2(make_float2(low, high), __NV_SATFINITE, __NV_E4M3);
 }
 
-// Where element d of a key lies among the bytes of an e4m3 cache row: so that the four bytes that a lane loads of 16 elements are, as float16,
-// its two registers of a tensor-core fragment (elements 2t, 2t + 1 and 2t + 8, 2t + 9). Even d and d + 1 stay neighbours.
-__device__ __forceinline__ int keyByte(int d) { return (d & ~15) | ((d & 6) << 1) | ((d & 8) >> 2) | (d & 1); }
-
 // As mma, of float16 whatever the activations are.
 __device__ __forceinline__ void mmaHalf(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
   asm volatile(

@@ -8,7 +8,7 @@
 // GATED: weight holds gate rows then up rows; the result is silu(gate) · up.
 // FP8: weight is e4m3 with a float32 scale a row; its elements become float16 in registers, and so does x.
 // ROPE: weight holds q, k and v rows; q and k turn (neighbouring elements are pairs), q goes to y, k and v into the paged KV cache.
-#include "common.cuh"
+#include "cached.cuh"
 
 #ifndef WARPS
 #define WARPS 8
@@ -35,20 +35,11 @@
 #ifndef FP8
 #define FP8 0
 #endif
-// Whether the cache holds e4m3.
-#ifndef KV_FP8
-#define KV_FP8 0
-#endif
 
 #if FP8
 using Weight = unsigned char;
 #else
 using Weight = T;
-#endif
-#if KV_FP8
-using Cached = unsigned char;
-#else
-using Cached = T;
 #endif
 
 struct Parameters {

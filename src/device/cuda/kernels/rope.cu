@@ -3,17 +3,7 @@
 //
 // `heads` of q turn into qOut (which may be q). `kvHeads` of k turn into the cache; v is copied there. kvHeads 0: no cache. Without
 // frequencies nothing turns.
-#include "common.cuh"
-
-// Whether the cache holds e4m3.
-#ifndef KV_FP8
-#define KV_FP8 0
-#endif
-#if KV_FP8
-using Cached = unsigned char;
-#else
-using Cached = T;
-#endif
+#include "cached.cuh"
 
 struct Parameters {
   const T* q;
