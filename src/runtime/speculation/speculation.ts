@@ -73,9 +73,7 @@ export class Speculation implements DraftSink {
   /** A request came: what it brings is used from its first step on. */
   add(sequences: readonly Sequence[]): void {
     for (const sequence of sequences) {
-      const { draft, prediction, speculation, guide } = sequence.owner.request;
-      // A guide's mask is for one token: guided sequences run without drafts.
-      if (guide) continue;
+      const { draft, prediction, speculation } = sequence.owner.request;
       if (draft) {
         sequence.drafts = Array.from(draft.tokens);
         this.#hasExternal = true;
@@ -157,7 +155,13 @@ export class Speculation implements DraftSink {
   extend(planned: PlannedRows<Sequence>, batchTokensMax: number): void {
     if (!this.isOn && !this.#hasExternal) return;
     const hasDrafts = planned.sequences.some(({ rowsOptional }) => rowsOptional > 0);
-    if (hasDrafts) addOptionalRows(planned, batchTokensMax);
+    if (!hasDrafts || addOptionalRows(planned, batchTokensMax) === 0) return;
+    const { sequences, rows } = planned;
+    for (let index = 0; index < rows.length; index++) {
+      const { guide, drafts, rowsReady } = sequences[index] as Sequence;
+      const own = (rows[index] as number) - rowsReady;
+      if (guide && own > 0) guide.foresee(drafts.slice(0, own));
+    }
   }
 
   /** A step of so many rows was collected, and the whole turn took so long. */
@@ -190,7 +194,6 @@ export class Speculation implements DraftSink {
   }
 
   #entryOf(sequence: Sequence): Entry | undefined {
-    if (sequence.owner.request.guide) return undefined;
     const known = this.#entries.get(sequence);
     if (known) return known;
     if (sequence.owner.request.beams) return undefined;
