@@ -9,6 +9,7 @@ import { type Reporter, silentReporter } from './builder/reporter.ts';
 import { deviceOf } from './builder/targets.ts';
 import type { KvDtype } from './device/device.ts';
 import { DeltaQueue } from './generation/delta-queue.ts';
+import { type EmbedOptions, embedAll } from './generation/embed.ts';
 import { Generation, type GenerationDelta, type GenerationUsage } from './generation/generation.ts';
 import { generationDefaults } from './protocol/generation-defaults.ts';
 import { type ServedModel, servedModel } from './protocol/served-model.ts';
@@ -19,7 +20,7 @@ import type { Retention } from './runtime/kv/retention.ts';
 import { LocalEngine } from './runtime/local-engine.ts';
 import { loadModel } from './runtime/process/load-model.ts';
 import { EngineSupervisor } from './runtime/process/supervisor.ts';
-import { greedySampling, type SamplingParameters } from './runtime/requests/request.ts';
+import { greedySampling, type RequestReturns, type SamplingParameters } from './runtime/requests/request.ts';
 import { type ChatMessage, renderChatFor } from './tokenizer/chat-template.ts';
 import { openTokenizer } from './tokenizer/open.ts';
 
@@ -86,6 +87,8 @@ export interface GenerateOptions extends Partial<SamplingParameters> {
   cacheSalt?: string;
   /** How long its KV should be kept for others, and how dear it is. */
   retention?: Retention;
+  /** Logits to show beside the text: a delta's `outputs` holds them. */
+  returns?: Pick<RequestReturns, 'contextLogits' | 'generationLogits'>;
   /** Higher first. */
   priority?: number;
   signal?: AbortSignal;
@@ -159,6 +162,22 @@ export class Engine {
     return this.generate(tokenizer.encode(text, { addSpecialTokens: false }), options);
   }
 
+  /**
+   * Texts as vectors, one for each; a single text gives a list of one.
+   * @throws RuntimeError, TokenizerError
+   */
+  async embed(
+    input: string | Int32Array | readonly (string | Int32Array)[],
+    options: EmbedOptions = {},
+  ): Promise<Float32Array[]> {
+    const list = typeof input === 'string' || input instanceof Int32Array ? [input] : input;
+    checkEmbed(list, options, this.model.client.description.hiddenWidth);
+    const inputs = list.map((one) =>
+      typeof one === 'string' ? this.model.tokenizer.encode(one) : Int32Array.from(one),
+    );
+    return embedAll(this.model, inputs, options);
+  }
+
   close(): Promise<void> {
     return this.#close();
   }
@@ -179,6 +198,16 @@ function checkGenerate(prompt: unknown, options: unknown): void {
   if (stop !== undefined && !(Array.isArray(stop) && stop.every((one) => typeof one === 'string'))) {
     throw misuse(`stop is ${kindOf(stop)}; give a list of texts: ['\\n']`);
   }
+}
+
+function checkEmbed(input: unknown, { dimensions }: EmbedOptions, width: number): void {
+  const isInput = (one: unknown) => typeof one === 'string' || one instanceof Int32Array;
+  if (!(Array.isArray(input) && input.every(isInput))) {
+    throw misuse(`the input is ${kindOf(input)}; give a text, token ids (Int32Array) or a list of them`);
+  }
+  if (dimensions === undefined || width === 0) return;
+  if (Number.isInteger(dimensions) && dimensions >= 1 && dimensions <= width) return;
+  throw misuse(`dimensions is ${dimensions}; embeddings of this model have ${width}: ask for 1 to ${width}`);
 }
 
 function checkChat(messages: unknown): void {
@@ -291,7 +320,7 @@ class QueuedGeneration implements GenerationStream {
   constructor(model: ServedModel, promptTokens: Int32Array, options: GenerateOptions) {
     const { signal, maxTokens, minTokens, stop, sequences, logprobs, ...rest } = options;
     const { stopTokenIds, ignoreEos, includeStopString, skipSpecialTokens, ...others } = rest;
-    const { cacheSalt, retention, priority, guide, ...given } = others;
+    const { cacheSalt, retention, returns, priority, guide, ...given } = others;
     const { maxTokens: advised, ...advice } = model.defaults;
     // At least 1, so that a prompt that fills the context is refused for that and not for its maxTokens.
     const room = Math.max(1, model.client.description.contextLength - promptTokens.length);
@@ -313,6 +342,7 @@ class QueuedGeneration implements GenerationStream {
         cacheSalt,
         guide: guide && guideOfWish(guide),
         retention,
+        returns,
         priority: priority ?? 0,
       },
       {

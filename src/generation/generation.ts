@@ -4,7 +4,7 @@ import type { EngineClient, RequestHandle } from '../runtime/client.ts';
 import type { Guide } from '../runtime/guidance/guide.ts';
 import type { Retention } from '../runtime/kv/retention.ts';
 import type { RequestStart, SequenceEvent } from '../runtime/requests/events.ts';
-import type { AdapterReference, SamplingParameters } from '../runtime/requests/request.ts';
+import type { AdapterReference, RequestReturns, SamplingParameters } from '../runtime/requests/request.ts';
 import type { BeamParameters } from '../runtime/sequences/beam-search.ts';
 import type { Tokenizer } from '../tokenizer/types.ts';
 import { phases } from '../trace/phases.ts';
@@ -50,6 +50,7 @@ export interface GenerationInput {
   /** As in `GenerationRequest`. */
   prediction?: Int32Array;
   beams?: BeamParameters;
+  returns?: RequestReturns;
 }
 
 /** Token counts of a finished (or cancelled) generation. */
@@ -172,6 +173,7 @@ export class Generation {
         priority: input.priority,
         prediction: input.prediction,
         beams: input.beams,
+        returns: input.returns,
       },
       (event) => this.#guarded(event),
     );

@@ -1,3 +1,4 @@
+import type { AdapterSettings, AdapterSource } from '../runtime/adapters/adapter.ts';
 import type { EngineClient } from '../runtime/client.ts';
 
 /** The engines that one model asks for. */
@@ -21,6 +22,10 @@ export interface EngineSpecification {
   kvMemoryShare?: number;
   /** Sequences in flight at most, per engine; absent: the host's default. */
   sequencesMax?: number;
+  /** What differs from the host's own way to keep LoRA adapters. */
+  adapters?: Partial<AdapterSettings>;
+  /** LoRA adapters to begin with, beside the host's. */
+  adaptersAtStart?: readonly AdapterSource[];
 }
 
 /** Running engines on loan. */

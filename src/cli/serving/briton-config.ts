@@ -4,12 +4,15 @@ import { messageOf } from '../../base/errors.ts';
 import { didYouMean } from '../../base/nearest.ts';
 import { britonPortDefault } from '../../protocol/briton/limits.ts';
 import { parseTextFormat, type TextScalar, type TextValue } from '../../repository/config/text-format.ts';
+import type { AdapterSettings } from '../../runtime/adapters/adapter.ts';
 import { CliError } from '../errors.ts';
 import type { ServeOptions } from './options.ts';
 
 /** What a BritonConfig file says, in our terms, and what of it means nothing here. */
 export interface BritonConfig {
   options: Partial<ServeOptions>;
+  /** How LoRA adapters are kept. */
+  adapters: Partial<AdapterSettings>;
   /** One line for each field that changes nothing, with the reason. */
   notes: string[];
 }
@@ -18,9 +21,11 @@ export interface BritonConfig {
 const configBytesMax = 64 * 1024 * 1024;
 
 /** How a field is read into options; a text is a note instead. */
-type Field = (values: readonly TextValue[], name: string) => Partial<ServeOptions> | string;
+type Field = (values: readonly TextValue[], name: string) => Read | string;
 
-const noLora = 'LoRA adapters are not served yet';
+/** `lora` stands for the engine's settings of adapters. */
+type Read = Partial<ServeOptions> & { lora?: Partial<AdapterSettings> };
+
 const noGuidance = 'structured output is not served yet';
 const noSpeculation = 'speculative decoding is not served yet';
 
@@ -40,10 +45,11 @@ const fields: Record<string, Field> = {
     flagOf(values, name) ? {} : 'long prompts are always computed in chunks, of what the step budget leaves',
   medusa_decoding_mode: () => noSpeculation,
   lookahead_decoding_config: () => noSpeculation,
-  lora_cache_max_adapter_size: () => noLora,
-  lora_cache_optimal_adapter_size: () => noLora,
-  lora_cache_gpu_memory_fraction: () => noLora,
-  lora_cache_host_memory_bytes: () => noLora,
+  lora_cache_max_adapter_size: (values, name) => ({ lora: { rankMax: integerOf(values, name) } }),
+  lora_cache_optimal_adapter_size: (values, name) => ({ lora: { rankUsual: integerOf(values, name) } }),
+  lora_cache_gpu_memory_fraction: () =>
+    'room for adapters is what --max-loras of them take; give --lora-device-cache-size',
+  lora_cache_host_memory_bytes: (values, name) => ({ lora: { hostBytesMax: integerOf(values, name) } }),
   fsm_cache_dir: () => noGuidance,
   xgrammar_config: () => noGuidance,
   added_tokens: () => 'they are read from tokenizer.json',
@@ -55,7 +61,7 @@ const fields: Record<string, Field> = {
  */
 export function readBritonConfig(path: string): BritonConfig {
   const message = parse(path);
-  const config: BritonConfig = { options: { britonPort: britonPortDefault }, notes: [] };
+  const config: BritonConfig = { options: { britonPort: britonPortDefault }, adapters: {}, notes: [] };
   for (const [name, values] of message) {
     const field = fields[name];
     if (!field)
@@ -63,13 +69,14 @@ export function readBritonConfig(path: string): BritonConfig {
         path,
         `it has no field '${name}'${didYouMean(name, Object.keys(fields))}; see docs/briton.md`,
       );
-    let read: Partial<ServeOptions> | string;
+    let read: Read | string;
     try {
       read = field(values, name);
     } catch (thrown) {
       throw invalid(path, messageOf(thrown));
     }
     if (typeof read === 'string') config.notes.push(`${name} changes nothing here: ${read}`);
+    else if (read.lora) Object.assign(config.adapters, read.lora);
     else Object.assign(config.options, read);
   }
   return config;

@@ -6,6 +6,7 @@ import { RemoteEngine } from '../../runtime/transport/remote-client.ts';
 import { threadTracer } from '../../trace/process-tracer.ts';
 import { createFrontEnd, openModelText, reload } from './front-end.ts';
 import type { ControlMessage, FrontEndConfiguration, FrontEndMessage } from './front-end-messages.ts';
+import { keepRequestsYoung } from './heap.ts';
 import { shareKeyUse } from './key-sharing.ts';
 import { createLogger, surviveLostOutput } from './log.ts';
 import { RemoteResponses } from './remote-responses.ts';
@@ -13,6 +14,7 @@ import { readSecurity } from './security.ts';
 import { openServed } from './served-models.ts';
 
 surviveLostOutput();
+keepRequestsYoung();
 let draining = false;
 
 function send(message: FrontEndMessage): void {

@@ -148,14 +148,17 @@ export const chatCompletionRequest = z.looseObject({
 });
 export type ChatCompletionRequest = z.infer<typeof chatCompletionRequest>;
 
-const promptTokens = tokenIds.refine((ids) => ids.length > 0, 'must not be empty');
+/** Token ids of a text. */
+export const promptTokens = tokenIds.refine((ids) => ids.length > 0, 'must not be empty');
 
-function isListOf(isElement: (value: unknown) => boolean, value: unknown): boolean {
+/** Whether a value is a list, not empty, of such elements. */
+export function isListOf(isElement: (value: unknown) => boolean, value: unknown): boolean {
   return Array.isArray(value) && value.length > 0 && value.every(isElement);
 }
 
 const isText = (value: unknown) => typeof value === 'string';
-const isPrompt = (value: unknown) => isTokenIds(value) && (value as number[]).length > 0;
+/** Whether a value is token ids of a text. */
+export const isPrompt = (value: unknown) => isTokenIds(value) && (value as number[]).length > 0;
 
 export const completionRequest = z.looseObject({
   ...generationFields,
@@ -201,4 +204,4 @@ export type GenerationFields = Pick<
 >;
 
 /** Fields that hold token ids. */
-export const tokenFields = ['prompt', 'tokens', 'allowed_token_ids'];
+export const tokenFields = ['prompt', 'tokens', 'allowed_token_ids', 'input'];

@@ -2,13 +2,14 @@ import type { Clock } from '../../base/clock.ts';
 import { definite } from '../../base/errors.ts';
 import { type StepOutput, want } from '../../device/step.ts';
 import { type PhaseRecorder, phases } from '../../trace/phases.ts';
-import type { RuntimeError } from '../errors.ts';
+import { RuntimeError } from '../errors.ts';
 import type { KvCache } from '../kv/kv-cache.ts';
 import type { RequestOutputs } from '../outputs/request-outputs.ts';
 import type { TokenLogprobs } from '../requests/events.ts';
 import { Sampler } from '../sampling/sampler.ts';
 import { BeamGroup, type BeamHost, type BeamText } from '../sequences/beam-group.ts';
 import type { ActiveRequest, Sequence } from '../sequences/sequence.ts';
+import { RejectionSampler } from '../speculation/rejection-sampler.ts';
 import type { LaunchedStep } from '../step/assembler.ts';
 import { DraftRows, type DraftSink } from '../step/consumers/draft-rows.ts';
 import { PromptRowConsumer, type PromptSink } from '../step/consumers/prompt-row.ts';
@@ -89,9 +90,17 @@ export class Completion implements TokenSink, PromptSink, DraftSink, BeamHost {
 
   /** What verifies a sequence's drafts. */
   draftConsumer(sequence: Sequence, drafts: readonly number[]): DraftConsumer {
-    const { vocabularySize } = this.#options;
-    const tokens = new TokenConsumer(sequence, this.sampler, vocabularySize, this);
-    return new DraftRows(sequence, drafts, tokens, this);
+    const rule = this.#rejectionOf(sequence);
+    const tokens = new TokenConsumer(sequence, rule ?? this.sampler, this.#options.vocabularySize, this);
+    return new DraftRows(sequence, drafts, tokens, this, rule !== undefined);
+  }
+
+  /** Of drafts that came with the request and their logits, where a draw could differ from them in more than the token. */
+  #rejectionOf(sequence: Sequence): RejectionSampler | undefined {
+    const { request, sampling } = sequence.owner;
+    const { draft, guide } = request;
+    if (!draft?.logits || sequence.generated > 0 || sampling.isGreedy || guide) return undefined;
+    return new RejectionSampler(this.sampler, draft, draft.logits, sequence);
   }
 
   take(step: LaunchedStep, output: StepOutput): void {
@@ -175,6 +184,10 @@ export class Completion implements TokenSink, PromptSink, DraftSink, BeamHost {
     this.#start(sequence);
     owner.isPromptComputed = true;
     const embedding = owner.outputs?.embedding();
+    if (embedding?.some((value) => !Number.isFinite(value))) {
+      this.failed(sequence, noEmbedding());
+      return;
+    }
     if (embedding) this.#options.events.embedding(sequence, embedding);
     this.#options.table.finish(sequence, 'length');
   }
@@ -252,6 +265,14 @@ export class Completion implements TokenSink, PromptSink, DraftSink, BeamHost {
     });
     if (owner.outputs) this.#options.events.outputs(sequence, owner.outputs.ofContext());
   }
+}
+
+function noEmbedding(): RuntimeError {
+  const problem = 'the hidden states of this prompt hold NaN or infinity, so there is no embedding of it';
+  return new RuntimeError(
+    'LOGITS_INVALID',
+    `${problem}; try the engine with another type of weights or KV cache`,
+  );
 }
 
 /** Whether a sequence's guide has answered; if not, we are told of the next answer, be it this one's or another's. */

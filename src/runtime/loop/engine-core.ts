@@ -208,8 +208,10 @@ export class EngineCore {
 
   statistics(): EngineStatistics {
     const { bytesReserved, bytesMax, hostBytesUsed } = this.#cache.usage();
+    const { adapters } = this.#options;
     return {
       ...this.#counters,
+      acceptedDraftsByPlace: [...this.#counters.acceptedDraftsByPlace],
       atNs: this.#options.clock.nowNs(),
       runningSequences: this.#table.running.items.length,
       contextSequences: this.#table.running.items.filter(({ isGenerating }) => !isGenerating).length,
@@ -218,6 +220,7 @@ export class EngineCore {
       kvBytesReserved: bytesReserved,
       kvBytesMax: bytesMax,
       kvHostBytesUsed: hostBytesUsed,
+      ...(adapters && { adapters: adapters.use() }),
     };
   }
 

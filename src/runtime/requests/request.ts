@@ -119,4 +119,11 @@ export type Pooling = 'last' | 'mean';
 /** Draft tokens from outside. */
 export interface DraftTokens {
   tokens: Int32Array;
+  /**
+   * [tokens, vocabulary] of the model that drew them, with this request's sampling: they are verified by the rejection rule then, which accepts more of what was drawn
+   * elsewhere than equality does.
+   */
+  logits?: Float32Array;
+  /** As in `speculation/rejection.ts`; only with `logits`. */
+  threshold?: number;
 }

@@ -19,6 +19,8 @@ export const beamWidthMax = 64;
 export const predictionTokensMax = 65_536;
 /** Draft tokens that one request brings. */
 export const draftTokensPerRequestMax = 1024;
+/** Logits that come with drafts, at most: 32 MiB of a message. */
+export const draftLogitsMax = 8 * 1024 * 1024;
 /** Bad words of one request, and tokens of all of them together. */
 export const badWordsMax = 1024;
 export const badWordTokensMax = 16_384;
@@ -185,6 +187,17 @@ function checkDraft({ draft, prediction }: GenerationRequest, vocabularySize: nu
   if (draft.tokens.length === 0) throw invalid('draft.tokens is empty; leave the draft out');
   checkCount('draft.tokens', draft.tokens.length, draftTokensPerRequestMax);
   for (const token of draft.tokens) checkToken('draft.tokens', token, vocabularySize);
+  const { logits, threshold } = draft;
+  if (threshold !== undefined) {
+    if (!logits)
+      throw invalid('draft.threshold compares draft.logits; send them, or leave the threshold out');
+    checkNumber('draft.threshold', threshold, { low: 0, high: 1, lowIsOpen: true });
+  }
+  if (!logits) return;
+  checkCount('draft.logits', logits.length, draftLogitsMax);
+  if (logits.length === draft.tokens.length * vocabularySize) return;
+  const found = `draft.logits has ${logits.length} values for ${draft.tokens.length} drafts`;
+  throw invalid(`${found}; a row of ${vocabularySize} (the vocabulary) is needed for each`);
 }
 
 function checkBias(bias: readonly (readonly [number, number])[], vocabularySize: number): void {

@@ -1,3 +1,4 @@
+import type { Distribution } from './distribution.ts';
 import { expNegativeSteps, leastWeight, stepMax, stepsPerUnit } from './exponential.ts';
 import { addCounts, addWeights, gatherPositions, weighBlocks } from './histogram.ts';
 import { type LogitRow, tokenAt } from './logit-row.ts';
@@ -78,6 +79,22 @@ export class Candidates {
     if (cuts.topK > 0) this.#keepTop(cuts.topK);
     if (cuts.topP < 1) this.#keepMass(cuts.topP * this.#gatheredWeight());
     return this.#pick(uniform * this.#gatheredWeight());
+  }
+
+  /** What {@link draw} draws from: tokens in ascending order, and their probabilities. */
+  distribution(row: LogitRow, maxPosition: number, cuts: Cuts): Distribution {
+    this.#row = row;
+    this.#max = row.logits[maxPosition] as number;
+    this.#scale = stepsPerUnit / cuts.temperature;
+    this.#gather(0, cuts.minP > 0 ? this.#minPSteps(cuts.minP) : stepMax);
+    if (cuts.topK > 0) this.#keepTop(cuts.topK);
+    if (cuts.topP < 1) this.#keepMass(cuts.topP * this.#gatheredWeight());
+    const total = this.#gatheredWeight();
+    const count = this.#count;
+    return {
+      tokens: Int32Array.from(this.#positions.subarray(0, count), (position) => tokenAt(row, position)),
+      probabilities: Float64Array.from(this.#weights.subarray(0, count), (weight) => weight / total),
+    };
   }
 
   /**

@@ -3,6 +3,7 @@ import { threadTracer } from '../../trace/process-tracer.ts';
 import { RuntimeError } from '../errors.ts';
 import { type AdjustmentContext, Adjustments } from './adjustments.ts';
 import { Candidates, type Cuts } from './candidates.ts';
+import type { Distribution } from './distribution.ts';
 import { type LogitRow, likeliest, tokenAt } from './logit-row.ts';
 import { MaskedRow } from './masked-row.ts';
 import type { ProbabilityRow } from './probability-row.ts';
@@ -67,6 +68,17 @@ export class Sampler {
       if (best < 0) throw noToken(position);
       if (sampling.isGreedy) return tokenAt(row, best);
       return this.#candidates.draw(row, best, cuts, uniform);
+    } finally {
+      this.#adjustments.restore(row);
+    }
+  }
+
+  /** What {@link sample} would draw from, without a mask; undefined where no token is possible. The row is changed meanwhile and put back. */
+  distribution(row: LogitRow, context: RowContext): Distribution | undefined {
+    this.#adjustments.apply(row, context);
+    try {
+      const best = likeliest(row);
+      return best < 0 ? undefined : this.#candidates.distribution(row, best, this.#cutsOf(context));
     } finally {
       this.#adjustments.restore(row);
     }

@@ -12,6 +12,8 @@ export interface DraftCounters {
   draftSteps: number;
   draftTokens: number;
   acceptedDraftTokens: number;
+  /** By place behind the last known token. */
+  acceptedDraftsByPlace: number[];
 }
 
 /** How an engine speculates. */
@@ -180,6 +182,8 @@ export class Speculation implements DraftSink {
     this.#counters.draftSteps++;
     this.#counters.draftTokens += drafts;
     this.#counters.acceptedDraftTokens += accepted;
+    const byPlace = this.#counters.acceptedDraftsByPlace;
+    for (let place = 0; place < accepted; place++) byPlace[place] = (byPlace[place] ?? 0) + 1;
     const entry = this.#entries.get(sequence);
     if (entry) this.#governor.noteVerified(entry.record, drafts, accepted);
   }

@@ -87,7 +87,10 @@ function isRetention(value: unknown): boolean {
 }
 
 function isDraft(value: unknown): boolean {
-  return isRecord(value) && (value as Partial<DraftTokens>).tokens instanceof Int32Array;
+  if (!isRecord(value)) return false;
+  const { tokens, logits, threshold } = value as Partial<DraftTokens>;
+  const isRule = threshold === undefined || typeof threshold === 'number';
+  return isRule && tokens instanceof Int32Array && (logits === undefined || logits instanceof Float32Array);
 }
 
 function isBias(value: unknown): boolean {
@@ -151,7 +154,16 @@ function isPrefixes({ isSnapshot, stored, removed }: Partial<PrefixesMessage>): 
 }
 
 function isFigures(value: unknown): boolean {
-  return isRecord(value) && Object.values(value).every((figure) => typeof figure === 'number');
+  if (!isRecord(value)) return false;
+  const { acceptedDraftsByPlace: drafts = [], adapters, ...figures } = value;
+  const areNumbers = Object.values(figures).every((figure) => typeof figure === 'number');
+  return areNumbers && isNumbers(drafts) && (adapters === undefined || isAdapterUse(adapters));
+}
+
+function isAdapterUse(value: unknown): boolean {
+  if (!isRecord(value)) return false;
+  const isNames = (names: unknown) => Array.isArray(names) && names.every((name) => typeof name === 'string');
+  return isNames(value.running) && isNames(value.waiting) && isIndex(value.slots);
 }
 
 function isRecord(value: unknown): value is Record<string, unknown> {

@@ -26,11 +26,11 @@ export interface TokenSink {
 /** Makes an output row into its sequence's next token: the one that the device chose, or one chosen here from logits. */
 export class TokenConsumer implements RowConsumer {
   readonly #sequence: Sequence;
-  readonly #sampler: Sampler;
+  readonly #sampler: Pick<Sampler, 'sample'>;
   readonly #vocabularySize: number;
   readonly #sink: TokenSink;
 
-  constructor(sequence: Sequence, sampler: Sampler, vocabularySize: number, sink: TokenSink) {
+  constructor(sequence: Sequence, sampler: Pick<Sampler, 'sample'>, vocabularySize: number, sink: TokenSink) {
     this.#sequence = sequence;
     this.#sampler = sampler;
     this.#vocabularySize = vocabularySize;
