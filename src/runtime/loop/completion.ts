@@ -3,6 +3,8 @@ import { definite } from '../../base/errors.ts';
 import { type StepOutput, want } from '../../device/step.ts';
 import { type PhaseRecorder, phases } from '../../trace/phases.ts';
 import { RuntimeError } from '../errors.ts';
+import type { SequenceGuide } from '../guidance/sequence-guide.ts';
+import { StepPatience } from '../guidance/step-patience.ts';
 import type { KvCache } from '../kv/kv-cache.ts';
 import type { RequestOutputs } from '../outputs/request-outputs.ts';
 import type { TokenLogprobs } from '../requests/events.ts';
@@ -28,6 +30,8 @@ export interface CompletionOptions {
   clock: Clock;
   trace: PhaseRecorder;
   vocabularySize: number;
+  /** A step's rows together wait so long for masks that are late; then theirs are put off, and the others go on. */
+  lateMaskWaitMs: number;
   /** A deferred row may go on. */
   onAnswers(): void;
   /** Hears what became of drafts. */
@@ -38,12 +42,14 @@ export interface CompletionOptions {
 export class Completion implements TokenSink, PromptSink, DraftSink, BeamHost {
   readonly #options: CompletionOptions;
   readonly #deferred = new Set<Sequence>();
+  readonly #patience: StepPatience;
   readonly sampler: Sampler;
   readonly vocabularySize: number;
   readonly #place: RowPlace = { row: 0, logits: -1, logprobs: -1, hidden: -1 };
 
   constructor(options: CompletionOptions) {
     this.#options = options;
+    this.#patience = new StepPatience(options.clock, options.lateMaskWaitMs);
     this.sampler = new Sampler(options.vocabularySize);
     this.vocabularySize = options.vocabularySize;
   }
@@ -104,6 +110,7 @@ export class Completion implements TokenSink, PromptSink, DraftSink, BeamHost {
   }
 
   take(step: LaunchedStep, output: StepOutput): void {
+    this.#patience.begin();
     this.#commit(step);
     this.#consume(step, output);
     if (step.hasDrafts) this.#truncate(step);
@@ -133,7 +140,8 @@ export class Completion implements TokenSink, PromptSink, DraftSink, BeamHost {
     for (let index = 0; index < sequences.length; index++) {
       const sequence = sequences[index] as Sequence;
       if (drafts[index] === 0 || sequence.state === 'finished' || !sequence.place) continue;
-      sequence.committed = sequence.length - 1;
+      // The token that a late guide holds back is not there, but the row that gives it was computed.
+      sequence.committed = sequence.deferred ? sequence.length : sequence.length - 1;
       sequence.launched = sequence.committed;
       this.#options.cache.commit(sequence.place, sequence, sequence.committed);
     }
@@ -170,6 +178,10 @@ export class Completion implements TokenSink, PromptSink, DraftSink, BeamHost {
     if (owner.isPromptComputed) return;
     owner.isPromptComputed = true;
     table.enqueueReady(owner);
+  }
+
+  isAnswered(guide: SequenceGuide): boolean {
+    return this.#patience.isAnswered(guide);
   }
 
   /** All tokens of the step's event, as it stands now. */

@@ -92,6 +92,7 @@ export class EngineCore {
     this.#speculation = drafts;
     const completion = new Completion({
       ...{ cache, table, events, counters, clock, trace, vocabularySize, drafts },
+      lateMaskWaitMs: this.#options.guidance.lateMaskWaitMs,
       onAnswers: () => this.#options.onRunnable?.(),
     });
     this.#completion = completion;
@@ -294,7 +295,7 @@ export class EngineCore {
   }
 
   #guidanceFor(): Guidance {
-    const { vocabulary, vocabularySize, sequencesMax } = this.#options;
+    const { vocabulary, vocabularySize, sequencesMax, guidance } = this.#options;
     if (!vocabulary) {
       const message =
         'this engine knows no vocabulary, so it cannot guide texts; serve it with its tokenizer';
@@ -302,6 +303,7 @@ export class EngineCore {
     }
     this.#guidance ??= new Guidance({
       ...{ vocabulary, vocabularySize, sequencesMax },
+      ...(guidance.start && { start: guidance.start }),
       onAnswers: () => this.#options.onRunnable?.(),
     });
     return this.#guidance;
