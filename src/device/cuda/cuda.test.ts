@@ -13,7 +13,7 @@ import { float, int, packArguments, pointer } from './launch.ts';
 import { splitsOf } from './lower-attention.ts';
 import { moduleKey } from './module-cache.ts';
 import { ropeFrequencies, ropeMagnitude } from './rope-table.ts';
-import { bucketOf, roundRows, StepLayout, stepNeeds } from './step-layout.ts';
+import { bucketOf, picksLogits, roundRows, StepLayout, stepNeeds } from './step-layout.ts';
 import { placeRegions, type Region } from './views.ts';
 
 const region = (bytes: number, firstUse: number, lastUse: number): Region => ({ bytes, firstUse, lastUse });
@@ -69,9 +69,15 @@ test('a step is written with its padding, its decode items and its prefill piece
     },
   };
   const needs = stepNeeds(step);
-  assert.deepEqual(needs, { rows: 132, outputRows: 3, decodeItems: 2, prefillItems: 2, hasAdapters: false });
+  assert.deepEqual(needs, {
+    ...{ rows: 132, outputRows: 3, logitRows: 3, decodeItems: 2, prefillItems: 2 },
+    ...{ hasHidden: false, hasAdapters: false },
+  });
   const bucket = bucketOf(needs);
-  assert.deepEqual(bucket, { rows: 192, outputRows: 8, decodeItems: 4, prefillItems: 4, hasAdapters: false });
+  assert.deepEqual(bucket, {
+    ...{ rows: 192, outputRows: 8, logitRows: 8, decodeItems: 4, prefillItems: 4 },
+    ...{ hasHidden: false, hasAdapters: false },
+  });
   const layout = new StepLayout(bucket);
   const words = new Int32Array(layout.blocks + 16).fill(99);
   const floats = new Float32Array(words.buffer);
@@ -139,6 +145,30 @@ test('a step of adapters says each row’s slot; padded rows run the model as it
   assert.ok(!stepNeeds({ ...step, adapters: Int32Array.of(-1, -1) }).hasAdapters);
 });
 
+test('rows of logits say which output row they are, where not all get some', () => {
+  const step = {
+    tokens: Int32Array.from({ length: 20 }, (_, k) => k),
+    positions: Int32Array.from({ length: 20 }, (_, k) => k),
+    outputRows: Int32Array.from({ length: 20 }, (_, k) => k),
+    ends: { logitRows: Int32Array.of(3, 19), logitPlaces: new Int32Array(20).fill(-1) },
+    segments: 1,
+    segmentRows: Int32Array.of(20),
+    kvLengths: Int32Array.of(20),
+    blockStarts: Int32Array.of(0),
+    blocks: Int32Array.of(1),
+    sampling: plainSampling(20),
+  };
+  const layout = new StepLayout(bucketOf(stepNeeds(step)));
+  assert.equal(layout.bucket.logitRows, 8);
+  const words = new Int32Array(layout.blocks + 1).fill(99);
+  const memory = { words, floats: new Float32Array(words.buffer), doubles: new Float64Array(words.buffer) };
+  layout.write(memory, step, 32, 640);
+  assert.deepEqual([...words.subarray(layout.logitRows, layout.logitRows + 4)], [3, 19, 0, 0]);
+  assert.deepEqual([...words.subarray(layout.logitBatchRows, layout.logitBatchRows + 3)], [3, 19, 0]);
+  const outputs = Array.from({ length: 8 }, (_, place) => words[layout.sampling + place * 16 + 15]);
+  assert.deepEqual(outputs, [3, 19, -1, -1, -1, -1, -1, -1]);
+});
+
 function plainSampling(rows: number) {
   const column = () => new Float64Array(rows);
   return {
@@ -155,13 +185,24 @@ test('buckets are few, and hold what they are asked for', () => {
     sizes.add(rounded);
   }
   assert.ok(sizes.size <= 60, `${sizes.size} sizes`);
-  assert.deepEqual(bucketOf({ rows: 9, outputRows: 9, decodeItems: 9, prefillItems: 0, hasAdapters: true }), {
-    rows: 16,
-    outputRows: 16,
-    decodeItems: 16,
-    prefillItems: 0,
+  const needs = { rows: 9, outputRows: 9, logitRows: 9, hasHidden: false, decodeItems: 9 };
+  assert.deepEqual(bucketOf({ ...needs, prefillItems: 0, hasAdapters: true }), {
+    ...{ rows: 16, outputRows: 16, logitRows: 16, hasHidden: false, decodeItems: 16, prefillItems: 0 },
     hasAdapters: true,
   });
+  // Hidden states of all rows of a prompt, and logits of none or of a few of them.
+  const hidden = {
+    ...needs,
+    rows: 300,
+    outputRows: 300,
+    hasHidden: true,
+    prefillItems: 3,
+    hasAdapters: false,
+  };
+  assert.equal(bucketOf({ ...hidden, logitRows: 0 }).logitRows, 0);
+  const few = bucketOf({ ...hidden, logitRows: 10 });
+  assert.deepEqual([few.outputRows, few.logitRows, picksLogits(few)], [320, 16, true]);
+  assert.ok(!picksLogits(bucketOf({ ...hidden, logitRows: 300 })));
 });
 
 test('few sequences are split over many blocks, many are not', () => {

@@ -186,6 +186,7 @@ function pushGather(state: LoweringState, table: View, ids: GraphNode, out: View
     tokens: step.tokens,
     positions: step.positions,
     outputRows: step.outputRows,
+    logitRows: step.logitRows,
   };
   const address = definite(named[ids.attributes.name], `input '${ids.attributes.name}'`);
   const isTokens = ids.attributes.name === 'tokens';

@@ -53,6 +53,9 @@ export interface StepAddresses {
   readonly tokens: DevicePointer;
   readonly positions: DevicePointer;
   readonly outputRows: DevicePointer;
+  /** Where not all output rows get logits: which do, by output row and by batch row. */
+  readonly logitRows: DevicePointer;
+  readonly logitBatchRows: DevicePointer;
   readonly kvPlaces: DevicePointer;
   readonly tables: DevicePointer;
   readonly decodeItems: DevicePointer;
@@ -73,6 +76,10 @@ export interface StepAddresses {
 export interface Bucket {
   readonly rows: number;
   readonly outputRows: number;
+  /** Output rows that get logits: all of them, unless {@link hasHidden}. */
+  readonly logitRows: number;
+  /** Whether some row wants its final hidden state. */
+  readonly hasHidden: boolean;
   /** Sequences that extend by one row; 0 where none does. */
   readonly decodeItems: number;
   /** Pieces of up to 128 rows of longer extensions; 0 where there are none. */

@@ -1,6 +1,6 @@
 import { systemClock } from '../../base/clock.ts';
 import { definite } from '../../base/errors.ts';
-import type { Graph } from '../../graph/graph.ts';
+import type { BatchShape, Graph } from '../../graph/graph.ts';
 import { type AdapterTable, linearShapes } from '../adapters.ts';
 import { StepChecker } from '../check-step.ts';
 import type {
@@ -14,6 +14,7 @@ import type {
   LoadedWeights,
 } from '../device.ts';
 import { DeviceError } from '../errors.ts';
+import { rowEnds } from '../row-ends.ts';
 import {
   hostChooses,
   type StepBatch,
@@ -23,7 +24,7 @@ import {
   want,
 } from '../step.ts';
 import { AdapterPool } from './adapter-pool.ts';
-import { type Handle, handleFrom } from './driver.ts';
+import { type DevicePointer, type Handle, handleFrom } from './driver.ts';
 import { Executor } from './executor.ts';
 import type { Gpu } from './gpu.ts';
 import { HostMemory } from './host-memory.ts';
@@ -37,7 +38,7 @@ import {
   SamplingRoom,
   type SamplingRows,
 } from './sampling-rows.ts';
-import type { StepColumns } from './step-layout.ts';
+import { picksLogits, type StepColumns } from './step-layout.ts';
 import type { ActivationType, ElementType } from './views.ts';
 import { GpuWeights } from './weights.ts';
 
@@ -108,7 +109,7 @@ export class CudaLoadedWeights implements LoadedWeights {
     try {
       this.#adapters = this.#openAdapters();
       this.#executor = this.#openExecutor();
-      const { graph, stacked } = this.#executor.fused(1, 1);
+      const { graph, stacked } = this.#executor.fused({ tokens: 1, outputRows: 1 });
       this.#weights.load(graph, stacked);
       this.#executor.reserve();
     } catch (thrown) {
@@ -138,7 +139,7 @@ export class CudaLoadedWeights implements LoadedWeights {
         return weights.#blockPositions;
       },
     };
-    const record = (tokens: number, outputRows: number): Graph => this.#source.record({ tokens, outputRows });
+    const record = (shape: BatchShape): Graph => this.#source.record(shape);
     const adapters = this.#adapters;
     return new Executor(
       this.#gpu,
@@ -199,6 +200,7 @@ interface RingEntry {
   upload: HostMemory;
   tokens: HostMemory;
   logits: HostMemory | undefined;
+  hidden: HostMemory | undefined;
   sampling: SamplingMemory;
   started: Handle;
   done: Handle;
@@ -213,11 +215,14 @@ interface InFlight {
 
 /** What of a step travels to the host beside its tokens. */
 interface QueuedOutputs {
+  /** Where each output row's logits are; absent: in its own place. */
+  logitPlaces?: Int32Array | undefined;
+  hiddenRows: number;
   logitRows: number;
   logprobs: PendingLogprobs | undefined;
 }
 
-const nothingQueued: QueuedOutputs = { logitRows: 0, logprobs: undefined };
+const nothingQueued: QueuedOutputs = { hiddenRows: 0, logitRows: 0, logprobs: undefined };
 
 function columnsOf(
   { tokens, positions, outputs, segments }: StepBatch,
@@ -228,6 +233,7 @@ function columnsOf(
     tokens,
     positions,
     outputRows: outputs.rows.subarray(0, outputs.count),
+    ends: rowEnds(outputs),
     segments: segments.count,
     adapters: segments.adapter,
     sampling: outputs.sampling,
@@ -244,6 +250,7 @@ export class CudaModel implements DeviceModel {
   readonly weightBytes: number;
   readonly inFlightStepsMax = inFlightStepsMax;
   readonly adapters?: AdapterTable;
+  readonly hiddenWidth: number;
   readonly samplingFeatures = samplingFeature.draw | samplingFeature.state | samplingFeature.logprobs;
   readonly #gpu: Gpu;
   readonly #source: DeviceModelSource;
@@ -278,6 +285,7 @@ export class CudaModel implements DeviceModel {
     this.weightBytes = weightBytes;
     this.#checker = new StepChecker(kv.blocks);
     this.#sampling = new SamplingRoom(gpu, source.vocabularySize);
+    this.hiddenWidth = source.hiddenWidth ?? 0;
     this.#adapters = adapters;
     if (adapters) this.adapters = adapters.table;
     for (let k = 0; k <= inFlightStepsMax; k++) this.#ring.push(this.#openEntry());
@@ -289,6 +297,7 @@ export class CudaModel implements DeviceModel {
       upload: new HostMemory(driver, this.#executor.inputWordsMax * 4),
       tokens: new HostMemory(driver, Math.max(1, this.#options.batchTokensMax) * 4),
       logits: undefined,
+      hidden: undefined,
       sampling: { staging: undefined, logprobs: undefined },
       started: handleFrom((out) => driver.cuEventCreate(out, 0)),
       done: handleFrom((out) => driver.cuEventCreate(out, 0)),
@@ -306,6 +315,7 @@ export class CudaModel implements DeviceModel {
       batchTokensMax: this.#options.batchTokensMax,
       previousOutputs: this.#previousOutputs,
       adapters: this.#adapters,
+      givesHidden: this.hiddenWidth > 0,
     });
     const { driver, stream } = this.#gpu;
     const entry = definite(this.#ring[this.#launched++ % this.#ring.length], 'a ring entry');
@@ -326,17 +336,30 @@ export class CudaModel implements DeviceModel {
     const columns = columnsOf(batch, rows);
     const { blockPositions } = this.kv;
     const words = ready.layout.write(entry.upload, columns, blockPositions, this.#cache.sinkPlace);
-    const logits = this.#executor.queue(ready, entry.upload.address, words);
+    this.#executor.queue(ready, entry.upload.address, words);
     if (count === 0) return nothingQueued;
     driver.cuMemcpyDtoHAsync_v2(entry.tokens.address, this.#executor.sampled, count * 4, stream);
     const logprobs = rows && this.#sampling.fetch(rows, entry.sampling);
+    const logitPlaces = picksLogits(ready.layout.bucket) ? columns.ends?.logitPlaces : undefined;
     let logitRows = 0;
-    for (let row = 0; row < count; row++) if ((wants[row] as number) & want.logits) logitRows = row + 1;
-    if (logitRows === 0) return { logitRows, logprobs };
-    const bytes = logitRows * this.#source.vocabularySize * 4;
-    entry.logits = HostMemory.atLeast(driver, bytes, entry.logits);
-    driver.cuMemcpyDtoHAsync_v2(entry.logits.address, logits, bytes, stream);
-    return { logitRows, logprobs };
+    let hiddenRows = 0;
+    for (let row = 0; row < count; row++) {
+      if ((wants[row] as number) & want.logits) logitRows = (logitPlaces?.[row] ?? row) + 1;
+      if ((wants[row] as number) & want.hidden) hiddenRows = row + 1;
+    }
+    const { logitsAddress, hiddenAddress } = ready.program;
+    entry.logits = this.#fetch(logitsAddress, logitRows * this.#source.vocabularySize, entry.logits);
+    entry.hidden = this.#fetch(hiddenAddress, hiddenRows * this.hiddenWidth, entry.hidden);
+    return { logitPlaces, logitRows, hiddenRows, logprobs };
+  }
+
+  /** Queues the copy of so many float32 to the host. @returns where they arrive */
+  #fetch(from: DevicePointer, count: number, known: HostMemory | undefined): HostMemory | undefined {
+    if (count === 0) return known;
+    const { driver, stream } = this.#gpu;
+    const memory = HostMemory.atLeast(driver, count * 4, known);
+    driver.cuMemcpyDtoHAsync_v2(memory.address, from, count * 4, stream);
+    return memory;
   }
 
   collect(): StepResult {
@@ -348,10 +371,13 @@ export class CudaModel implements DeviceModel {
       if (!((wants[row] as number) & want.token)) tokens[row] = hostChooses;
     const computeNs = systemClock.nowNs() - startedNs;
     const output: StepOutput = { tokens };
-    const { logitRows, logprobs } = queued;
+    const { logitPlaces: places, logitRows, hiddenRows, logprobs } = queued;
     if (logitRows > 0 && entry.logits) {
-      output.logits = { values: entry.logits.floats.subarray(0, logitRows * this.#source.vocabularySize) };
+      const values = entry.logits.floats.subarray(0, logitRows * this.#source.vocabularySize);
+      output.logits = { values, ...(places && { places }) };
     }
+    if (hiddenRows > 0 && entry.hidden)
+      output.rowHidden = { values: entry.hidden.floats.subarray(0, hiddenRows * this.hiddenWidth) };
     if (logprobs && entry.sampling.logprobs)
       output.logprobs = readLogprobs(logprobs, entry.sampling.logprobs);
     return { output, computeNs };
@@ -374,8 +400,9 @@ export class CudaModel implements DeviceModel {
     if (this.#closed) return;
     this.#closed = true;
     this.#gpu.synchronize();
-    for (const { upload, tokens, logits, sampling, started, done } of this.#ring) {
-      for (const memory of [upload, tokens, logits, sampling.staging, sampling.logprobs]) memory?.close();
+    for (const { upload, tokens, logits, hidden, sampling, started, done } of this.#ring) {
+      for (const memory of [upload, tokens, logits, hidden, sampling.staging, sampling.logprobs])
+        memory?.close();
       this.#gpu.driver.cuEventDestroy_v2(started);
       this.#gpu.driver.cuEventDestroy_v2(done);
     }
