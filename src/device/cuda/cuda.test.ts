@@ -13,7 +13,15 @@ import { float, int, packArguments, pointer } from './launch.ts';
 import { splitsOf } from './lower-attention.ts';
 import { moduleKey } from './module-cache.ts';
 import { ropeFrequencies, ropeMagnitude } from './rope-table.ts';
-import { bucketOf, picksLogits, roundRows, StepLayout, stepNeeds } from './step-layout.ts';
+import {
+  bucketOf,
+  decodeBuckets,
+  emptyStep,
+  picksLogits,
+  roundRows,
+  StepLayout,
+  stepNeeds,
+} from './step-layout.ts';
 import { placeRegions, type Region } from './views.ts';
 
 const region = (bytes: number, firstUse: number, lastUse: number): Region => ({ bytes, firstUse, lastUse });
@@ -160,7 +168,7 @@ test('rows of logits say which output row they are, where not all get some', () 
   };
   const layout = new StepLayout(bucketOf(stepNeeds(step)));
   assert.equal(layout.bucket.logitRows, 8);
-  const words = new Int32Array(layout.blocks + 1).fill(99);
+  const words = new Int32Array(layout.blocks + 2).fill(99);
   const memory = { words, floats: new Float32Array(words.buffer), doubles: new Float64Array(words.buffer) };
   layout.write(memory, step, 32, 640);
   assert.deepEqual([...words.subarray(layout.logitRows, layout.logitRows + 4)], [3, 19, 0, 0]);
@@ -203,6 +211,21 @@ test('buckets are few, and hold what they are asked for', () => {
   const few = bucketOf({ ...hidden, logitRows: 10 });
   assert.deepEqual([few.outputRows, few.logitRows, picksLogits(few)], [320, 16, true]);
   assert.ok(!picksLogits(bucketOf({ ...hidden, logitRows: 300 })));
+});
+
+test('warming up goes through the buckets of decoding once each, in steps that are all padding', () => {
+  const buckets = decodeBuckets(40);
+  assert.deepEqual(
+    buckets.map(({ rows }) => rows),
+    [1, 2, 3, 4, 5, 6, 7, 8, 16, 24, 32, 40],
+  );
+  assert.deepEqual(decodeBuckets(0), []);
+  const layout = new StepLayout(buckets[8]!);
+  const words = new Int32Array(layout.blocks + 2).fill(99);
+  const memory = { words, floats: new Float32Array(words.buffer), doubles: new Float64Array(words.buffer) };
+  assert.equal(layout.write(memory, emptyStep, 32, 640), layout.blocks);
+  assert.ok(words.subarray(layout.kvPlaces, layout.kvPlaces + 16).every((place) => place === 640));
+  assert.ok(words.subarray(layout.decodeItems, layout.prefillCount).every((word) => word === 0));
 });
 
 test('few sequences are split over many blocks, many are not', () => {
@@ -277,9 +300,13 @@ test('a compiled kernel belongs to its source, macros and target', () => {
 test('options that the device does not have are refused before anything is loaded', () => {
   assert.throws(
     () => openDevice({ speed: 'high' }),
-    /no option 'speed'; it has gpu, library, activations, matrices, weights/,
+    /no option 'speed'; it has gpu, library, activations, matrices, weights, warm-up/,
   );
   assert.throws(() => openDevice({ activations: 'f64' }), /activations is 'f64': give auto, f32, f16, bf16/);
   assert.throws(() => openDevice({ matrices: 'int4' }), /matrices is 'int4': give auto, fp8/);
   assert.throws(() => openDevice({ weights: 'zero' }), /weights is 'zero': give random:SEED/);
+  assert.throws(
+    () => openDevice({ 'warm-up': '4000' }),
+    /warm-up is '4000': give how many sequences, 0 to 2048/,
+  );
 });

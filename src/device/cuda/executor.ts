@@ -44,7 +44,7 @@ export interface ExecutorOptions {
 const canStack = () => true;
 
 /** What a bucket's program needs, ready. */
-interface Ready {
+export interface Ready {
   readonly program: Program;
   readonly layout: StepLayout;
 }
@@ -151,7 +151,11 @@ export class Executor {
       const problem = `a step with ${step.blocks.length} KV blocks in its tables; ${this.#options.tableEntriesMax} are the most`;
       throw new DeviceError('DEVICE_OUT_OF_MEMORY', `${problem}: run fewer sequences at once`);
     }
-    const bucket = bucketOf(stepNeeds(step));
+    return this.readyIn(bucketOf(stepNeeds(step)));
+  }
+
+  /** A bucket's program, made where there is none. */
+  readyIn(bucket: Bucket): Ready {
     const key = keyOf(bucket);
     const known = this.#programs.get(key);
     if (known) {

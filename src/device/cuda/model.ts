@@ -38,7 +38,7 @@ import {
   SamplingRoom,
   type SamplingRows,
 } from './sampling-rows.ts';
-import { picksLogits, type StepColumns } from './step-layout.ts';
+import { decodeBuckets, emptyStep, picksLogits, type StepColumns } from './step-layout.ts';
 import type { ActivationType, ElementType } from './views.ts';
 import { GpuWeights } from './weights.ts';
 
@@ -61,6 +61,12 @@ export interface StorageTypes {
   readonly kv: ElementType;
 }
 
+/** What a model is loaded with beyond what every device is told. */
+export interface CudaModelOptions extends StorageTypes {
+  /** Sequences up to which the programs of pure decoding are made before the first step. */
+  readonly warmUp: number;
+}
+
 /** The type that activations are stored in: that of most of the matrices' elements; bfloat16 where they are quantized. */
 export function activationOf(source: DeviceModelSource): ActivationType {
   const elements = new Map<ActivationType, number>();
@@ -79,7 +85,7 @@ export class CudaLoadedWeights implements LoadedWeights {
   readonly #gpu: Gpu;
   readonly #source: DeviceModelSource;
   readonly #options: DeviceModelOptions;
-  readonly #types: StorageTypes;
+  readonly #types: CudaModelOptions;
   readonly #group: NcclGroup | undefined;
   readonly #pool: MemoryPool;
   readonly #weights: GpuWeights;
@@ -94,7 +100,7 @@ export class CudaLoadedWeights implements LoadedWeights {
     gpu: Gpu,
     source: DeviceModelSource,
     options: DeviceModelOptions,
-    types: StorageTypes,
+    types: CudaModelOptions,
     group?: NcclGroup,
   ) {
     this.#gpu = gpu;
@@ -176,7 +182,7 @@ export class CudaLoadedWeights implements LoadedWeights {
     this.#blockPositions = size.blockPositions;
     this.#cache = new KvPool(this.#gpu, this.#source.kv, this.#types.kv, size);
     const facts = { ...size, bytesPerPosition: this.kv.bytesPerPosition };
-    return new CudaModel(
+    const model = new CudaModel(
       this.#gpu,
       this.#source,
       this.#options,
@@ -186,6 +192,8 @@ export class CudaLoadedWeights implements LoadedWeights {
       this.weightBytes,
       this.#adapters,
     );
+    model.warmUp(this.#types.warmUp);
+    return model;
   }
 
   close(): void {
@@ -263,6 +271,7 @@ export class CudaModel implements DeviceModel {
   readonly #ring: RingEntry[] = [];
   readonly #flight: InFlight[] = [];
   #launched = 0;
+  #collected: RingEntry | undefined;
   #previousOutputs = 0;
   #closed = false;
 
@@ -366,6 +375,7 @@ export class CudaModel implements DeviceModel {
     const { entry, outputs, wants, queued } = definite(this.#flight.shift(), 'a launched step');
     const startedNs = systemClock.nowNs();
     this.#gpu.driver.cuEventSynchronize(entry.done);
+    this.#collected = entry;
     const tokens = entry.tokens.words.subarray(0, outputs);
     for (let row = 0; row < outputs; row++)
       if (!((wants[row] as number) & want.token)) tokens[row] = hostChooses;
@@ -385,10 +395,28 @@ export class CudaModel implements DeviceModel {
 
   /** Milliseconds that the GPU took for the step that was collected last; for benchmarks. */
   lastStepMs(): number {
-    const entry = definite(this.#ring[(this.#launched - 1) % this.#ring.length], 'a step');
+    const entry = definite(this.#collected, 'a collected step');
     const ms = new Float32Array(1);
     this.#gpu.driver.cuEventElapsedTime_v2(ms, entry.started, entry.done);
     return ms[0] ?? Number.NaN;
+  }
+
+  /** Makes and captures the programs of pure decoding up to so many sequences, with steps that hold nothing. */
+  warmUp(sequencesMax: number): void {
+    const entry = definite(this.#ring[0], 'a ring entry');
+    for (const bucket of decodeBuckets(Math.min(sequencesMax, this.#options.batchTokensMax))) {
+      const ready = this.#executor.readyIn(bucket);
+      const words = ready.layout.write(
+        entry.upload,
+        emptyStep,
+        this.kv.blockPositions,
+        this.#cache.sinkPlace,
+      );
+      // The first run is kernel by kernel, the second is captured.
+      for (let run = 0; run < 2; run++) this.#executor.queue(ready, entry.upload.address, words);
+      // The next one is written where this one is read from.
+      this.#gpu.synchronize();
+    }
   }
 
   /** Milliseconds of each kind of operation in a step like this one, which must have run before; for benchmarks. */

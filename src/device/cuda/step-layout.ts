@@ -295,3 +295,26 @@ export function bucketOf(needs: Bucket): Bucket {
     ...{ hasHidden, hasAdapters },
   };
 }
+
+/** The buckets of steps in which up to so many sequences take a row each, all of them sampled. */
+export function decodeBuckets(sequencesMax: number): Bucket[] {
+  const buckets: Bucket[] = [];
+  for (let rows = 1; rows <= sequencesMax; rows = (buckets.at(-1)?.rows ?? rows) + 1) {
+    const needs = { rows, outputRows: rows, logitRows: rows, decodeItems: rows, prefillItems: 0 };
+    buckets.push(bucketOf({ ...needs, hasHidden: false, hasAdapters: false }));
+  }
+  return buckets;
+}
+
+const noInts = new Int32Array(0);
+const noDoubles = new Float64Array(0);
+
+/** A step without rows: whatever bucket it is written into, all of it is padding. */
+export const emptyStep: StepColumns = {
+  ...{ tokens: noInts, positions: noInts, outputRows: noInts, segments: 0 },
+  ...{ segmentRows: noInts, kvLengths: noInts, blockStarts: noInts, blocks: noInts },
+  sampling: {
+    ...{ temperature: noDoubles, topP: noDoubles, minP: noDoubles, seed: noDoubles },
+    ...{ topK: noInts, sequence: noInts, position: noInts },
+  },
+};
