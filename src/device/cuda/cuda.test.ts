@@ -11,6 +11,7 @@ import { architectureOf } from './gpu.ts';
 import { openDevice } from './index.ts';
 import { float, int, packArguments, pointer } from './launch.ts';
 import { splitsOf } from './lower-attention.ts';
+import { splitsOfProduct } from './lower-sums.ts';
 import { moduleKey } from './module-cache.ts';
 import { ropeFrequencies, ropeMagnitude } from './rope-table.ts';
 import {
@@ -232,6 +233,14 @@ test('few sequences are split over many blocks, many are not', () => {
   assert.equal(splitsOf(1, 8, 132), 32);
   assert.equal(splitsOf(16, 8, 132), 3);
   assert.equal(splitsOf(256, 8, 132), 1);
+});
+
+test('a product’s sum is cut in two where its tiles would leave half of the GPU idle', () => {
+  assert.equal(splitsOfProduct(256, 4096, 14336, 132), 2);
+  assert.equal(splitsOfProduct(64, 4096, 4096, 132), 2);
+  assert.equal(splitsOfProduct(512, 4096, 4096, 132), 1);
+  assert.equal(splitsOfProduct(64, 28672, 4096, 132), 1);
+  assert.equal(splitsOfProduct(64, 256, 384, 132), 1);
 });
 
 test('rope as a table of frequencies is the reference device’s', () => {

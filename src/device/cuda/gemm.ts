@@ -7,6 +7,7 @@ import {
   cudaDataTypes,
   epilogueBias,
   heuristicResult,
+  layoutAttributes,
   matmulAttributes,
   preferenceWorkspaceBytes,
   scaleOuterVector,
@@ -33,6 +34,10 @@ export interface GemmShape {
   readonly outputType: 'f32' | 'f16' | 'bf16';
   readonly accumulates: boolean;
   readonly hasBias: boolean;
+  /** Of e4m3: whether rows' scales are multiplied in; else that is left to who reads the result. */
+  readonly isScaled: boolean;
+  /** Pieces that the sum over the inputs is cut into: y is [splits, rows, outputs], and its pieces are to be added up. */
+  readonly splits: number;
 }
 
 /** The addresses of one product. Scales (one float32 a row of x and of weight) belong to e4m3. */
@@ -137,6 +142,8 @@ export class Gemms {
     }
     if (shape.inputType === 'e4m3') {
       set(matmulAttributes.fastAccumulation, 1, 1);
+    }
+    if (shape.inputType === 'e4m3' && shape.isScaled) {
       set(matmulAttributes.scaleModeA, scaleOuterVector);
       set(matmulAttributes.scaleModeB, scaleOuterVector);
       set(matmulAttributes.scalePointerA, BigInt(definite(operands.weightScales, 'scales of the weight')));
@@ -149,22 +156,43 @@ export class Gemms {
   #layoutsOf(key: string, shape: GemmShape): readonly [Handle, Handle, Handle] {
     const known = this.#layouts.get(key);
     if (known) return known;
-    const { rows, inputs, outputs, inputStride, outputStride, inputType, outputType } = shape;
-    const make = (type: keyof typeof cudaDataTypes, height: number, width: number, leading: number) =>
-      handleFrom((out) => {
-        const { calls } = this.#gpu.cublas;
-        const status = calls.cublasLtMatrixLayoutCreate(out, cudaDataTypes[type], height, width, leading);
-        checkCublas(status, 'a layout');
-        return 0;
-      });
+    const { rows, inputs, outputs, inputStride, outputStride, inputType, outputType, splits } = shape;
+    const own = inputs / splits;
     const layouts = [
-      make(inputType, inputs, outputs, inputs),
-      make(inputType, inputs, rows, inputStride),
-      make(outputType, outputs, rows, outputStride),
+      this.#layout(inputType, [own, outputs, inputs], splits, own),
+      this.#layout(inputType, [own, rows, inputStride], splits, own),
+      this.#layout(outputType, [outputs, rows, outputStride], splits, rows * outputStride),
     ] as const;
     this.#handles.layouts.push(...layouts);
     this.#layouts.set(key, layouts);
     return layouts;
+  }
+
+  /** @param offset elements from one piece to the next, where there are several */
+  #layout(
+    type: keyof typeof cudaDataTypes,
+    [height, width, leading]: readonly [number, number, number],
+    splits: number,
+    offset: number,
+  ): Handle {
+    const { calls } = this.#gpu.cublas;
+    const layout = handleFrom((out) => {
+      const status = calls.cublasLtMatrixLayoutCreate(out, cudaDataTypes[type], height, width, leading);
+      checkCublas(status, 'a layout');
+      return 0;
+    });
+    if (splits === 1) return layout;
+    const count = new Uint8Array(Int32Array.of(splits).buffer);
+    const offsets = new Uint8Array(BigInt64Array.of(BigInt(offset)).buffer);
+    checkCublas(
+      calls.cublasLtMatrixLayoutSetAttribute(layout, layoutAttributes.batchCount, count, 4),
+      'a count of pieces',
+    );
+    checkCublas(
+      calls.cublasLtMatrixLayoutSetAttribute(layout, layoutAttributes.batchOffset, offsets, 8),
+      'an offset of pieces',
+    );
+    return layout;
   }
 
   #choose(

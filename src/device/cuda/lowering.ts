@@ -103,6 +103,20 @@ export interface QuantizedRows {
   readonly scales: View;
 }
 
+/** A result of an 8-bit product that is still to be multiplied by the scales of its rows and columns. */
+export interface Unscaled {
+  readonly rows: View;
+  readonly columns: View;
+}
+
+/** A product in pieces that are still to be added onto the residual stream. */
+export interface PendingSum {
+  readonly residual: View;
+  /** [pieces · rows, width]. */
+  readonly parts: View;
+  readonly scales?: Unscaled;
+}
+
 type Reads = readonly { node: GraphNode; index: number }[];
 
 /** A graph on its way to kernels: views of its values, and the operations so far. */
@@ -117,6 +131,10 @@ export class LoweringState {
   readonly deferredNorms = new Map<number, { x: View; weight: View; epsilon: number }>();
   /** Values as e4m3, by node: some exist only so. */
   readonly quantized = new Map<number, QuantizedRows>();
+  /** By product: its result lacks its scales. */
+  readonly unscaled = new Map<number, Unscaled>();
+  /** By add, until the norm behind it does it. */
+  readonly pendingSums = new Map<number, PendingSum>();
   /** Attentions whose q has turned, and whose k and v are in the cache, before they are lowered. */
   readonly filledAttentions = new Set<number>();
   readonly #views = new Map<number, View>();

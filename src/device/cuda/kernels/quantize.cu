@@ -11,6 +11,11 @@
 #define VECTORS 2
 #endif
 
+// MODE 2: gate and up are sums of e4m3 numbers, still without their rows' and columns' scales.
+#ifndef SCALED
+#define SCALED 0
+#endif
+
 struct Parameters {
   const T* x;          // rows of width (MODE 2: 2 · width), xStride apart; all multiples of a vector
   const float* weight; // MODE 1: [width]
@@ -18,6 +23,10 @@ struct Parameters {
   float* scales;       // [rows]
   int width, xStride;
   float epsilon;
+#if SCALED
+  const float* rowScales;    // [rows]
+  const float* columnScales; // of the gate's columns, then up's
+#endif
 };
 
 constexpr float largestE4m3 = 448.0f;
@@ -31,6 +40,9 @@ extern "C" __global__ void quantize(const __grid_constant__ Parameters p) {
   const T* x = p.x + (size_t)blockIdx.x * p.xStride;
   float values[VECTORS][lanesOf16];
   float squares = 0, most = 0;
+#if SCALED
+  const float rowScale = p.rowScales[blockIdx.x];
+#endif
 #pragma unroll
   for (int k = 0; k < VECTORS; k++) {
     const int i = (k * blockDim.x + threadIdx.x) * lanesOf16;
@@ -46,7 +58,12 @@ extern "C" __global__ void quantize(const __grid_constant__ Parameters p) {
       squares += value * value;
       value *= p.weight[i + e];
 #elif MODE == 2
-      value = __fdividef(value, 1.0f + __expf(-value)) * toFloat(up.values[e]);
+      float other = toFloat(up.values[e]);
+#if SCALED
+      value *= rowScale * p.columnScales[i + e];
+      other *= rowScale * p.columnScales[p.width + i + e];
+#endif
+      value = __fdividef(value, 1.0f + __expf(-value)) * other;
 #endif
       values[k][e] = value;
       most = fmaxf(most, fabsf(value));
