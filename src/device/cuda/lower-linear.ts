@@ -7,7 +7,7 @@ import { pushAdapters } from './lower-adapters.ts';
 import { attentionOf, type CacheTarget, cacheTarget, ropeArguments } from './lower-attention.ts';
 import { feedsFp8Only, isFp8Product, quantizedInput } from './lower-fp8.ts';
 import { gatherBehind, gatheredStride, pushAllReduce } from './lower-ranks.ts';
-import { isSummedByNorm, splitsOfProduct } from './lower-sums.ts';
+import { isSummedByNorm, readerRowsMax, splitsOfProduct } from './lower-sums.ts';
 import type { LoweringState } from './lowering.ts';
 import { gemvSharedBytes, streams, variantOf } from './streaming.ts';
 import type { ActivationType, View } from './views.ts';
@@ -168,7 +168,8 @@ function gemmShape(
  * want bfloat16's range.
  */
 function unscaledShape(state: LoweringState, node: LinearNode): GemmShape | undefined {
-  if (!isFp8Product(state, node) || state.parts.activation !== 'bf16' || state.bucket.hasAdapters)
+  const isFew = (node.shape[0] ?? 0) <= readerRowsMax;
+  if (!isFew || !isFp8Product(state, node) || state.parts.activation !== 'bf16' || state.bucket.hasAdapters)
     return undefined;
   const shape = { ...gemmShape(state, node, 'bf16', node.shape[1] ?? 0), isScaled: false };
   return state.parts.gemms.supports(shape) ? shape : undefined;

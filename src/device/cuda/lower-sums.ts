@@ -8,8 +8,11 @@ import { elementBytes } from './views.ts';
 
 type NormNode = Extract<GraphNode, { op: 'rmsNorm' }>;
 
-/** Rows up to which a product's pieces are added up by the norm behind it: of more rows that costs more passes over memory than it saves. */
-const sumRowsMax = 1024;
+/**
+ * Rows up to which what is left of a product is done by its reader (pieces are added up, scales multiplied in): with more of them the readers
+ * lose what cuBLASLt gains (docs/gpu-log.md).
+ */
+export const readerRowsMax = 1024;
 /** Rows and columns of a tile of cuBLASLt's usual products. */
 const productTile = 128;
 
@@ -17,7 +20,7 @@ const productTile = 128;
 export function isSummedByNorm(state: LoweringState, add: GraphNode): boolean {
   const [rows = 0, width = 0] = add.shape;
   const [first] = [...state.readersOf(add)].sort((a, b) => a.node.id - b.node.id);
-  if (rows > sumRowsMax || state.bucket.hasAdapters || state.parts.activation === 'f32') return false;
+  if (rows > readerRowsMax || state.bucket.hasAdapters || state.parts.activation === 'f32') return false;
   if (first?.node.op !== 'rmsNorm' || state.isOutput(add) || first.node.shape.join() !== add.shape.join())
     return false;
   return width <= quantizeWidthMax && width % (16 / elementBytes(state.parts.activation)) === 0;

@@ -51,17 +51,26 @@ extern "C" __global__ void quantize(const __grid_constant__ Parameters p) {
 #if MODE == 2
     const Vector up = *reinterpret_cast<const Vector*>(x + p.width + i);
 #endif
+#if MODE == 1
+    float weights[lanesOf16];
+    loadFloats(weights, p.weight + i);
+#endif
+#if SCALED
+    float gateScales[lanesOf16], upScales[lanesOf16];
+    loadFloats(gateScales, p.columnScales + i);
+    loadFloats(upScales, p.columnScales + p.width + i);
+#endif
 #pragma unroll
     for (int e = 0; e < lanesOf16; e++) {
       float value = toFloat(v.values[e]);
 #if MODE == 1
       squares += value * value;
-      value *= p.weight[i + e];
+      value *= weights[e];
 #elif MODE == 2
       float other = toFloat(up.values[e]);
 #if SCALED
-      value *= rowScale * p.columnScales[i + e];
-      other *= rowScale * p.columnScales[p.width + i + e];
+      value *= rowScale * gateScales[e];
+      other *= rowScale * upScales[e];
 #endif
       value = __fdividef(value, 1.0f + __expf(-value)) * other;
 #endif

@@ -114,7 +114,13 @@ extern "C" __global__ void rope(const __grid_constant__ Parameters p) {
       struct alignas(4 * sizeof(T)) Four { T values[4]; };
       const Four low = *reinterpret_cast<const Four*>(from + a), high = *reinterpret_cast<const Four*>(from + b);
 #pragma unroll
-      for (int e = 0; e < 4; e++) x[e] = toFloat(low.values[e]) * scaleAt(head, a + e), x[e + 4] = toFloat(high.values[e]) * scaleAt(head, b + e);
+      for (int e = 0; e < 4; e++) x[e] = toFloat(low.values[e]), x[e + 4] = toFloat(high.values[e]);
+#if SCALED
+      const float* scales = p.columnScales + head * p.headDimension;
+      const float4 lowScales = *reinterpret_cast<const float4*>(scales + a), highScales = *reinterpret_cast<const float4*>(scales + b);
+      x[0] *= rowScale * lowScales.x, x[1] *= rowScale * lowScales.y, x[2] *= rowScale * lowScales.z, x[3] *= rowScale * lowScales.w;
+      x[4] *= rowScale * highScales.x, x[5] *= rowScale * highScales.y, x[6] *= rowScale * highScales.z, x[7] *= rowScale * highScales.w;
+#endif
       float lowOut[4], highOut[4];
 #pragma unroll
       for (int e = 0; e < 4; e++) {
@@ -165,8 +171,10 @@ extern "C" __global__ void rope(const __grid_constant__ Parameters p) {
     for (int i = threadIdx.x * lanesOf16; i < valuesAll; i += blockDim.x * lanesOf16) {
       Vector vector = *reinterpret_cast<const Vector*>(v + i);
 #if SCALED
+      float scales[lanesOf16];
+      loadFloats(scales, p.columnScales + all * p.headDimension + i);
 #pragma unroll
-      for (int e = 0; e < lanesOf16; e++) vector.values[e] = fromFloat<T>(toFloat(vector.values[e]) * scaleAt(all, i + e));
+      for (int e = 0; e < lanesOf16; e++) vector.values[e] = fromFloat<T>(toFloat(vector.values[e]) * rowScale * scales[e]);
 #endif
 #if KV_FP8
       unsigned short* to = reinterpret_cast<unsigned short*>(valueTarget(i));

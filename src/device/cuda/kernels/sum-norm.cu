@@ -41,7 +41,9 @@ extern "C" __global__ void sumNorm(const __grid_constant__ Parameters p) {
   const int row = blockIdx.x;
   T* x = p.x + (size_t)row * p.xStride;
   const T* parts = p.parts + (size_t)row * p.width;
-  [[maybe_unused]] const float rowScale = SCALED ? p.rowScales[row] : 1.0f;
+#if SCALED
+  const float rowScale = p.rowScales[row];
+#endif
   float values[VECTORS][lanesOf16];
   float squares = 0, most = 0;
 #pragma unroll
@@ -52,16 +54,24 @@ extern "C" __global__ void sumNorm(const __grid_constant__ Parameters p) {
     Vector part[PARTS];
 #pragma unroll
     for (int s = 0; s < PARTS; s++) part[s] = *reinterpret_cast<const Vector*>(parts + (size_t)s * p.rows * p.width + i);
+    float weights[lanesOf16];
+    loadFloats(weights, p.weight + i);
+#if SCALED
+    float columnScales[lanesOf16];
+    loadFloats(columnScales, p.columnScales + i);
+#endif
 #pragma unroll
     for (int e = 0; e < lanesOf16; e++) {
       float sum = 0;
 #pragma unroll
       for (int s = 0; s < PARTS; s++) sum += toFloat(part[s].values[e]);
-      if (SCALED) sum *= rowScale * p.columnScales[i + e];
+#if SCALED
+      sum *= rowScale * columnScales[e];
+#endif
       v.values[e] = fromFloat<T>(toFloat(v.values[e]) + sum);
       float value = toFloat(v.values[e]);
       squares += value * value;
-      value *= p.weight[i + e];
+      value *= weights[e];
       values[k][e] = value;
       most = fmaxf(most, fabsf(value));
     }
