@@ -7,7 +7,7 @@ import { pushAdapters } from './lower-adapters.ts';
 import { attentionOf, type CacheTarget, cacheTarget, ropeArguments } from './lower-attention.ts';
 import { feedsFp8Only, isFp8Product, quantizedInput } from './lower-fp8.ts';
 import { gatherBehind, gatheredStride, pushAllReduce } from './lower-ranks.ts';
-import { isSummedByNorm, readerRowsMax, splitsOfProduct } from './lower-sums.ts';
+import { fitsRow, isSummedByNorm, pushSum, readerRowsMax, splitsOfProduct } from './lower-sums.ts';
 import type { LoweringState } from './lowering.ts';
 import { gemvSharedBytes, streams, variantOf } from './streaming.ts';
 import type { ActivationType, View } from './views.ts';
@@ -106,9 +106,7 @@ export function lowerLinear(state: LoweringState, node: GraphNode): void {
   const into =
     gated || isLogits || !(streamed || canAccumulate(state, node)) ? undefined : accumulation(state, node);
   const scaling = isLogits || streamed || biasView(state, node) ? undefined : unscaledShape(state, node);
-  const isDeferred =
-    into !== undefined && !into.sum && !streamed && !biasView(state, node) && isSummedByNorm(state, into.add);
-  if (into && isDeferred) {
+  if (into && !streamed && !biasView(state, node) && comesInPieces(state, into, scaling)) {
     pushPieces(state, node, into, scaling);
     return;
   }
@@ -182,11 +180,21 @@ function leavesScales(state: LoweringState, node: LinearNode): boolean {
   return attentionOf(state, node) !== undefined;
 }
 
-/** A product whose pieces the norm behind it adds onto the residual stream. */
+/** Whether a product onto the residual stream is done in pieces: for the norm behind it, or where ranks add theirs up, for its scales. */
+function comesInPieces(
+  state: LoweringState,
+  { add, sum }: Accumulation,
+  unscaled: GemmShape | undefined,
+): boolean {
+  if (!sum) return isSummedByNorm(state, add);
+  return unscaled !== undefined && fitsRow(state, add.shape[1] ?? 0);
+}
+
+/** A product whose pieces are added onto the residual stream: by the norm behind it, or at once where that is another rank's business too. */
 function pushPieces(
   state: LoweringState,
   node: LinearNode,
-  { add, residual }: Accumulation,
+  { add, residual, sum }: Accumulation,
   unscaled: GemmShape | undefined,
 ): void {
   const { gemms, activation, gpu } = state.parts;
@@ -214,9 +222,17 @@ function pushPieces(
     },
   });
   const scales = quantized && columns && !shape.isScaled && { rows: quantized.scales, columns };
-  state.pendingSums.set(add.id, { residual, parts, ...(scales && { scales }) });
+  const pending = { residual, parts, ...(scales && { scales }) };
   state.setView(add, residual);
   state.markDone(add);
+  if (!sum) {
+    state.pendingSums.set(add.id, pending);
+    return;
+  }
+  state.markDone(sum);
+  // Of several ranks the first adds the residual to its part of the sum, the others put theirs in its place.
+  pushSum(state, pending, !(state.parts.group && state.parts.group.rank > 0));
+  pushAllReduce(state, residual);
 }
 
 /** cuBLASLt has no 8-bit products of some kinds on some GPUs: those are done in two steps. */

@@ -1,11 +1,18 @@
 // Adds what a product made onto the residual stream, and norms the result: x += Σ parts, out = RMSNorm(x). The parts are a product's sum over its
 // inputs, cut into pieces that ran side by side. One block a row, which stays in registers.
 //
+// NORM 0: x alone; KEEPS 0: the sum takes x's place. (A rank's part of a sum over several, of which one alone adds the residual stream.)
 // SCALED: the parts are sums of e4m3 numbers, still without their rows' and columns' scales. FP8: out is e4m3 with a scale a row.
 #include "common.cuh"
 
 #ifndef PARTS
 #define PARTS 1
+#endif
+#ifndef NORM
+#define NORM 1
+#endif
+#ifndef KEEPS
+#define KEEPS 1
 #endif
 #ifndef SCALED
 #define SCALED 0
@@ -35,7 +42,9 @@ struct Parameters {
 [[maybe_unused]] constexpr float scaleMin = 1e-12f;
 
 extern "C" __global__ void sumNorm(const __grid_constant__ Parameters p) {
+#if NORM
   __shared__ float sums[32], mosts[32];
+#endif
   waitForPrevious();
   letNextStart();
   const int row = blockIdx.x;
@@ -44,8 +53,10 @@ extern "C" __global__ void sumNorm(const __grid_constant__ Parameters p) {
 #if SCALED
   const float rowScale = p.rowScales[row];
 #endif
+#if NORM
   float values[VECTORS][lanesOf16];
   float squares = 0, most = 0;
+#endif
 #pragma unroll
   for (int k = 0; k < VECTORS; k++) {
     const int i = (k * blockDim.x + threadIdx.x) * lanesOf16;
@@ -54,8 +65,10 @@ extern "C" __global__ void sumNorm(const __grid_constant__ Parameters p) {
     Vector part[PARTS];
 #pragma unroll
     for (int s = 0; s < PARTS; s++) part[s] = *reinterpret_cast<const Vector*>(parts + (size_t)s * p.rows * p.width + i);
+#if NORM
     float weights[lanesOf16];
     loadFloats(weights, p.weight + i);
+#endif
 #if SCALED
     float columnScales[lanesOf16];
     loadFloats(columnScales, p.columnScales + i);
@@ -68,15 +81,18 @@ extern "C" __global__ void sumNorm(const __grid_constant__ Parameters p) {
 #if SCALED
       sum *= rowScale * columnScales[e];
 #endif
-      v.values[e] = fromFloat<T>(toFloat(v.values[e]) + sum);
+      v.values[e] = fromFloat<T>(KEEPS ? toFloat(v.values[e]) + sum : sum);
+#if NORM
       float value = toFloat(v.values[e]);
       squares += value * value;
       value *= weights[e];
       values[k][e] = value;
       most = fmaxf(most, fabsf(value));
+#endif
     }
     *reinterpret_cast<Vector*>(x + i) = v;
   }
+#if NORM
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = (blockDim.x + 31) >> 5;
   most = warpMax(most);
   squares = warpSum(squares);
@@ -111,4 +127,5 @@ extern "C" __global__ void sumNorm(const __grid_constant__ Parameters p) {
     *reinterpret_cast<Vector*>(out + i) = v;
 #endif
   }
+#endif
 }
