@@ -1,136 +1,121 @@
 /**
- * npm run bench:triton -- --http-port 18000 --grpc-port 18001 — the same work on `nereid serve --model-repository` and on a genuine
- * tritonserver that listens on these ports with Python twins of the models of test/triton/models.ts, in interleaved runs: HTTP infer
- * (JSON), gRPC infer, and a decoupled gRPC stream. Without the ports only ours is measured.
+ * npm run bench:triton — the same models on `nereid serve --model-repository` (backend `node`) and on a genuine tritonserver 2.51.0 (its
+ * Python backend; PyPI's wheel nvidia-pytriton, installed under `.venv/triton`), asked by the same client in interleaved runs: HTTP infer
+ * with JSON, gRPC infer, gRPC streams of a unary model, decoupled gRPC streams. Where the wheel is out of reach only ours is measured.
  *
- * Options: --runs 5 --requests 2000 --concurrency 16
+ * Options: --runs 5 --requests 6000 --concurrency 16 --only http|grpc|stream|decoupled
  */
-import { rmSync } from 'node:fs';
-import { Agent, request } from 'node:http';
+import { type ChildProcess, fork } from 'node:child_process';
+import { existsSync, rmSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { Client, credentials } from '@grpc/grpc-js';
-import { messageCodec, type PlainMessage } from '../src/protocol/proto-messages.ts';
-import { writeTestModels } from '../test/triton/models.ts';
+import { genuineTriton } from '../test/foreign/genuine-triton.ts';
+import { cpuTimesMs } from './support/cpu-time.ts';
 import { median, ratios, summary } from './support/statistics.ts';
+import type { InferResult, InferRun, InferWork } from './triton/messages.ts';
 import { startServer } from './triton/server-process.ts';
+import { writeTwinModels } from './triton/twin-models.ts';
+
+const works: readonly { work: InferWork; title: string; bar: number; share: number }[] = [
+  { work: 'http', title: 'HTTP infer, JSON (requests/s)', bar: 1, share: 1 },
+  { work: 'grpc', title: 'gRPC infer (requests/s)', bar: 1, share: 1 },
+  { work: 'stream', title: 'gRPC stream of a unary model (requests/s)', bar: 1, share: 1 },
+  { work: 'decoupled', title: 'gRPC stream of a decoupled model (responses/s)', bar: 3, share: 1 / 20 },
+];
 
 const { values } = parseArgs({
   options: {
     runs: { type: 'string', default: '5' },
-    requests: { type: 'string', default: '2000' },
+    requests: { type: 'string', default: '6000' },
     concurrency: { type: 'string', default: '16' },
-    'http-port': { type: 'string' },
-    'grpc-port': { type: 'string' },
+    only: { type: 'string' },
   },
 });
 const runs = Number(values.runs);
-const total = Number(values.requests);
 const concurrency = Number(values.concurrency);
-const elementsPerStream = 100;
-
-const encoder = messageCodec('grpc_service.proto', 'inference.ModelInferRequest');
-const requestOf = (model: string, count: number): Buffer => {
-  const input = { name: 'IN', datatype: 'INT32', shape: [count] };
-  const message: PlainMessage = {
-    model_name: model,
-    inputs: [input],
-    raw_input_contents: [Buffer.alloc(4 * count)],
-  };
-  return encoder.encode(message);
-};
-const plain = (bytes: Buffer): Buffer => bytes;
-const service = '/inference.GRPCInferenceService';
-
-/** Runs `one` until `count` are done, some at a time; the rate a second. */
-async function rate(count: number, one: () => Promise<void>): Promise<number> {
-  const startMs = performance.now();
-  let left = count;
-  const worker = async (): Promise<void> => {
-    while (left-- > 0) await one();
-  };
-  await Promise.all(Array.from({ length: concurrency }, worker));
-  return count / ((performance.now() - startMs) / 1000);
-}
-
-const agent = new Agent({ keepAlive: true, maxSockets: concurrency });
-const json = JSON.stringify({ inputs: [{ name: 'IN', shape: [3], datatype: 'INT32', data: [1, 2, 3] }] });
-function httpInfer(port: number): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const options = { agent, port, host: '127.0.0.1', method: 'POST', path: '/v2/models/single/infer' };
-    const sent = request(options, (response) => {
-      response.resume();
-      response.on('end', () =>
-        response.statusCode === 200 ? resolve() : reject(new Error(`${response.statusCode}`)),
-      );
-    });
-    sent.on('error', reject);
-    sent.end(json);
-  });
-}
-
-const unary = requestOf('single', 3);
-function grpcInfer(client: Client): Promise<void> {
-  return new Promise((resolve, reject) => {
-    client.makeUnaryRequest(`${service}/ModelInfer`, plain, plain, unary, (error) =>
-      error ? reject(error) : resolve(),
-    );
-  });
-}
-
-const repeated = requestOf('repeat', elementsPerStream);
-function grpcStream(client: Client): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const call = client.makeBidiStreamRequest(`${service}/ModelStreamInfer`, plain, plain);
-    let messages = 0;
-    call.on('data', () => messages++);
-    call.on('error', reject);
-    call.on('end', () =>
-      messages === elementsPerStream ? resolve() : reject(new Error(`${messages} messages`)),
-    );
-    call.write(repeated);
-    call.end();
-  });
-}
 
 interface Target {
   httpPort: number;
-  client: Client;
+  grpcPort: number;
+  processId: number;
+  stop(): Promise<void>;
 }
 
-const works: Readonly<Record<string, (target: Target) => Promise<number>>> = {
-  'HTTP infer (requests/s)': ({ httpPort }) => rate(total, () => httpInfer(httpPort)),
-  'gRPC infer (requests/s)': ({ client }) => rate(total, () => grpcInfer(client)),
-  'gRPC stream (responses/s)': async ({ client }) =>
-    elementsPerStream * (await rate(Math.ceil(total / 20), () => grpcStream(client))),
-};
+const pin = availableParallelism() > 2 && existsSync('/usr/bin/taskset');
 
-const open = (httpPort: number, grpcPort: number): Target => ({
-  httpPort,
-  client: new Client(`127.0.0.1:${grpcPort}`, credentials.createInsecure()),
-});
+function startClient(): ChildProcess {
+  return fork(fileURLToPath(new URL('./triton/infer-client.ts', import.meta.url)), {
+    execPath: pin ? '/usr/bin/taskset' : process.execPath,
+    execArgv: [...(pin ? ['-c', '0,1', process.execPath] : []), '--import', import.meta.resolve('tsx')],
+  });
+}
 
-const folder = writeTestModels();
-const server = await startServer(['--model-repository', folder, '--log-level', 'error']);
-const ours = open(server.httpPort, server.grpcPort);
-const isCompared = values['http-port'] !== undefined && values['grpc-port'] !== undefined;
-const theirs = isCompared ? open(Number(values['http-port']), Number(values['grpc-port'])) : undefined;
-console.log(`${concurrency} at a time, median [least … most] of ${runs} interleaved runs`);
-for (const [name, work] of Object.entries(works)) {
+const client = startClient();
+function ask(run: InferRun): Promise<InferResult> {
+  return new Promise((resolve, reject) => {
+    const onExit = (code: number | null) => reject(new Error(`the client process ended with ${code}`));
+    client.once('exit', onExit);
+    client.once('message', (answer) => {
+      client.off('exit', onExit);
+      resolve(answer as InferResult);
+    });
+    client.send(run);
+  });
+}
+
+/** Answers a second, and CPU microseconds of the server's processes an answer. */
+async function measure(target: Target, work: InferWork, share: number) {
+  const count = Math.ceil(Number(values.requests) * share);
+  const port = work === 'http' ? target.httpPort : target.grpcPort;
+  const cpu = (): number => [...cpuTimesMs(target.processId).values()].reduce((sum, ms) => sum + ms, 0);
+  const before = cpu();
+  const { seconds, answers } = await ask({ work, port, count, concurrency });
+  return { rate: answers / seconds, cpuUs: ((cpu() - before) * 1000) / answers };
+}
+
+const folders = { node: writeTwinModels('node'), python: writeTwinModels('python') };
+const ours: Target = await startServer(['--model-repository', folders.node, '--log-level', 'error']).then(
+  (server) => ({ ...server, processId: server.child.pid ?? 0 }),
+);
+const genuine = await genuineTriton();
+let theirs: Target | undefined;
+if ('skip' in genuine) console.log(`no tritonserver to compare with: ${genuine.skip}`);
+else {
+  const server = await genuine.start(folders.python, [], pin ? ['/usr/bin/taskset', '-c', '0,1'] : []);
+  theirs = { ...server, processId: server.child.pid ?? 0 };
+}
+
+console.log(
+  `${concurrency} at a time, median [least … most] of ${runs} interleaved runs on ${Math.min(2, availableParallelism())} cores`,
+);
+for (const { work, title, bar, share } of works) {
+  if (values.only && values.only !== work) continue;
   const rates = { ours: [] as number[], theirs: [] as number[] };
-  await work(ours);
-  if (theirs) await work(theirs);
+  const cpu = { ours: [] as number[], theirs: [] as number[] };
+  // Once through for the compilers.
+  await measure(ours, work, share);
+  if (theirs) await measure(theirs, work, share);
   for (let run = 0; run < runs; run++) {
-    rates.ours.push(await work(ours));
-    if (theirs) rates.theirs.push(await work(theirs));
+    const one = await measure(ours, work, share);
+    rates.ours.push(one.rate);
+    cpu.ours.push(one.cpuUs);
+    if (!theirs) continue;
+    const other = await measure(theirs, work, share);
+    rates.theirs.push(other.rate);
+    cpu.theirs.push(other.cpuUs);
   }
-  console.log(`${name}\n  nereid        ${summary(rates.ours, 0)}`);
+  console.log(
+    `${title}\n  nereid        ${summary(rates.ours, 0)}, ${median(cpu.ours).toFixed(0)} µs of CPU each`,
+  );
   if (!theirs) continue;
   const ratio = ratios(rates.ours, rates.theirs);
+  console.log(`  tritonserver  ${summary(rates.theirs, 0)}, ${median(cpu.theirs).toFixed(0)} µs of CPU each`);
   console.log(
-    `  tritonserver  ${summary(rates.theirs, 0)}\n  ratio         ${summary(ratio, 2)} (median ${median(ratio).toFixed(2)})`,
+    `  ratio         ${summary(ratio, 2)}; bar ${bar}: ${median(ratio) >= bar ? 'met' : 'NOT met'}`,
   );
 }
-for (const target of [ours, theirs]) target?.client.close();
-agent.destroy();
-await server.stop();
-rmSync(folder, { recursive: true });
+client.disconnect();
+await ours.stop();
+await theirs?.stop();
+for (const folder of Object.values(folders)) rmSync(folder, { recursive: true });

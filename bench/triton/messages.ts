@@ -14,3 +14,24 @@ export interface StreamResult {
   seconds: number;
   messages: number;
 }
+
+/** What `bench:triton`'s client does: unary over HTTP and gRPC, unary models over streams that stay open, decoupled streams. */
+export type InferWork = 'http' | 'grpc' | 'stream' | 'decoupled';
+
+/** To `bench:triton`'s client process, for each run. */
+export interface InferRun {
+  work: InferWork;
+  /** Of the work's protocol. */
+  port: number;
+  /** Requests altogether. */
+  count: number;
+  /** Requests at a time. */
+  concurrency: number;
+}
+
+/** The client's answer. */
+export interface InferResult {
+  /** From the first request to the last answer. */
+  seconds: number;
+  answers: number;
+}

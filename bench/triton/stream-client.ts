@@ -5,10 +5,10 @@
 import { type ClientHttp2Session, connect } from 'node:http2';
 import { messageOf } from '../../src/base/errors.ts';
 import { messageCodec } from '../../src/protocol/proto-messages.ts';
+import { framed, MessageCounter } from './message-counter.ts';
 import type { StreamResult, StreamRun } from './messages.ts';
 
 const connections = 4;
-const headBytes = 5;
 const path = '/inference.GRPCInferenceService/ModelStreamInfer';
 
 const int32 = (...values: number[]) => Buffer.from(Int32Array.from(values).buffer);
@@ -29,39 +29,7 @@ function requestOf(tokens: number): Buffer {
     outputs: [{ name: 'output_ids' }, { name: 'sequence_length' }],
     raw_input_contents: [int32(5, 6, 7, 8), int32(4), int32(tokens), int32(-1), Buffer.from([1])],
   });
-  const head = Buffer.alloc(headBytes);
-  head.writeUInt32BE(message.length, 1);
-  return Buffer.concat([head, message]);
-}
-
-/** Counts whole messages over chunks. */
-class MessageCounter {
-  messages = 0;
-  #rest = 0;
-  #head: Buffer = Buffer.alloc(0);
-
-  add(chunk: Buffer): void {
-    let at = 0;
-    while (at < chunk.length) {
-      if (this.#rest > 0) {
-        const taken = Math.min(this.#rest, chunk.length - at);
-        this.#rest -= taken;
-        at += taken;
-        continue;
-      }
-      const missing = headBytes - this.#head.length;
-      const part = chunk.subarray(at, at + missing);
-      at += part.length;
-      const head = this.#head.length === 0 ? part : Buffer.concat([this.#head, part]);
-      if (head.length < headBytes) {
-        this.#head = head;
-        return;
-      }
-      this.#head = Buffer.alloc(0);
-      this.#rest = head.readUInt32BE(1);
-      this.messages++;
-    }
-  }
+  return framed(message);
 }
 
 function stream(session: ClientHttp2Session, request: Buffer): Promise<number> {

@@ -42,6 +42,8 @@ export interface DirectBackend {
 export interface InstancedBackend {
   readonly kind: 'instanced';
   readonly instances: number;
+  /** Batches that an instance may be handed while it runs another; it says by `begin` when each one's work began. Absent: none. */
+  readonly aheadMax?: number;
   /**
    * Runs a batch. The instance is free again when this returns (or its promise resolves); a model that is not decoupled has
    * answered every request by then. Throwing fails what is not answered.

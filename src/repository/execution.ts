@@ -95,14 +95,14 @@ export class Execution implements Inference {
     this.onBegin?.();
   }
 
-  /** The inputs are where the model computes. */
-  inputsReady(): void {
-    this.times.inputsReadyNs = this.#model.clock.nowNs();
+  /** The inputs are where the model computes. `atNs` where it is known to have been earlier. */
+  inputsReady(atNs = this.#model.clock.nowNs()): void {
+    this.times.inputsReadyNs = Math.max(this.times.startedNs, atNs);
   }
 
   /** The model has computed; outputs are being put together. */
-  computed(): void {
-    this.times.computedNs = this.#model.clock.nowNs();
+  computed(atNs = this.#model.clock.nowNs()): void {
+    this.times.computedNs = Math.max(this.times.inputsReadyNs, atNs);
   }
 
   /** Hands a response over. After the final one, or a cancel, it does nothing. */

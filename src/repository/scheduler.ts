@@ -127,7 +127,9 @@ export class InstanceScheduler implements Scheduler {
   readonly #isDecoupled: boolean;
   /** By urgency: levels ascending, then what its timeout delayed. */
   readonly #queues = new Map<number, Execution[]>();
+  /** An instance for each batch that it may be handed yet. */
   readonly #idle: number[];
+  readonly #places: number;
   #delayTimer: NodeJS.Timeout | undefined;
 
   constructor(
@@ -141,7 +143,13 @@ export class InstanceScheduler implements Scheduler {
     this.#recorder = parts.recorder;
     this.#isDecoupled = parts.isDecoupled;
     this.#room = new WaitingRoom(config.dynamic_batching);
-    this.#idle = Array.from({ length: backend.instances }, (_, index) => backend.instances - 1 - index);
+    const ahead = mayGoAhead(backend, config) ? (backend.aheadMax ?? 0) : 0;
+    const places = backend.instances * (1 + ahead);
+    this.#idle = Array.from(
+      { length: places },
+      (_, place) => backend.instances - 1 - Math.floor(place / (1 + ahead)),
+    );
+    this.#places = places;
   }
 
   submit(execution: Execution): void {
@@ -229,7 +237,8 @@ export class InstanceScheduler implements Scheduler {
   }
 
   #run(batch: Execution[], instance: number): void {
-    for (const execution of batch) execution.begin();
+    const isAhead = this.#idle.length + 1 < this.#places && this.#backend.instances === 1;
+    if (!isAhead) for (const execution of batch) execution.begin();
     let running: Promise<void> | undefined;
     try {
       running = this.#backend.execute(batch, instance);
@@ -272,6 +281,14 @@ export class InstanceScheduler implements Scheduler {
     const computedNs = times.computedNs || endedNs;
     this.#recorder.executed(size, phasesOf({ ...times, endedNs, inputsReadyNs, computedNs }));
   }
+}
+
+/**
+ * Whether nobody can tell that a batch waits in its instance instead of here: no other instance could take it, and nothing that is decided
+ * about waiting requests (batches, priorities, limits) is asked for.
+ */
+function mayGoAhead(backend: InstancedBackend, config: ModelConfig): boolean {
+  return backend.instances === 1 && config.dynamic_batching === undefined;
 }
 
 /** After every level of a configuration. */

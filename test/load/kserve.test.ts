@@ -6,6 +6,7 @@ import { after, before, describe, test } from 'node:test';
 import type { ResultFile } from '../../src/load/report/result-json.ts';
 import { type CliOutcome, runCli } from '../support/run-cli.ts';
 import { type ServeProcess, startServe } from '../support/serve.ts';
+import { answeredInferences, interruptOnceAnswered } from './interrupt.ts';
 
 /** The load tools against KServe's protocols: a served model (decoupled) over gRPC and generate, a repository that is not over HTTP's infer. */
 const folder = mkdtempSync(join(tmpdir(), 'nereid-kserve-load-'));
@@ -25,6 +26,9 @@ const dataset = join(folder, 'prompts.json');
 function grpcOf(server: ServeProcess): string {
   return /GRPCInferenceService at (\S+)/.exec(server.log())?.[1] ?? '';
 }
+
+/** Of the prompts that Ctrl-C is tried with: more than anybody waits for. */
+const manyPrompts = 20_000;
 
 describe('load over KServe', { concurrency: false }, () => {
   let served: ServeProcess;
@@ -104,6 +108,39 @@ describe('load over KServe', { concurrency: false }, () => {
       );
     });
   }
+
+  test('Ctrl-C ends core and e2e with the figures so far', async () => {
+    const answered = (): Promise<number> => answeredInferences(served.url, 'tensorrt_llm');
+    const core = await runCli(
+      [
+        ...[
+          'bench',
+          'core',
+          '-u',
+          grpcOf(served),
+          '--num-requests',
+          String(manyPrompts),
+          '--request-rate',
+          '100',
+        ],
+        ...['--max-input-len', '300', 'token-from-histogram', '--histogram-key', 'example'],
+      ],
+      { onStart: (child) => void interruptOnceAnswered(child, answered) },
+    );
+    assert.equal(core.code, 130, core.stderr);
+    const total = Number(/Total requests +\| +(\d+)/.exec(core.stdout)?.[1]);
+    assert.ok(total > 0 && total < manyPrompts, core.stdout);
+
+    const many = join(folder, 'many.json');
+    const prompt = { instruction: 'What is a lighthouse?', input: '', output: 'a tower with a light' };
+    writeFileSync(many, JSON.stringify(Array.from({ length: manyPrompts }, () => prompt)));
+    const e2e = await runCli(
+      ['bench', 'e2e', '--dataset', many, '--max-input-len', '40', ...tokenizer, '-u', grpcOf(served)],
+      { onStart: (child) => void interruptOnceAnswered(child, answered) },
+    );
+    assert.equal(e2e.code, 130, e2e.stderr);
+    assert.match(e2e.stdout, /^\[INFO\] Start testing on 20000 prompts\.\n/);
+  });
 
   test('core: lengths of the histogram, over gRPC and HTTP', async () => {
     for (const server of [

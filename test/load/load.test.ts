@@ -1,13 +1,12 @@
 import assert from 'node:assert/strict';
-import type { ChildProcess } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { ResultFile } from '../../src/load/report/result-json.ts';
 import { runCli } from '../support/run-cli.ts';
 import { type ServeProcess, startServe } from '../support/serve.ts';
+import { answeredChats, interruptOnceAnswered } from './interrupt.ts';
 import { recomputed } from './recompute.ts';
 
 /** `nereid load` and `nereid bench` as a user runs them, against `nereid serve` with the null device. */
@@ -15,18 +14,6 @@ const folder = mkdtempSync(join(tmpdir(), 'nereid-load-'));
 
 function read(name: string): ResultFile {
   return JSON.parse(readFileSync(join(folder, name), 'utf8')) as ResultFile;
-}
-
-/** Presses Ctrl-C once the server has answered a hundred requests more. */
-async function interruptOnceAnswered(url: string, child: ChildProcess): Promise<void> {
-  const answered = async (): Promise<number> => {
-    const text = await (await fetch(`${url}/metrics`)).text();
-    const counts = [...text.matchAll(/^vllm:request_success_total\{.*\} (\d+)$/gm)];
-    return counts.reduce((sum, [, count]) => sum + Number(count), 0);
-  };
-  const before = await answered();
-  while ((await answered()) < before + 100) await sleep(50);
-  child.kill('SIGINT');
 }
 
 describe('load against a server', { concurrency: false }, () => {
@@ -119,12 +106,25 @@ describe('load against a server', { concurrency: false }, () => {
         '--output',
         '-',
       ],
-      { onStart: (child) => void interruptOnceAnswered(server.url, child) },
+      { onStart: (child) => void interruptOnceAnswered(child, () => answeredChats(server.url)) },
     );
     assert.equal(run.code, 130, run.stderr);
     const file = JSON.parse(run.stdout) as ResultFile;
     assert.ok(file.nereid.isInterrupted);
     assert.ok((file.completed as number) > 0);
+  });
+
+  test('Ctrl-C ends a sweep with the levels that it measured', async () => {
+    const flags = ['--concurrency-range', '1:64', '--measurement-interval', '60000', '--output-tokens', '4'];
+    const run = await runCli(
+      ['bench', 'sweep', '-u', server.url, ...flags, '--output', join(folder, 'sweep.json')],
+      { onStart: (child) => void interruptOnceAnswered(child, () => answeredChats(server.url)) },
+    );
+    assert.equal(run.code, 130, run.stderr);
+    assert.match(run.stdout, /^Concurrency: 1, .* \(interrupted\)\n$/);
+    const [level] = JSON.parse(readFileSync(join(folder, 'sweep.json'), 'utf8')) as ResultFile[];
+    assert.ok(level?.nereid.isInterrupted);
+    assert.ok((level.completed as number) > 0);
   });
 
   test('mistakes are one line with the fix', async () => {

@@ -15,7 +15,7 @@ import type { GrpcServerOptions, RunningGrpcServer } from '../../protocol/grpc-s
 import { createHttpServer, type HttpLimits } from '../../protocol/http-server.ts';
 import { keyMetrics } from '../../protocol/key-metrics.ts';
 import { socketsMax, socketsPerAddressMax } from '../../protocol/limits.ts';
-import { ServerMetrics } from '../../protocol/metrics.ts';
+import { type Exposition, ServerMetrics } from '../../protocol/metrics.ts';
 import { errorResponse } from '../../protocol/openai/errors.ts';
 import { addOpenAi } from '../../protocol/openai/server.ts';
 import { reasoningFormatOf, reasoningFormats } from '../../protocol/reasoning/registry.ts';
@@ -29,6 +29,7 @@ import { toolFormatOf, toolFormats } from '../../protocol/tool-parsers/registry.
 import { errorResponse as kserveErrors } from '../../protocol/triton/errors.ts';
 import type { ModelRepository } from '../../repository/model.ts';
 import type { EngineClient } from '../../runtime/client.ts';
+import type { Pooling } from '../../runtime/requests/request.ts';
 import { EnginePool } from '../../runtime/routing/pool.ts';
 import { EncodePool, type PooledTokenizer } from '../../tokenizer/encode-pool.ts';
 import { openTokenizer } from '../../tokenizer/open.ts';
@@ -54,6 +55,7 @@ export interface ModelText {
   tokenizer: PooledTokenizer;
   defaults: GenerationDefaults;
   formats: AnswerFormats;
+  pooling?: Pooling;
 }
 
 /** Opens a model's tokenizer and reads its advice; this needs no engine, so it goes on while one loads. */
@@ -63,6 +65,7 @@ export async function openModelText(tokenizerFolder: string, options: AnswerOpti
     tokenizer,
     defaults: await generationDefaults(tokenizerFolder),
     formats: await answerFormats(tokenizer.chatTemplate, options),
+    pooling: options.pooling,
   };
 }
 
@@ -92,6 +95,8 @@ export interface FrontEndOptions {
   repository: ModelRepository;
   /** Where the Responses API keeps responses. Default: in this process. */
   responses?: ResponseStorage;
+  /** What `/metrics` shows where other processes serve the same port. Default, and where it has none: this process's. */
+  metricsOfAll?: () => Promise<Exposition | undefined>;
 }
 
 /** One front end: the HTTP app over its models, not yet listening. Several may share a port (`cluster`). */
@@ -138,7 +143,7 @@ function httpServer(
 /** Puts the protocols over the engines, which must have answered once. */
 export function createFrontEnd(options: FrontEndOptions): FrontEnd {
   const { models, pools } = openModels(options.models, options.traffic);
-  const metrics = new ServerMetrics({ models });
+  const metrics = new ServerMetrics({ models, ofAll: options.metricsOfAll });
   const { logger, security, notReadyReason } = options;
   const keys =
     security.keys.length > 0 ? new ApiKeys(security.keys, keyMetrics(metrics.registry)) : undefined;
@@ -228,7 +233,7 @@ function openModels(
   const pools: (EncodePool | TemplatePool)[] = [];
   const createdSeconds = Math.floor(Date.now() / 1000);
   const models = given.map(({ name, aliases, contentHash, text, clients }) => {
-    const { tokenizer, defaults, formats } = text;
+    const { tokenizer, defaults, formats, pooling } = text;
     const encoder = new EncodePool(tokenizer);
     const templates = new TemplatePool();
     pools.push(encoder, templates);
@@ -242,6 +247,7 @@ function openModels(
       tokenizer,
       defaults,
       formats,
+      pooling,
       createdSeconds,
       streamInterval: traffic.streamInterval,
       encode: (input, encodeOptions, signal) => encoder.encode(input, encodeOptions, signal),

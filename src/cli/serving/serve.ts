@@ -10,6 +10,7 @@ import { announce } from './announce.ts';
 import { type PreparedModel, prepareModels, type RunningModel, startModels, stopModels } from './engines.ts';
 import type { createFrontEnd, FrontEnd, ModelText, openModelText, reload } from './front-end.ts';
 import type { FrontEndPorts } from './front-end-slot.ts';
+import { keepRequestsYoung } from './heap.ts';
 import { createLogger, surviveLostOutput } from './log.ts';
 import type { MetricsPort } from './metrics-port.ts';
 import type { OpenRepository } from './model-repository.ts';
@@ -39,6 +40,7 @@ interface HttpSide extends FrontEndPorts {
  */
 export async function serve(options: ServeOptions): Promise<void> {
   surviveLostOutput();
+  keepRequestsYoung();
   checkCombination(options);
   checkWorld(options);
   if (options.rank !== undefined && options.rank > 0) {

@@ -60,8 +60,10 @@ export async function measureLevel(
   ).finally(() => clearInterval(timer));
   const counted = Math.min(stableWindows, windows.length);
   const fromMs = (windows.length - counted) * windowMs;
-  const kept = inWindow(result.records, fromMs, windows.length * windowMs);
+  // Ended before the first window was over: what there is.
+  const endMs = windows.length * windowMs || result.durationMs;
+  const kept = inWindow(result.records, fromMs, endMs);
   const failed = result.records.filter(({ outcome }) => outcome === 'failed');
-  const metrics = computeMetrics([...kept, ...failed], counted * windowMs, options);
+  const metrics = computeMetrics([...kept, ...failed], endMs - fromMs, options);
   return { level, isStable: stable, metrics, result: { ...result, records: [...kept, ...failed] } };
 }

@@ -12,6 +12,9 @@ const defaultFile = 'model.js';
 /** How often one instance is started again after its thread died, till the model is loaded anew. */
 export const restartsMax = 100;
 
+/** Batches that wait in an instance's own thread, where nothing can tell: so the thread need not wait for the next one. */
+const aheadMax = 15;
+
 /**
  * Models in JavaScript: `1/model.js` exports a class with `initialize`, `execute` and `finalize`; the answer to Triton's Python backend.
  * Each instance is a worker thread, so it can neither block the server nor outlive its model.
@@ -40,31 +43,39 @@ export async function load(context: BackendContext): Promise<Backend> {
     throw thrown;
   }
   let restarts = 0;
-  const execute = async (batch: readonly Execution[], index: number): Promise<void> => {
-    let instance = definite(instances[index], `instance ${index} of ${name}`);
-    if (instance.isDead && restarts < restartsMax) {
-      restarts++;
-      context.logger.warn(
-        { model: name, instance: index },
-        'the thread of this instance died; starting another',
-      );
-      instance = await NodeInstance.start(context, {
-        modelFile,
-        modelName: name,
-        version,
-        config,
-        instance: index,
-      });
-      instances[index] = instance;
-      // The model may have been unloaded meanwhile.
-      if (isClosed) await instance.close();
-    }
-    await instance.execute(batch.filter((execution) => !execution.isOver));
+  const starting = new Map<number, Promise<NodeInstance>>();
+  /** Another thread for one that died; all batches that come meanwhile wait for the same one. */
+  const restart = (index: number): Promise<NodeInstance> => {
+    const known = starting.get(index);
+    if (known) return known;
+    restarts++;
+    context.logger.warn(
+      { model: name, instance: index },
+      'the thread of this instance died; starting another',
+    );
+    const data = { modelFile, modelName: name, version, config, instance: index };
+    const started = NodeInstance.start(context, data)
+      .then(async (instance) => {
+        instances[index] = instance;
+        // The model may have been unloaded meanwhile.
+        if (isClosed) await instance.close();
+        return instance;
+      })
+      .finally(() => starting.delete(index));
+    starting.set(index, started);
+    return started;
+  };
+  const execute = (batch: readonly Execution[], index: number): Promise<void> => {
+    const instance = definite(instances[index], `instance ${index} of ${name}`);
+    const isRestarted = instance.isDead && restarts < restartsMax;
+    if (!isRestarted && !starting.has(index)) return instance.execute(batch);
+    return restart(index).then((other) => other.execute(batch.filter((execution) => !execution.isOver)));
   };
   return {
     kind: 'instanced',
     instances: count,
-    execute: (batch, instance) => execute(batch, instance),
+    aheadMax,
+    execute,
     close,
   };
 }

@@ -4,14 +4,18 @@ import { startWorker } from '../../base/worker.ts';
 import type { BackendContext } from '../backend.ts';
 import { RepositoryError, toRepositoryError } from '../errors.ts';
 import type { Execution } from '../execution.ts';
-import type { Inference } from '../model.ts';
+import type { Inference, InferResponse } from '../model.ts';
+import type { Tensor } from '../tensor.ts';
+import type { NodeCommand, NodeEvent, NodeResponse, NodeWorkerData } from './messages.ts';
 import {
-  type NodeCommand,
-  type NodeEvent,
-  type NodeResponse,
-  type NodeWorkerData,
-  packed,
-} from './messages.ts';
+  opened,
+  type Parcel,
+  ParcelPacker,
+  packedParameters,
+  type SealedParcel,
+  unpacked,
+  unpackedParameters,
+} from './parcel.ts';
 
 /** How long a model's thread may take to load and initialize, and to finalize. */
 export const initializeTimeoutMs = 600_000;
@@ -32,6 +36,7 @@ export class NodeInstance {
   readonly #executions = new Map<number, Execution>();
   readonly #batches = new Map<number, RunningBatch>();
   readonly #calls = new Map<number, Inference | undefined>();
+  readonly #packer = new ParcelPacker<NodeCommand>();
   #counter = 0;
   #onReady: RunningBatch | undefined;
   #onFinalized: () => void = () => {};
@@ -41,7 +46,10 @@ export class NodeInstance {
     this.#context = context;
     this.#data = data;
     this.#worker = startWorker('repository/node/worker', { workerData: data });
-    this.#worker.on('message', (event: NodeEvent) => this.#receive(event));
+    this.#worker.on('message', (sealed: SealedParcel) => {
+      const parcel = opened<NodeEvent>(sealed);
+      for (const event of parcel.messages) this.#receive(event, parcel);
+    });
     this.#worker.on('error', (error: Error) => this.#died(error));
     this.#worker.on('exit', (code) => this.#died(new Error(`its thread ended (exit ${code})`)));
   }
@@ -71,11 +79,10 @@ export class NodeInstance {
     return this.#death !== undefined;
   }
 
-  /** Runs a batch; resolves when `execute` has returned. */
+  /** Runs a batch behind those that it has; resolves when `execute` has returned. */
   execute(batch: readonly Execution[]): Promise<void> {
     if (this.#death) return Promise.reject(this.#failure());
     const number = this.#counter++;
-    const transfer: ArrayBuffer[] = [];
     const requests = batch.map((execution) => {
       const own = this.#counter++;
       this.#executions.set(own, execution);
@@ -84,18 +91,17 @@ export class NodeInstance {
         this.#post({ kind: 'cancel', number: own });
       };
       const { id, inputs, outputs, parameters } = execution.request;
-      execution.inputsReady();
       return {
         number: own,
         id,
-        inputs: packed(inputs, transfer),
+        inputs: this.#packed(inputs),
         outputs: outputs && [...outputs],
-        parameters,
+        parameters: packedParameters(parameters),
       };
     });
     return new Promise((resolve, reject) => {
       this.#batches.set(number, { resolve, reject });
-      this.#post({ kind: 'execute', batch: number, requests }, transfer);
+      this.#post({ kind: 'execute', batch: number, requests });
     });
   }
 
@@ -115,19 +121,30 @@ export class NodeInstance {
     await this.#worker.terminate();
   }
 
-  #post(command: NodeCommand, transfer: ArrayBuffer[] = []): void {
-    this.#worker.postMessage(command, transfer);
+  #packed(tensors: readonly Tensor[]) {
+    return tensors.map((tensor) => this.#packer.pack(tensor));
   }
 
-  #receive(event: NodeEvent): void {
+  /** All that one turn of the event loop has to say goes as one message. */
+  #post(command: NodeCommand): void {
+    const { isEmpty } = this.#packer;
+    this.#packer.add(command);
+    if (!isEmpty) return;
+    setImmediate(() => {
+      const { sealed, transfer } = this.#packer.seal();
+      this.#worker.postMessage(sealed, transfer);
+    });
+  }
+
+  #receive(event: NodeEvent, parcel: Parcel<NodeEvent>): void {
     if (event.kind === 'response') {
-      this.#respond(event.number, event.response, event.isFinal);
+      this.#respond(event, parcel);
     } else if (event.kind === 'executed') {
       const batch = this.#batches.get(event.batch);
       this.#batches.delete(event.batch);
       batch?.resolve();
     } else if (event.kind === 'call') {
-      this.#call(event);
+      this.#call(event, parcel);
     } else if (event.kind === 'cancel-call') {
       this.#calls.get(event.call)?.cancel();
       this.#calls.delete(event.call);
@@ -138,49 +155,52 @@ export class NodeInstance {
     } else this.#onReady?.reject(new Error(event.message));
   }
 
-  #respond(number: number, response: NodeResponse | undefined, isFinal: boolean): void {
+  #respond(event: Extract<NodeEvent, { kind: 'response' }>, parcel: Parcel<NodeEvent>): void {
+    const { number, response, isFinal, startedMs, atMs } = event;
     const execution = this.#executions.get(number);
     if (!execution) return;
+    const nowNs = this.#context.clock.nowNs();
+    const onOurClock = (ms: number): number => nowNs - (parcel.sentMs - ms) * 1e6;
+    execution.begin(onOurClock(startedMs));
+    execution.inputsReady(onOurClock(startedMs));
     if (isFinal) {
       this.#executions.delete(number);
-      execution.computed();
+      execution.computed(onOurClock(atMs));
     }
     if (!response?.error) {
-      execution.respond(response && { outputs: response.outputs, parameters: response.parameters }, isFinal);
+      execution.respond(response && received(response, parcel), isFinal);
       return;
     }
     const error = new RepositoryError(response.error.status, response.error.message);
     execution.respond({ outputs: [], error }, isFinal);
   }
 
-  #call(event: Extract<NodeEvent, { kind: 'call' }>): void {
-    const { call, model, version, request } = event;
-    const answer = (response: NodeResponse | undefined, isFinal: boolean): void => {
+  #call(
+    { call, model, version, request }: Extract<NodeEvent, { kind: 'call' }>,
+    parcel: Parcel<NodeEvent>,
+  ): void {
+    const answer = (response: InferResponse | undefined, isFinal: boolean): void => {
       if (isFinal) this.#calls.delete(call);
-      const transfer: ArrayBuffer[] = [];
-      const own = response && { ...response, outputs: packed(response.outputs, transfer) };
-      this.#post({ kind: 'called', call, response: own, isFinal }, transfer);
+      const own = response && {
+        outputs: this.#packed(response.outputs),
+        parameters: packedParameters(response.parameters),
+        error: shown(response.error),
+      };
+      this.#post({ kind: 'called', call, response: own, isFinal });
     };
     try {
       if (this.#calls.size >= openCallsMax) {
         throw new RepositoryError('UNAVAILABLE', `${this.#data.modelName} has ${openCallsMax} calls open`);
       }
       this.#calls.set(call, undefined);
-      const inference = this.#context.model(model, version).infer(request, {
-        respond: (response, isFinal) =>
-          answer(
-            response && {
-              outputs: [...response.outputs],
-              parameters: response.parameters,
-              error: shown(response.error),
-            },
-            isFinal,
-          ),
-      });
+      const inputs = request.inputs.map((tensor) => unpacked(tensor, parcel));
+      const parameters = unpackedParameters(request.parameters);
+      const inference = this.#context
+        .model(model, version)
+        .infer({ ...request, inputs, parameters }, { respond: answer });
       if (this.#calls.has(call)) this.#calls.set(call, inference);
     } catch (thrown) {
-      const { status, message } = toRepositoryError(thrown);
-      answer({ outputs: [], error: { status, message } }, true);
+      answer({ outputs: [], error: toRepositoryError(thrown) }, true);
     }
   }
 
@@ -204,4 +224,9 @@ export class NodeInstance {
 
 function shown(error: RepositoryError | undefined): NodeResponse['error'] {
   return error && { status: error.status, message: error.message };
+}
+
+function received({ outputs, parameters }: NodeResponse, parcel: Parcel<NodeEvent>): InferResponse {
+  const tensors = outputs.map((tensor) => unpacked(tensor, parcel));
+  return parameters ? { outputs: tensors, parameters: unpackedParameters(parameters) } : { outputs: tensors };
 }

@@ -1,17 +1,16 @@
 import type { ModelConfig } from '../config/types.ts';
 import type { RepositoryStatus } from '../errors.ts';
-import type { Parameters } from '../model.ts';
-import type { Tensor } from '../tensor.ts';
+import type { PackedParameters, PackedTensor } from './parcel.ts';
 
-/** A request as it goes to a model's thread; tensors' bytes are copies. */
+/** A request as it goes to a model's thread. */
 export interface NodeRequest {
   /** Of this execution, unique in its instance. */
   number: number;
   id: string;
-  inputs: Tensor[];
+  inputs: PackedTensor[];
   /** Absent: all. */
   outputs?: string[];
-  parameters: Parameters;
+  parameters?: PackedParameters;
 }
 
 /** An error that crosses threads. */
@@ -22,8 +21,8 @@ export interface NodeFailure {
 
 /** A response on its way out of, or into, a model's thread. */
 export interface NodeResponse {
-  outputs: Tensor[];
-  parameters?: Parameters;
+  outputs: PackedTensor[];
+  parameters?: PackedParameters;
   error?: NodeFailure;
 }
 
@@ -36,20 +35,29 @@ export interface NodeWorkerData {
   instance: number;
 }
 
-/** To a model's thread. */
+/** To a model's thread, in parcels. */
 export type NodeCommand =
+  /** To be executed when all batches before it are done. */
   | { kind: 'execute'; batch: number; requests: NodeRequest[] }
   | { kind: 'cancel'; number: number }
   /** A response to a call that the model made. */
-  | { kind: 'called'; call: number; response: NodeResponse | undefined; isFinal: boolean }
+  | { kind: 'called'; call: number; response?: NodeResponse; isFinal: boolean }
   | { kind: 'finalize' };
 
-/** From a model's thread. */
+/** From a model's thread, in parcels. Times are its `performance.now()`. */
 export type NodeEvent =
   | { kind: 'ready' }
   | { kind: 'failed'; message: string }
-  | { kind: 'response'; number: number; response: NodeResponse | undefined; isFinal: boolean }
-  /** `execute` returned: the instance may take another batch. */
+  | {
+      kind: 'response';
+      number: number;
+      response?: NodeResponse;
+      isFinal: boolean;
+      /** When its batch began. */
+      startedMs: number;
+      atMs: number;
+    }
+  /** `execute` returned. */
   | { kind: 'executed'; batch: number; failure?: NodeFailure }
   | {
       kind: 'call';
@@ -60,15 +68,3 @@ export type NodeEvent =
     }
   | { kind: 'cancel-call'; call: number }
   | { kind: 'finalized' };
-
-/**
- * Tensors with bytes of their own, to be moved to another thread: a message would copy the whole buffer that a view lies in.
- * @param transfer gets the buffers
- */
-export function packed(tensors: readonly Tensor[], transfer: ArrayBuffer[]): Tensor[] {
-  return tensors.map(({ name, datatype, shape, data }) => {
-    const own = new Uint8Array(data);
-    transfer.push(own.buffer);
-    return { name, datatype, shape: [...shape], data: own };
-  });
-}

@@ -5,21 +5,46 @@ import { definite, messageOf } from '../../base/errors.ts';
 import { type RepositoryStatus, toRepositoryError } from '../errors.ts';
 import type { Parameters } from '../model.ts';
 import { bytesTensor, type Tensor, tensorOf, textsOf, valuesOf } from '../tensor.ts';
-import {
-  type NodeCommand,
-  type NodeEvent,
-  type NodeFailure,
-  type NodeRequest,
-  type NodeResponse,
-  type NodeWorkerData,
-  packed,
+import type {
+  NodeCommand,
+  NodeEvent,
+  NodeFailure,
+  NodeRequest,
+  NodeResponse,
+  NodeWorkerData,
 } from './messages.ts';
+import {
+  opened,
+  type Parcel,
+  ParcelPacker,
+  packedParameters,
+  type SealedParcel,
+  unpacked,
+  unpackedParameters,
+} from './parcel.ts';
 
 const port = definite(parentPort, "the worker's port");
 const data = workerData as NodeWorkerData;
 
-function post(event: NodeEvent, transfer: ArrayBuffer[] = []): void {
-  port.postMessage(event, transfer);
+/** What is said so soon after the last parcel waits for more of it, at most till the model gives the thread back. */
+const gatheringMs = 1;
+
+const packer = new ParcelPacker<NodeEvent>();
+let flushedMs = 0;
+
+function flush(): void {
+  if (packer.isEmpty) return;
+  const { sealed, transfer } = packer.seal();
+  flushedMs = sealed.sentMs;
+  port.postMessage(sealed, transfer);
+}
+
+function post(event: NodeEvent, atMs = performance.now()): void {
+  const { isEmpty } = packer;
+  packer.add(event);
+  // A model that computes between its responses never gives the thread back: each goes at once then.
+  if (atMs - flushedMs > gatheringMs) flush();
+  else if (isEmpty) setImmediate(flush);
 }
 
 /** An error that a model throws or answers, with one of Triton's statuses. */
@@ -38,6 +63,10 @@ function failureOf(thrown: unknown): NodeFailure {
   return { status, message };
 }
 
+function packed(tensors: readonly Tensor[]) {
+  return tensors.map((tensor) => packer.pack(tensor));
+}
+
 interface Answer {
   outputs?: Tensor[];
   parameters?: Parameters;
@@ -45,7 +74,7 @@ interface Answer {
 }
 
 function responseOf({ outputs = [], parameters, error }: Answer): NodeResponse {
-  if (error === undefined) return { outputs, parameters };
+  if (error === undefined) return { outputs: packed(outputs), parameters: packedParameters(parameters) };
   return { outputs: [], error: failureOf(typeof error === 'string' ? new ModelError(error) : error) };
 }
 
@@ -56,15 +85,19 @@ class ModelRequest {
   readonly requestedOutputs: readonly string[] | undefined;
   readonly parameters: Parameters;
   readonly #number: number;
-  readonly #controller = new AbortController();
+  /** Made when it is asked for: most models never look. */
+  #controller: AbortController | undefined;
+  #isCancelled = false;
   #isFinal = false;
+  /** When its batch began. */
+  startedMs = 0;
 
-  constructor(request: NodeRequest) {
+  constructor(request: NodeRequest, parcel: Parcel<NodeCommand>) {
     this.#number = request.number;
     this.id = request.id;
-    this.inputs = request.inputs;
+    this.inputs = request.inputs.map((tensor) => unpacked(tensor, parcel));
     this.requestedOutputs = request.outputs;
-    this.parameters = request.parameters;
+    this.parameters = unpackedParameters(request.parameters);
   }
 
   /** The input of that name, if the client sent it. */
@@ -74,16 +107,18 @@ class ModelRequest {
 
   /** Aborts when the client gives up. */
   get signal(): AbortSignal {
+    this.#controller ??= new AbortController();
+    if (this.#isCancelled) this.#controller.abort();
     return this.#controller.signal;
   }
 
   get isCancelled(): boolean {
-    return this.#controller.signal.aborted;
+    return this.#isCancelled;
   }
 
   /** Sends one response; decoupled models any number of them. */
   send(answer: Answer, { final = false } = {}): void {
-    this.#respond(responseOf(answer), final);
+    if (!this.#isFinal) this.#respond(responseOf(answer), final);
   }
 
   /** Nothing follows. */
@@ -98,23 +133,30 @@ class ModelRequest {
   cancel(): void {
     requests.delete(this.#number);
     this.#isFinal = true;
-    this.#controller.abort();
+    this.#isCancelled = true;
+    this.#controller?.abort();
   }
 
   #respond(response: NodeResponse | undefined, isFinal: boolean): void {
     if (this.#isFinal) return;
     this.#isFinal = isFinal;
     if (isFinal) requests.delete(this.#number);
-    const transfer: ArrayBuffer[] = [];
-    const own = response && { ...response, outputs: packed(response.outputs, transfer) };
-    post({ kind: 'response', number: this.#number, response: own, isFinal }, transfer);
+    const atMs = performance.now();
+    const { startedMs } = this;
+    post({ kind: 'response', number: this.#number, response, isFinal, startedMs, atMs }, atMs);
   }
 }
 
 const requests = new Map<number, ModelRequest>();
 
+/** Another model's response, as a model sees it. */
+interface CallResponse {
+  outputs: Tensor[];
+  parameters?: Parameters;
+}
+
 interface OpenCall {
-  queue: (NodeResponse | undefined)[];
+  queue: { response: NodeResponse; parcel: Parcel<NodeCommand> }[];
   isFinal: boolean;
   wake: () => void;
 }
@@ -132,10 +174,7 @@ interface CallRequest {
 }
 
 /** Calls another model of the repository; its responses as they come. */
-async function* stream(
-  model: string,
-  request: CallRequest,
-): AsyncGenerator<{ outputs: Tensor[]; parameters?: Parameters }> {
+async function* stream(model: string, request: CallRequest): AsyncGenerator<CallResponse> {
   const call = callCounter++;
   const open: OpenCall = { queue: [], isFinal: false, wake: () => {} };
   calls.set(call, open);
@@ -145,15 +184,16 @@ async function* stream(
     open.wake();
   };
   signal?.addEventListener('abort', cancel, { once: true });
-  const transfer: ArrayBuffer[] = [];
-  const own = packed(inputs, transfer);
-  post({ kind: 'call', call, model, version, request: { id, inputs: own, outputs, parameters } }, transfer);
+  const asked = { id, inputs: packed(inputs), outputs, parameters: packedParameters(parameters) };
+  post({ kind: 'call', call, model, version, request: asked });
   try {
     for (;;) {
-      while (open.queue.length > 0) {
-        const response = open.queue.shift();
-        if (response?.error) throw new ModelError(response.error.message, response.error.status);
-        if (response) yield { outputs: response.outputs, parameters: response.parameters };
+      for (let next = open.queue.shift(); next; next = open.queue.shift()) {
+        const { error, outputs: answered, parameters: said } = next.response;
+        if (error) throw new ModelError(error.message, error.status);
+        const { parcel } = next;
+        const tensors = answered.map((tensor) => unpacked(tensor, parcel));
+        yield { outputs: tensors, parameters: said && unpackedParameters(said) };
       }
       if (open.isFinal) return;
       await new Promise<void>((resolve) => {
@@ -167,11 +207,8 @@ async function* stream(
 }
 
 /** The one response of another model; the last one, of a decoupled one. */
-async function infer(
-  model: string,
-  request: CallRequest,
-): Promise<{ outputs: Tensor[]; parameters?: Parameters } | undefined> {
-  let last: { outputs: Tensor[]; parameters?: Parameters } | undefined;
+async function infer(model: string, request: CallRequest): Promise<CallResponse | undefined> {
+  let last: CallResponse | undefined;
   for await (const response of stream(model, request)) last = response;
   return last;
 }
@@ -210,19 +247,18 @@ async function start(): Promise<ModelInstance> {
   return instance;
 }
 
-/** A returned list answers the requests in order; models may also send by themselves. */
+/** Runs a batch. A returned list answers the requests in order; models may also send by themselves. */
 async function execute(
   instance: ModelInstance,
   batch: number,
-  incoming: readonly NodeRequest[],
+  given: readonly ModelRequest[],
 ): Promise<void> {
-  const list = incoming.map((request) => {
-    const one = new ModelRequest(request);
-    requests.set(request.number, one);
-    return one;
-  });
+  // Some were cancelled while they waited for the batch before.
+  const list = given.filter((request) => !request.isCancelled);
+  const startedMs = performance.now();
+  for (const request of list) request.startedMs = startedMs;
   try {
-    const answers: unknown = await instance.execute(list);
+    const answers: unknown = list.length > 0 ? await instance.execute(list) : undefined;
     if (Array.isArray(answers)) {
       answers.forEach((answer: Answer | undefined, index) => {
         if (answer) list[index]?.send(answer, { final: true });
@@ -235,28 +271,39 @@ async function execute(
   }
 }
 
-function handle(instance: ModelInstance, command: NodeCommand): void {
+let lastBatch = Promise.resolve();
+
+function handle(instance: ModelInstance, command: NodeCommand, parcel: Parcel<NodeCommand>): void {
   if (command.kind === 'execute') {
-    void execute(instance, command.batch, command.requests);
+    const list = command.requests.map((request) => {
+      const one = new ModelRequest(request, parcel);
+      requests.set(request.number, one);
+      return one;
+    });
+    lastBatch = lastBatch.then(() => execute(instance, command.batch, list));
   } else if (command.kind === 'cancel') {
     requests.get(command.number)?.cancel();
   } else if (command.kind === 'called') {
     const open = calls.get(command.call);
     if (!open) return;
-    if (command.response) open.queue.push(command.response);
+    if (command.response) open.queue.push({ response: command.response, parcel });
     open.isFinal ||= command.isFinal;
     open.wake();
   } else {
-    Promise.resolve(instance.finalize?.()).then(
-      () => post({ kind: 'finalized' }),
-      () => post({ kind: 'finalized' }),
-    );
+    const done = (): void => {
+      post({ kind: 'finalized' });
+      flush();
+    };
+    Promise.resolve(instance.finalize?.()).then(done, done);
   }
 }
 
 start().then(
   (instance) => {
-    port.on('message', (command: NodeCommand) => handle(instance, command));
+    port.on('message', (sealed: SealedParcel) => {
+      const parcel = opened<NodeCommand>(sealed);
+      for (const command of parcel.messages) handle(instance, command, parcel);
+    });
     post({ kind: 'ready' });
   },
   (thrown: unknown) => post({ kind: 'failed', message: messageOf(thrown) }),

@@ -1,4 +1,4 @@
-import type { NgramLengths } from './ngram.ts';
+import type { NgramLengths } from './ngram-lengths.ts';
 
 /** How an engine is told to speculate: plain data, for another process. */
 export type SpeculationSettings = {
@@ -8,6 +8,11 @@ export type SpeculationSettings = {
   | { method: 'ngram'; lengths?: NgramLengths | undefined }
   /** The engine folder of the draft model; absent on the null device. */
   | { method: 'draft-model'; engineFolder?: string | undefined }
+  /** The folder of a head over the model's own hidden states; absent on the null device. */
+  | { method: 'draft-head'; headFolder?: string | undefined }
 );
 
-export const speculationMethods = ['ngram', 'draft-model'] as const;
+/** N-gram lookup alone. */
+export type LookupSettings = Extract<SpeculationSettings, { method: 'ngram' }>;
+
+export const speculationMethods = ['ngram', 'draft-model', 'draft-head'] as const;
