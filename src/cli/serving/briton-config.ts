@@ -5,6 +5,7 @@ import { didYouMean } from '../../base/nearest.ts';
 import { britonPortDefault } from '../../protocol/briton/limits.ts';
 import { parseTextFormat, type TextScalar, type TextValue } from '../../repository/config/text-format.ts';
 import type { AdapterSettings } from '../../runtime/adapters/adapter.ts';
+import { lookaheadAsLookup, lookaheadRule } from '../../runtime/speculation/lookahead.ts';
 import { CliError } from '../errors.ts';
 import type { ServeOptions } from './options.ts';
 
@@ -26,7 +27,7 @@ type Field = (values: readonly TextValue[], name: string) => Read | string;
 /** `lora` stands for the engine's settings of adapters. */
 type Read = Partial<ServeOptions> & { lora?: Partial<AdapterSettings> };
 
-const noSpeculation = 'speculative decoding is not served yet';
+const noMedusa = 'Medusa heads are not served';
 
 /** Every field of BritonConfig by name; those whose numbers are not public are known by name as well. */
 const fields: Record<string, Field> = {
@@ -42,8 +43,8 @@ const fields: Record<string, Field> = {
   port: (values, name) => ({ britonPort: integerOf(values, name) }),
   enable_chunked_context: (values, name) =>
     flagOf(values, name) ? {} : 'long prompts are always computed in chunks, of what the step budget leaves',
-  medusa_decoding_mode: () => noSpeculation,
-  lookahead_decoding_config: () => noSpeculation,
+  medusa_decoding_mode: () => noMedusa,
+  lookahead_decoding_config: (values, name) => ({ speculation: lookaheadOf(values, name) }),
   lora_cache_max_adapter_size: (values, name) => ({ lora: { rankMax: integerOf(values, name) } }),
   lora_cache_optimal_adapter_size: (values, name) => ({ lora: { rankUsual: integerOf(values, name) } }),
   lora_cache_gpu_memory_fraction: () =>
@@ -124,6 +125,19 @@ function shareOf(values: readonly TextValue[], name: string): number {
   const value = Number(one(values, name).text);
   if (value > 0 && value <= 1) return value;
   throw new Error(`${name} takes a share above 0 up to 1`);
+}
+
+function lookaheadOf([value]: readonly TextValue[], name: string): ServeOptions['speculation'] {
+  if (value?.kind !== 'message')
+    throw new Error(`${name} takes { window_size ngram_size verification_set_size }`);
+  const size = (field: string): number => Number(one(value.fields.get(field) ?? [], field).text);
+  const choice = lookaheadAsLookup({
+    window: size('window_size'),
+    ngram: size('ngram_size'),
+    verification: size('verification_set_size'),
+  });
+  if (choice) return { method: 'ngram', ...choice };
+  throw new Error(`${name}: ${lookaheadRule}`);
 }
 
 function policyOf({ text }: TextScalar): string {

@@ -85,6 +85,7 @@ function optionsOf(specification: EngineSpecification, options: ServeOptions): S
       settings: { ...options.adapters.settings, ...specification.adapters },
       atStart: [...options.adapters.atStart, ...(specification.adaptersAtStart ?? [])],
     },
+    ...(specification.speculation && { speculation: specification.speculation }),
     ...(specification.stepsInFlight !== undefined && { stepsInFlight: specification.stepsInFlight }),
   };
 }

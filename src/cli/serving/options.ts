@@ -5,7 +5,7 @@ import type { ModelControlMode } from '../../repository/model.ts';
 import type { AdapterSettings, AdapterSource } from '../../runtime/adapters/adapter.ts';
 import type { Pooling } from '../../runtime/requests/request.ts';
 import type { RoutingName } from '../../runtime/routing/router.ts';
-import type { NgramLengths } from '../../runtime/speculation/ngram.ts';
+import type { NgramLengths } from '../../runtime/speculation/ngram-lengths.ts';
 import type { speculationMethods } from '../../runtime/speculation/settings.ts';
 import type { LogFormat } from './log.ts';
 import type { SecurityOptions } from './security.ts';

@@ -11,6 +11,8 @@ import {
   noRepeatNgramSizeMax,
   stopTokenIdsMax,
 } from '../../runtime/requests/validate.ts';
+import { draftTokensMax } from '../../runtime/speculation/governor.ts';
+import { ngramLengthMax } from '../../runtime/speculation/ngram-lengths.ts';
 import { chatTemplateLengthMax } from '../../tokenizer/chat-template.ts';
 import { badWordLengthMax, chatMessagesMax, chatToolsMax, shortTextLengthMax } from '../limits.ts';
 
@@ -62,6 +64,9 @@ const generationFields = {
   stream_options: z
     .object({ include_usage: z.boolean().nullish(), continuous_usage_stats: z.boolean().nullish() })
     .nullish(),
+  num_speculative_tokens: z.int().min(0).max(draftTokensMax).nullish(),
+  prompt_lookup_max: z.int().min(1).max(ngramLengthMax).nullish(),
+  prompt_lookup_min: z.int().min(1).max(ngramLengthMax).nullish(),
   cache_salt: z.string().min(1).max(cacheSaltLengthMax).nullish(),
   priority: z.int().nullish(),
   include_stop_str_in_output: z.boolean().nullish(),

@@ -23,10 +23,6 @@ const missing: readonly MissingFeature[] = [
       'skip_cross_attn_blocks',
     ],
   },
-  {
-    feature: 'lookahead decoding',
-    inputs: ['lookahead_window_size', 'lookahead_ngram_size', 'lookahead_verification_set_size'],
-  },
   { feature: 'prompt embedding tables', inputs: ['prompt_embedding_table', 'prompt_table_extra_ids'] },
   {
     feature: 'multimodal embeddings',
@@ -64,7 +60,7 @@ const parametersOfMissing: Readonly<Record<string, string>> = {
   medusa_choices: 'Medusa',
   eagle_choices: 'EAGLE',
 };
-const plainDecoding = ['top_k', 'top_p', 'top_k_top_p', 'auto'];
+const plainDecoding = ['top_k', 'top_p', 'top_k_top_p', 'auto', 'lookahead'];
 
 /** The same for a configuration. @throws RepositoryError UNSUPPORTED */
 export function refuseMissingParameters(config: ModelConfig): void {

@@ -5,6 +5,7 @@ import { RepositoryError } from '../errors.ts';
 import type { InferRequest } from '../model.ts';
 import { draftOfRow } from './draft.ts';
 import type { Inputs } from './inputs.ts';
+import { lookaheadOfRow } from './lookahead.ts';
 import { wordsMarkOf } from './marks.ts';
 import { retentionOfRow } from './retention.ts';
 import { tolerated } from './tolerated.ts';
@@ -67,6 +68,7 @@ export function planGeneration(
         inputs.truth('return_log_probs', row) || inputs.truth('output_log_probs', row) ? 0 : undefined,
       retention: retentionOfRow(inputs, row),
       ...draftOfRow(inputs, row, facts.vocabularySize),
+      ...lookaheadOfRow(inputs, row),
       ...guideOfRow(inputs, row),
       // Triton's level 1 is the most urgent; 0 is no level.
       priority: priority > 0 ? priorityBase - priority : 0,

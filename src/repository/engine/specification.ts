@@ -7,6 +7,7 @@ import { instanceCount, parameterText, parameterTruth } from '../config/complete
 import type { EngineSpecification } from '../engine-host.ts';
 import { RepositoryError } from '../errors.ts';
 import { refuseMissingParameters } from './features.ts';
+import { lookaheadSettings } from './lookahead.ts';
 import { loraSettings } from './lora-settings.ts';
 import { positive } from './positive-parameter.ts';
 
@@ -63,6 +64,7 @@ export async function engineSpecification(context: BackendContext): Promise<Engi
     kvMemoryShare: positive(context, 'kv_cache_free_gpu_mem_fraction', 1),
     sequencesMax: config.max_batch_size > 0 ? config.max_batch_size : undefined,
     ...loraSettings(context),
+    speculation: lookaheadSettings(config),
   };
   specification.key = `${name}/${version}: ${JSON.stringify(specification)}`;
   return { specification, isInflight };

@@ -73,12 +73,12 @@ export class Speculation implements DraftSink {
   /** A request came: what it brings is used from its first step on. */
   add(sequences: readonly Sequence[]): void {
     for (const sequence of sequences) {
-      const { draft, prediction } = sequence.owner.request;
+      const { draft, prediction, speculation } = sequence.owner.request;
       if (draft) {
         sequence.drafts = Array.from(draft.tokens);
         this.#hasExternal = true;
       }
-      if (prediction) this.#lookup ??= new NgramDrafter();
+      if (prediction || speculation?.lookup) this.#lookup ??= new NgramDrafter();
     }
   }
 
@@ -119,7 +119,8 @@ export class Speculation implements DraftSink {
     const wishes = new Map<Drafter, DraftWish[]>();
     let wished = 0;
     for (const sequence of candidates) {
-      const draftsMax = Math.min(count, sequence.positionsWorst - sequence.length - 1);
+      const room = sequence.positionsWorst - sequence.length - 1;
+      const draftsMax = Math.min(count, room, sequence.owner.request.speculation?.draftsMax ?? count);
       const entry = this.#entries.get(sequence);
       if (!entry || draftsMax <= 0 || !sequence.isAwaitingStep) continue;
       const own = wishes.get(entry.drafter);
@@ -196,7 +197,9 @@ export class Speculation implements DraftSink {
     const known = this.#entries.get(sequence);
     if (known) return known;
     if (sequence.owner.request.beams) return undefined;
-    const drafter = sequence.owner.request.prediction ? this.#lookup : this.#drafter;
+    const { prediction, speculation } = sequence.owner.request;
+    if (speculation?.draftsMax === 0) return undefined;
+    const drafter = prediction || speculation?.lookup ? this.#lookup : this.#drafter;
     if (!drafter) return undefined;
     const entry = { drafter, record: this.#governor.record(), rest: 0 };
     this.#entries.set(sequence, entry);

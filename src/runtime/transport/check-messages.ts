@@ -60,6 +60,7 @@ function isRequest(value: unknown): boolean {
     (request.prediction === undefined || request.prediction instanceof Int32Array) &&
     (request.beams === undefined || isRecord(request.beams)) &&
     (request.draft === undefined || isDraft(request.draft)) &&
+    (request.speculation === undefined || isSpeculation(request.speculation)) &&
     (request.returns === undefined || isRecord(request.returns)) &&
     isBans(sampling)
   );
@@ -84,6 +85,10 @@ function isRetention(value: unknown): boolean {
   if (!isRecord(value)) return false;
   const { ranges, decode } = value as { ranges?: unknown; decode?: unknown };
   return Array.isArray(ranges) && ranges.every(isRecord) && (decode === undefined || isRecord(decode));
+}
+
+function isSpeculation(value: unknown): boolean {
+  return isRecord(value) && (value.lookup === undefined || isRecord(value.lookup));
 }
 
 function isDraft(value: unknown): boolean {
