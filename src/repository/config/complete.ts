@@ -55,7 +55,8 @@ function instanceGroups({ name, instance_group: groups }: ModelConfig): Instance
     ...group,
     name: group.name === '' ? `${name}_${index}` : group.name,
     kind: group.kind === 'KIND_AUTO' ? 'KIND_CPU' : group.kind,
-    count: group.count === 0 ? 1 : group.count,
+    // As tritonserver takes what is no number of instances.
+    count: Math.max(1, group.count),
   }));
 }
 

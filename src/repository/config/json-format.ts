@@ -51,6 +51,9 @@ function valueAsText(name: string, { type }: FieldSchema, given: unknown, depth:
   if (typeof given === 'boolean') return { kind: 'name', text: String(given), ...nowhere };
   if (typeof given === 'number') return { kind: 'number', text: plain(given), ...nowhere };
   if (typeof given !== 'string') throw invalid(name, 'has a value of the wrong type');
+  // So it reads a truth.
+  if (type === 'bool' && (given === 'true' || given === 'false'))
+    return { kind: 'name', text: given, ...nowhere };
   const isText = type === 'string' || typeof type === 'object';
   // Protobuf writes 64-bit numbers as texts.
   return { kind: isText || !/^-?\d+$/.test(given) ? 'string' : 'number', text: given, ...nowhere };
