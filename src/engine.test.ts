@@ -48,6 +48,20 @@ for (const isolation of ['process', 'none'] as const) {
       assert.equal(await engine.chat(question, { temperature: 0, stop: [' (noun)'] }).text(), 'lighthouse');
     });
 
+    test('guessing ahead changes no text, and a request may go without', async (t) => {
+      const speculation = { method: 'ngram', draftsMax: 4, lookup: { max: 3, min: 1 } } as const;
+      const guessing = await Engine.open('nereid-16m', { isolation, ...small, speculation });
+      t.after(() => guessing.close());
+      const options = { temperature: 0, maxTokens: 24 } as const;
+      const text = await engine.chat(question, options).text();
+      const answer = guessing.chat(question, { ...options, prediction: text });
+      assert.equal(await answer.text(), text);
+      assert.ok((answer.usage?.drafts?.accepted ?? 0) > 0);
+      const none = guessing.chat(question, { ...options, speculation: { draftsMax: 0 } });
+      assert.equal(await none.text(), text);
+      assert.equal(none.usage?.drafts, undefined);
+    });
+
     test('leaving the loop and aborting both cancel', async () => {
       for await (const _ of engine.generate('Once upon a time', { temperature: 0 })) break;
       const abort = new AbortController();

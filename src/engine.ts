@@ -7,8 +7,9 @@ import type { EngineManifest } from './builder/manifest.ts';
 import { openEngine } from './builder/open-engine.ts';
 import { type Reporter, silentReporter } from './builder/reporter.ts';
 import { deviceOf } from './builder/targets.ts';
-import type { KvDtype } from './device/device.ts';
+import type { DeviceModelSource, KvDtype } from './device/device.ts';
 import { DeltaQueue } from './generation/delta-queue.ts';
+import { type EmbedOptions, embedAll } from './generation/embed.ts';
 import { Generation, type GenerationDelta, type GenerationUsage } from './generation/generation.ts';
 import { generationDefaults } from './protocol/generation-defaults.ts';
 import { type ServedModel, servedModel } from './protocol/served-model.ts';
@@ -17,9 +18,18 @@ import { RuntimeError } from './runtime/errors.ts';
 import { type GuideWish, guideOfWish } from './runtime/guidance/grammar/wish.ts';
 import type { Retention } from './runtime/kv/retention.ts';
 import { LocalEngine } from './runtime/local-engine.ts';
-import { loadModel } from './runtime/process/load-model.ts';
+import { type EngineSizes, loadModel } from './runtime/process/load-model.ts';
 import { EngineSupervisor } from './runtime/process/supervisor.ts';
-import { greedySampling, type SamplingParameters } from './runtime/requests/request.ts';
+import {
+  type DraftTokens,
+  greedySampling,
+  type RequestReturns,
+  type RequestSpeculation,
+  type SamplingParameters,
+} from './runtime/requests/request.ts';
+import type { NgramLengths } from './runtime/speculation/ngram-lengths.ts';
+import type { SpeculationSettings } from './runtime/speculation/settings.ts';
+import type { SpeculationOptions } from './runtime/speculation/speculation.ts';
 import { type ChatMessage, renderChatFor } from './tokenizer/chat-template.ts';
 import { openTokenizer } from './tokenizer/open.ts';
 
@@ -55,12 +65,24 @@ export interface EngineOptions {
   outputBytesMax?: number;
   /** Steps launched before the first is read, on devices that can; default 2, 1 is the plain loop. */
   stepsInFlight?: number;
+  /** How tokens are guessed ahead; texts stay the same. Default: not at all. */
+  speculation?: EngineSpeculation;
   /** How the engine is built where it is not there yet. */
   recipe?: Partial<BuildRecipe>;
   /** Hears about downloads and builds. */
   reporter?: Reporter;
   signal?: AbortSignal;
 }
+
+/** Guessing tokens ahead: by what the text repeats, or by a smaller model with the same tokenizer. */
+export type EngineSpeculation = {
+  /** Drafts of a sequence in a step at most; default 8. */
+  draftsMax?: number;
+} & (
+  | { method: 'ngram'; lookup?: NgramLengths }
+  /** An engine folder, file, folder or name, as the model is given. */
+  | { method: 'draft-model'; model: string }
+);
 
 /** One generation's wishes; what is left out is the model's own advice (generation_config.json), then plain sampling. */
 export interface GenerateOptions extends Partial<SamplingParameters> {
@@ -86,6 +108,14 @@ export interface GenerateOptions extends Partial<SamplingParameters> {
   cacheSalt?: string;
   /** How long its KV should be kept for others, and how dear it is. */
   retention?: Retention;
+  /** Logits to show beside the text: a delta's `outputs` holds them. */
+  returns?: Pick<RequestReturns, 'contextLogits' | 'generationLogits'>;
+  /** What the text may be like: where it repeats this, it is made faster. */
+  prediction?: string | Int32Array;
+  /** Tokens that come next, as somebody else guesses, with or without what they were drawn from. */
+  draft?: DraftTokens;
+  /** Drafts at once, or none (0), and n-gram lookup for this one. */
+  speculation?: RequestSpeculation;
   /** Higher first. */
   priority?: number;
   signal?: AbortSignal;
@@ -127,7 +157,8 @@ export class Engine {
     const recipe = { ...options.recipe };
     const { folder, name } = await ensureEngine(reference, { reporter, signal, recipe, threads });
     const start = options.isolation === 'none' ? startLocal : startProcess;
-    const started = await start(folder, name, { ...options, threads });
+    const speculation = await settingsOf(options, { reporter, signal, threads });
+    const started = await start(folder, name, { ...options, threads, settings: speculation });
     try {
       const tokenizer = await openTokenizer(started.tokenizerFolder);
       const defaults = await generationDefaults(started.tokenizerFolder);
@@ -159,6 +190,22 @@ export class Engine {
     return this.generate(tokenizer.encode(text, { addSpecialTokens: false }), options);
   }
 
+  /**
+   * Texts as vectors, one for each; a single text gives a list of one.
+   * @throws RuntimeError, TokenizerError
+   */
+  async embed(
+    input: string | Int32Array | readonly (string | Int32Array)[],
+    options: EmbedOptions = {},
+  ): Promise<Float32Array[]> {
+    const list = typeof input === 'string' || input instanceof Int32Array ? [input] : input;
+    checkEmbed(list, options, this.model.client.description.hiddenWidth);
+    const inputs = list.map((one) =>
+      typeof one === 'string' ? this.model.tokenizer.encode(one) : Int32Array.from(one),
+    );
+    return embedAll(this.model, inputs, options);
+  }
+
   close(): Promise<void> {
     return this.#close();
   }
@@ -179,6 +226,16 @@ function checkGenerate(prompt: unknown, options: unknown): void {
   if (stop !== undefined && !(Array.isArray(stop) && stop.every((one) => typeof one === 'string'))) {
     throw misuse(`stop is ${kindOf(stop)}; give a list of texts: ['\\n']`);
   }
+}
+
+function checkEmbed(input: unknown, { dimensions }: EmbedOptions, width: number): void {
+  const isInput = (one: unknown) => typeof one === 'string' || one instanceof Int32Array;
+  if (!(Array.isArray(input) && input.every(isInput))) {
+    throw misuse(`the input is ${kindOf(input)}; give a text, token ids (Int32Array) or a list of them`);
+  }
+  if (dimensions === undefined || width === 0) return;
+  if (Number.isInteger(dimensions) && dimensions >= 1 && dimensions <= width) return;
+  throw misuse(`dimensions is ${dimensions}; embeddings of this model have ${width}: ask for 1 to ${width}`);
 }
 
 function checkChat(messages: unknown): void {
@@ -207,7 +264,19 @@ interface StartedEngine {
   close: () => Promise<void>;
 }
 
-type SettledOptions = EngineOptions & { threads: number };
+type SettledOptions = EngineOptions & { threads: number; settings: SpeculationSettings | undefined };
+
+/** What the engine is told of guessing; a draft model is fetched and built like the model itself. */
+async function settingsOf(
+  { speculation }: EngineOptions,
+  how: { reporter: Reporter; signal: AbortSignal | undefined; threads: number },
+): Promise<SpeculationSettings | undefined> {
+  if (!speculation) return undefined;
+  const { method, draftsMax } = speculation;
+  if (method === 'ngram') return { method, draftsMax, lengths: speculation.lookup };
+  const { folder } = await ensureEngine(speculation.model, how);
+  return { method, draftsMax, engineFolder: folder };
+}
 
 async function startProcess(folder: string, name: string, options: SettledOptions): Promise<StartedEngine> {
   const { manifest, tokenizerFolder, source } = await openEngine(folder);
@@ -230,14 +299,9 @@ async function startProcess(folder: string, name: string, options: SettledOption
 async function startLocal(folder: string, name: string, options: SettledOptions): Promise<StartedEngine> {
   const { manifest, tokenizerFolder, source } = await openEngine(folder);
   const kvDtype = options.kvDtype ?? manifest?.kvDtype ?? defaultRecipe.kvDtype;
-  const {
-    device,
-    model,
-    options: core,
-  } = await loadModel(name, source, {
-    kvDtype,
-    ...sizes(options, manifest),
-  });
+  const own = { kvDtype, ...sizes(options, manifest) };
+  const speculation = await speculationOf(options.settings, source, own);
+  const { device, model, options: core } = await loadModel(name, source, own);
   const unload = (): void => {
     model.close();
     device.close();
@@ -245,7 +309,7 @@ async function startLocal(folder: string, name: string, options: SettledOptions)
   let local: LocalEngine;
   try {
     const vocabulary = tokenizerFolder === undefined ? undefined : { folder: tokenizerFolder };
-    local = new LocalEngine(model, { ...core, vocabulary });
+    local = new LocalEngine(model, { ...core, vocabulary, speculation });
   } catch (thrown) {
     unload();
     throw thrown;
@@ -257,6 +321,19 @@ async function startLocal(folder: string, name: string, options: SettledOptions)
     contentHash: manifest && contentHash(manifest),
     close,
   };
+}
+
+/** Loaded before the model, which takes what memory is left. */
+async function speculationOf(
+  settings: SpeculationSettings | undefined,
+  source: DeviceModelSource,
+  own: EngineSizes,
+): Promise<SpeculationOptions | undefined> {
+  if (!settings) return undefined;
+  const { loadSpeculation } = await import('./runtime/process/load-speculation.ts');
+  const folder = settings.method === 'draft-model' ? settings.engineFolder : undefined;
+  const draft = folder === undefined ? undefined : (await openEngine(folder)).source;
+  return loadSpeculation(settings, source, draft, own);
 }
 
 function sizes(options: SettledOptions, manifest?: EngineManifest) {
@@ -275,6 +352,7 @@ function sizes(options: SettledOptions, manifest?: EngineManifest) {
     kvHostBytesMax: options.kvHostCacheBytes,
     outputBytesMax: options.outputBytesMax,
     inFlightStepsMax: options.stepsInFlight,
+    speculation: options.settings,
   };
 }
 
@@ -291,7 +369,8 @@ class QueuedGeneration implements GenerationStream {
   constructor(model: ServedModel, promptTokens: Int32Array, options: GenerateOptions) {
     const { signal, maxTokens, minTokens, stop, sequences, logprobs, ...rest } = options;
     const { stopTokenIds, ignoreEos, includeStopString, skipSpecialTokens, ...others } = rest;
-    const { cacheSalt, retention, priority, guide, ...given } = others;
+    const { cacheSalt, retention, returns, priority, guide, prediction, draft, speculation, ...given } =
+      others;
     const { maxTokens: advised, ...advice } = model.defaults;
     // At least 1, so that a prompt that fills the context is refused for that and not for its maxTokens.
     const room = Math.max(1, model.client.description.contextLength - promptTokens.length);
@@ -313,6 +392,10 @@ class QueuedGeneration implements GenerationStream {
         cacheSalt,
         guide: guide && guideOfWish(guide),
         retention,
+        returns,
+        prediction: typeof prediction === 'string' ? model.tokenizer.encode(prediction) : prediction,
+        draft,
+        speculation,
         priority: priority ?? 0,
       },
       {

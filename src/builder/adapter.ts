@@ -1,5 +1,5 @@
-import { createHash, type Hash } from 'node:crypto';
-import { setImmediate } from 'node:timers/promises';
+import { createHash } from 'node:crypto';
+import { hashInTurns } from '../base/hash-in-turns.ts';
 import { openAdapter } from '../checkpoint/adapter.ts';
 import { CheckpointError } from '../checkpoint/errors.ts';
 import { decodeFloats } from '../checkpoint/floats.ts';
@@ -34,22 +34,11 @@ async function finished(parts: readonly AdapterPart[]): Promise<AdapterTensors> 
   for (const part of parts) {
     byteLength += part.a.byteLength + part.b.byteLength;
     hash.update(`${part.name}\n${part.rank} ${part.inputs} ${part.outputs}\n`);
-    await update(hash, part.a);
-    await update(hash, part.b);
+    await hashInTurns(hash, part.a);
+    await hashInTurns(hash, part.b);
   }
   const rank = parts.reduce((max, part) => Math.max(max, part.rank), 0);
   return { digest: hash.digest('hex'), rank, parts, byteLength };
-}
-
-/** What is hashed in one turn of the event loop: a millisecond's work. */
-const hashedBytesMax = 1024 * 1024;
-
-async function update(hash: Hash, values: Float32Array): Promise<void> {
-  const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
-  for (let at = 0; at < bytes.length; at += hashedBytesMax) {
-    hash.update(bytes.subarray(at, at + hashedBytesMax));
-    if (bytes.length > hashedBytesMax) await setImmediate();
-  }
 }
 
 type FindLinear = (path: string, module: string) => ModelLinear;

@@ -1,4 +1,6 @@
 import { closeSync, openSync, readSync, statSync } from 'node:fs';
+import { open } from 'node:fs/promises';
+import { definite } from '../base/errors.ts';
 import type { DType } from '../graph/dtype.ts';
 import { CheckpointError, fileError } from './errors.ts';
 import { elementCount, type StoredTensor, tensorBytes } from './tensor-file.ts';
@@ -39,6 +41,38 @@ export function openNpy(path: string): StoredTensor {
     throw npyError(path, problem);
   }
   return { name: path, dtype, shape, path, offset, byteLength };
+}
+
+/** An array in memory, as its type lies in a file: little-endian, row by row. */
+export interface NpyArray {
+  dtype: 'f32' | 'f16' | 'bf16' | 'i32';
+  shape: readonly number[];
+  data: Uint8Array;
+}
+
+/** numpy begins an array's data at a multiple of it. */
+const dataAlignment = 64;
+
+/** Writes an array as numpy does (format 1), for {@link openNpy}. */
+export async function writeNpy(path: string, { dtype, shape, data }: NpyArray): Promise<void> {
+  const description = definite(
+    Object.keys(types).find((one) => types[one] === dtype),
+    'a type that numpy has',
+  );
+  const header = `{'descr': '${description}', 'fortran_order': False, 'shape': (${shape.join(', ')},), }`;
+  const headerBytes = dataAlignment * Math.ceil((header.length + 11) / dataAlignment) - 10;
+  const start = Buffer.alloc(10 + headerBytes, ' ');
+  start.write('\x93NUMPY\x01\x00', 'latin1');
+  start.writeUInt16LE(headerBytes, 8);
+  start.write(header, 10, 'latin1');
+  start.write('\n', start.length - 1, 'latin1');
+  const file = await open(path, 'wx', 0o600);
+  try {
+    await file.writeFile(start);
+    await file.writeFile(data);
+  } finally {
+    await file.close();
+  }
 }
 
 function readHeader(path: string): { header: string; offset: number; sizeBytes: number } {

@@ -8,6 +8,7 @@ import { type RestrictedApi, type Restriction, restrictedApis } from '../protoco
 import type { ModelControlMode } from '../repository/model.ts';
 import { capacityPolicyNames } from '../runtime/plan/capacity.ts';
 import { restartsInARowMax } from '../runtime/process/restart-budget.ts';
+import type { Pooling } from '../runtime/requests/request.ts';
 import { routingDefault, routingNames } from '../runtime/routing/router.ts';
 import { CliError } from './errors.ts';
 import { adapterOptions, addAdapterOptions, allowsLoraUpdates } from './serving/adapter-options.ts';
@@ -82,6 +83,7 @@ function addNetworkOptions(command: Command): void {
   const streamInterval =
     'steps that one event of a stream tells of (the first token and the end come at once)';
   const toolParser = `how the model writes calls to tools: ${toolFormats.names.join(', ')}, none (default: as its chat template shows)`;
+  const pooling = 'whose hidden state an embedding is: the last token (default), or the mean of all';
   const reasoningParser = `how it sets reasoning apart: ${reasoningFormats.names.join(', ')}, none (default: as its chat template shows)`;
   command
     .option('--host <address>', 'address to listen on', '127.0.0.1')
@@ -104,6 +106,7 @@ function addNetworkOptions(command: Command): void {
       reasoningParser,
       nameOption('reasoning parser', reasoningFormats.names),
     )
+    .addOption(new Option('--pooling <name>', pooling).choices(['last', 'mean'] satisfies readonly Pooling[]))
     .option('--trust-request-chat-template', 'take a chat_template from requests', false)
     .option('--served-model-name <name>', 'what the model is called in requests (one model only)');
 }
@@ -292,19 +295,24 @@ function addOperationOptions(command: Command): Command {
 /** Options that the command line calls by other names. */
 const flagNames: Readonly<Record<string, string>> = {
   kvHostCacheBytes: 'kvHostCacheSize',
+  rankMax: 'maxLoraRank',
+  hostBytesMax: 'loraHostCacheSize',
   outputBytesMax: 'outputMemory',
 };
 
 /** The file's settings, under what the command line says itself. @throws CliError BRITON_CONFIG_INVALID */
 async function withBritonConfig(options: ServeOptions, command: Command): Promise<ServeOptions> {
   const { readBritonConfig } = await import('./serving/briton-config.ts');
-  const { options: read, notes } = readBritonConfig(String(command.opts().britonConfig));
+  const { options: read, adapters, notes } = readBritonConfig(String(command.opts().britonConfig));
   for (const note of notes) process.stderr.write(`nereid: --briton-config: ${note}\n`);
   const isSaid = (name: string): boolean =>
     name === 'models'
       ? command.args.length > 0
       : command.getOptionValueSource(flagNames[name] ?? name) === 'cli';
-  return { ...options, ...Object.fromEntries(Object.entries(read).filter(([name]) => !isSaid(name))) };
+  const said = <T extends object>(from: T): Partial<T> =>
+    Object.fromEntries(Object.entries(from).filter(([name]) => !isSaid(name))) as Partial<T>;
+  const settings = { ...options.adapters.settings, ...said(adapters) };
+  return { ...options, adapters: { ...options.adapters, settings }, ...said(read) };
 }
 
 /** What was said under another name. */
@@ -330,7 +338,7 @@ function toOptions(models: string[], flags: Record<string, unknown>): ServeOptio
     selfTest,
     ...same
   } = flags;
-  const { toolCallParser, reasoningParser, trustRequestChatTemplate } = flags as unknown as AnswerOptions;
+  const answers = flags as unknown as AnswerOptions;
   const repository = repositoryOptions(flags as unknown as RepositoryFlags);
   const { routing, streamInterval } = flags as unknown as TrafficOptions;
   return {
@@ -341,9 +349,10 @@ function toOptions(models: string[], flags: Record<string, unknown>): ServeOptio
     kserve: kserveOptions(flags as unknown as RepositoryFlags),
     ...aliased(flags),
     answers: {
-      toolCallParser,
-      reasoningParser,
-      trustRequestChatTemplate,
+      toolCallParser: answers.toolCallParser,
+      reasoningParser: answers.reasoningParser,
+      pooling: answers.pooling,
+      trustRequestChatTemplate: answers.trustRequestChatTemplate,
       allowLoraUpdates: allowsLoraUpdates(flags, process.env),
     },
     traffic: { routing, streamInterval },

@@ -1,6 +1,10 @@
 import { type Command, Option } from 'commander';
 import { draftTokensMax } from '../runtime/speculation/governor.ts';
-import { type NgramLengths, ngramLengthMax, ngramLengthsDefault } from '../runtime/speculation/ngram.ts';
+import {
+  type NgramLengths,
+  ngramLengthMax,
+  ngramLengthsDefault,
+} from '../runtime/speculation/ngram-lengths.ts';
 import { CliError } from './errors.ts';
 import type { SpeculationChoice } from './serving/options.ts';
 import { integerOption } from './values.ts';

@@ -4,7 +4,13 @@ import type { EngineClient, RequestHandle } from '../runtime/client.ts';
 import type { Guide } from '../runtime/guidance/guide.ts';
 import type { Retention } from '../runtime/kv/retention.ts';
 import type { RequestStart, SequenceEvent } from '../runtime/requests/events.ts';
-import type { AdapterReference, SamplingParameters } from '../runtime/requests/request.ts';
+import type {
+  AdapterReference,
+  DraftTokens,
+  RequestReturns,
+  RequestSpeculation,
+  SamplingParameters,
+} from '../runtime/requests/request.ts';
 import type { BeamParameters } from '../runtime/sequences/beam-search.ts';
 import type { Tokenizer } from '../tokenizer/types.ts';
 import { phases } from '../trace/phases.ts';
@@ -49,7 +55,10 @@ export interface GenerationInput {
   priority: number;
   /** As in `GenerationRequest`. */
   prediction?: Int32Array;
+  speculation?: RequestSpeculation;
+  draft?: DraftTokens;
   beams?: BeamParameters;
+  returns?: RequestReturns;
 }
 
 /** Token counts of a finished (or cancelled) generation. */
@@ -171,7 +180,10 @@ export class Generation {
         retention: input.retention,
         priority: input.priority,
         prediction: input.prediction,
+        speculation: input.speculation,
+        draft: input.draft,
         beams: input.beams,
+        returns: input.returns,
       },
       (event) => this.#guarded(event),
     );

@@ -1,3 +1,4 @@
+import { appendedOutputs } from '../runtime/outputs/output-rows.ts';
 import type { TokenLogprobs } from '../runtime/requests/events.ts';
 import type { GenerationDelta } from './sequence-text.ts';
 
@@ -23,6 +24,8 @@ export function joinDelta(into: GenerationDelta, next: GenerationDelta): void {
     open.logprobs ??= [];
     for (const each of next.logprobs) open.logprobs.push(each);
   }
+  if (next.outputs) open.outputs = appendedOutputs(open.outputs, next.outputs);
+  open.embedding ??= next.embedding;
   open.tokenCount = next.tokenCount;
   open.finish = next.finish;
   open.stopReason = next.stopReason;

@@ -1,3 +1,4 @@
+import type { Outputs } from '../runtime/outputs/output-rows.ts';
 import type { FinishReason, SequenceEvent, TokenLogprobs } from '../runtime/requests/events.ts';
 import { StopStringMatcher } from '../tokenizer/stop-strings.ts';
 import type { IncrementalDecoder, Tokenizer } from '../tokenizer/types.ts';
@@ -16,6 +17,10 @@ export interface GenerationDelta {
   /** Tokens of the sequence so far; a stop id counts. */
   tokenCount: number;
   finish?: Extract<FinishReason, 'stop' | 'length'>;
+  /** Rows that the request asked for (`returns`). Those of tokens may be more than `tokens`: a stop id has its row, too. */
+  outputs?: Outputs;
+  /** The prompt as one vector, where asked for, with the finish. */
+  embedding?: Float32Array;
   /** What stopped it: the string, or an id that the request named itself. Absent for the model's own end of text (as in vLLM). */
   stopReason?: string | number;
 }
@@ -57,6 +62,8 @@ export class SequenceText {
   accept(event: SequenceEvent): GenerationDelta {
     const delta = this.#deltaOf(event);
     delta.tokenCount = this.tokenCount;
+    if (event.outputs) delta.outputs = event.outputs;
+    if (event.embedding) delta.embedding = event.embedding;
     return delta;
   }
 

@@ -33,7 +33,7 @@ export class Gathering implements ByteHolder {
       delta: (choice, delta) => {
         let bytes = delta.tokens.length * gatheredBytes.token + delta.text.length;
         for (const { top } of delta.logprobs ?? []) bytes += (1 + top.tokens.length) * gatheredBytes.logprob;
-        this.#add(bytes);
+        this.#add(bytes + (delta.embedding?.length ?? 0) * gatheredBytes.embedded);
         answer.delta(choice, delta);
       },
       end: (usage) => answer.end(usage),

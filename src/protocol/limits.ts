@@ -58,8 +58,11 @@ export const choicesPerRequestMax = 1024;
  */
 export const gatheredLogprobsMax = 131_072;
 
-/** What a gathered token, its text and each of its log-probabilities keep of memory until the answer is sent. */
-export const gatheredBytes = { token: 24, logprob: 48 } as const;
+/** What a gathered token, its text and each of its log-probabilities keep of memory until the answer is sent; and a value of an embedding. */
+export const gatheredBytes = { token: 24, logprob: 48, embedded: 13 } as const;
+
+/** Texts of one embeddings request: OpenAI's own limit. */
+export const embeddingInputsMax = 2_048;
 
 /** Messages (OpenAI's own limit) and tools of one chat. */
 export const chatMessagesMax = 2_048;

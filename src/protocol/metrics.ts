@@ -3,6 +3,7 @@ import { definite } from '../base/errors.ts';
 import type { GenerationObserver, GenerationRecord } from '../generation/generation.ts';
 import type { EngineStatistics } from '../runtime/requests/statistics.ts';
 import { engineMetrics } from './engine-metrics.ts';
+import { MonotonicTotal } from './monotonic-total.ts';
 import type { ServedModel } from './served-model.ts';
 
 /**
@@ -238,21 +239,6 @@ export class ServerMetrics {
         each((labels, reading) => this.inc(labels, reading));
       },
     });
-  }
-}
-
-/**
- * A counter over the engines of a model that never falls. When one of several restarts, the sum drops by its part; passed on, that
- * looks like a reset of all of them, and `rate()` would count the other engines' whole past once more.
- */
-class MonotonicTotal {
-  #last = 0;
-  #offset = 0;
-
-  of(reading: number): number {
-    if (reading < this.#last) this.#offset += this.#last - reading;
-    this.#last = reading;
-    return reading + this.#offset;
   }
 }
 

@@ -137,6 +137,7 @@ const operations: Readonly<Record<string, string>> = {
   '/v1/responses': 'chat',
   '/v1/messages': 'chat',
   '/v1/completions': 'text_completion',
+  '/v1/embeddings': 'embeddings',
 };
 
 function nameOf(request: FastifyRequest, route: string): string {

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { EngineClient } from '../runtime/client.ts';
-import type { AdapterReference, SamplingParameters } from '../runtime/requests/request.ts';
+import type { AdapterReference, Pooling, SamplingParameters } from '../runtime/requests/request.ts';
 import { type ChatInput, renderChat } from '../tokenizer/chat-template.ts';
 import type { EncodeOptions, Tokenizer } from '../tokenizer/types.ts';
 import type { AnswerFormats } from './answer-parser.ts';
@@ -30,6 +30,8 @@ export interface ServedModel {
   readonly chatTemplate?: string;
   /** How its answers show calls to tools, and reasoning. */
   readonly formats: AnswerFormats;
+  /** How embeddings are made where a request does not say. */
+  readonly pooling: Pooling;
   /** Seconds since the epoch (OpenAI's `created`). */
   readonly createdSeconds: number;
   /** As in `TextModel`. */
@@ -64,6 +66,8 @@ export interface ServedModelOptions {
   chatTemplate?: string;
   /** Default: answers are text. */
   formats?: AnswerFormats;
+  /** Default: the last token's hidden state, as vLLM does for causal models. */
+  pooling?: Pooling;
   createdSeconds: number;
   /** As in `TextModel`. */
   streamInterval?: number;
@@ -94,6 +98,7 @@ export function servedModel(options: ServedModelOptions): ServedModel {
     defaults: options.defaults ?? {},
     chatTemplate: options.chatTemplate ?? tokenizer.chatTemplate,
     formats: options.formats ?? {},
+    pooling: options.pooling ?? 'last',
     createdSeconds: options.createdSeconds,
     streamInterval: options.streamInterval,
     fingerprint: `fp_${createHash('sha256').update(identity).digest('hex').slice(0, 12)}`,

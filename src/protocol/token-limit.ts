@@ -33,6 +33,22 @@ export function maxTokensOf(limits: TokenLimits, promptLength: number, model: Se
   return requested ?? Math.min(room, limits.fallback ?? model.defaults.maxTokens ?? room);
 }
 
+/**
+ * Holds a prompt that no answer follows against the context.
+ * @throws ProtocolError CONTEXT_LENGTH_EXCEEDED
+ */
+export function checkPromptFits(length: number, parameter: string, model: ServedModel): void {
+  const { contextLength } = model.client.description;
+  if (length <= contextLength) return;
+  const problem = `your ${parameter} resulted in ${length} tokens`;
+  throw contextExceeded(
+    contextLength,
+    problem,
+    `shorten the ${parameter}, or send truncate_prompt_tokens`,
+    parameter,
+  );
+}
+
 /** Begins as OpenAI's own message does: litellm and LangChain know an overflow by that text and by the code in it. */
 function contextExceeded(length: number, problem: string, advice: string, parameter: string): ProtocolError {
   const message = `This model's maximum context length is ${length} tokens. However, ${problem}; ${advice} (context_length_exceeded)`;

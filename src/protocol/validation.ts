@@ -90,7 +90,8 @@ function parameterName(path: readonly PropertyKey[]): string {
 const typesOfParameter: Readonly<Record<string, string>> = {
   prompt:
     'a string, an array of strings, an array of token ids or an array of arrays of token ids, none of them empty',
-  input: 'a string or an array of items',
+  input:
+    'a string, an array of strings, an array of token ids or an array of arrays of token ids, none of them empty (embeddings), or of items (responses)',
   system: 'a string or an array of text blocks',
   stop: 'a string or an array of strings',
   content: 'a string or an array of content parts',

@@ -1,4 +1,6 @@
+import type { AdapterSettings, AdapterSource } from '../runtime/adapters/adapter.ts';
 import type { EngineClient } from '../runtime/client.ts';
+import type { LookupSettings } from '../runtime/speculation/settings.ts';
 
 /** The engines that one model asks for. */
 export interface EngineSpecification {
@@ -21,6 +23,12 @@ export interface EngineSpecification {
   kvMemoryShare?: number;
   /** Sequences in flight at most, per engine; absent: the host's default. */
   sequencesMax?: number;
+  /** How tokens are guessed ahead; absent: as the host does. */
+  speculation?: LookupSettings;
+  /** What differs from the host's own way to keep LoRA adapters. */
+  adapters?: Partial<AdapterSettings>;
+  /** LoRA adapters to begin with, beside the host's. */
+  adaptersAtStart?: readonly AdapterSource[];
 }
 
 /** Running engines on loan. */

@@ -49,8 +49,15 @@ export function adaptersUnsupported(device: string): RuntimeError {
   return new RuntimeError('ADAPTERS_UNSUPPORTED', `${problem}; ${fix}`);
 }
 
-/** An adapter that a request names, or that is to be unloaded, is not there. */
+/** Names of adapters that requests brought: their tasks' numbers. */
+const taskName = /^\d+$/;
+
+/** An adapter that a request names, or that is to be unloaded, is not there. A task's is missed in TensorRT-LLM's words, which clients look for. */
 export function adapterNotLoaded(name: string): RuntimeError {
+  if (taskName.test(name)) {
+    const problem = `LoRA task ${name.slice(0, 20)} not found in cache`;
+    return new RuntimeError('ADAPTER_NOT_FOUND', `${problem}. Please send LoRA weights with request`);
+  }
   const problem = `the adapter '${name.slice(0, 200)}' is not loaded`;
   return new RuntimeError('ADAPTER_NOT_FOUND', `${problem}; load it (again)`);
 }

@@ -1,6 +1,5 @@
 /** One adapter in three formats is the same adapter; what does not fit is refused by name. */
 import assert from 'node:assert/strict';
-import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { loadAdapter } from '../../src/builder/adapter.ts';
@@ -10,6 +9,7 @@ import type { ModelLinear } from '../../src/models/linears.ts';
 import { permutedRow } from '../../src/models/transforms.ts';
 import { hfGoldens, sourceOfHuggingFace } from '../device/golden-models.ts';
 import { temporaryFolder } from '../support/checkpoint-files.ts';
+import { writeNpyAdapter } from './npy-adapter.ts';
 import { type RandomAdapter, randomAdapter, writePeft } from './random-adapter.ts';
 
 const golden = hfGoldens().find(({ name }) => name === 'llama2')!;
@@ -17,51 +17,6 @@ const adapter = (() => {
   const whole = randomAdapter(golden.folder, { seed: 5, rank: 4, modules: /layers/ });
   return { ...whole, parts: whole.parts.filter(({ module }) => /_proj$/.test(module)) };
 })();
-
-/** As numpy writes it: version 1, its header filled up to 64 bytes. */
-function npy(description: string, shape: readonly number[], data: Uint8Array): Buffer {
-  const header = `{'descr': '${description}', 'fortran_order': False, 'shape': (${shape.join(', ')},), }`;
-  const padded = `${header.padEnd(64 * Math.ceil((header.length + 11) / 64) - 11)}\n`;
-  const length = Buffer.alloc(2);
-  length.writeUInt16LE(padded.length);
-  return Buffer.concat([Buffer.from('\x93NUMPY\x01\x00', 'latin1'), length, Buffer.from(padded), data]);
-}
-
-const moduleIds: Record<string, number> = {
-  q_proj: 1,
-  k_proj: 2,
-  v_proj: 3,
-  o_proj: 4,
-  gate_proj: 5,
-  down_proj: 6,
-  up_proj: 7,
-};
-
-const layerOf = (module: string): number => Number(/layers\.(\d+)/.exec(module)?.[1]);
-
-function writeNpy(
-  folder: string,
-  { rank, alpha, parts }: RandomAdapter,
-  change: (rows: number[][]) => void = () => {},
-): string {
-  const elements = Math.max(...parts.map(({ inputs, outputs }) => rank * (inputs + outputs)));
-  const weights = new Float32Array(parts.length * elements);
-  const rows = parts.map(({ module, a, b }, row) => {
-    weights.set(a, row * elements);
-    weights.set(
-      b.map((value) => value * (alpha / rank)),
-      row * elements + a.length,
-    );
-    return [moduleIds[module.split('.').at(-1)!]!, layerOf(module), rank];
-  });
-  change(rows);
-  mkdirSync(folder, { recursive: true });
-  const bytes = new Uint8Array(weights.buffer);
-  writeFileSync(join(folder, 'model.lora_weights.npy'), npy('<f4', [1, parts.length, elements], bytes));
-  const config = new Uint8Array(Int32Array.from(rows.flat()).buffer);
-  writeFileSync(join(folder, 'model.lora_config.npy'), npy('<i4', [1, rows.length, rows[0]!.length], config));
-  return folder;
-}
 
 async function writeGgufAdapter(
   path: string,
@@ -103,7 +58,7 @@ test('PEFT, GGUF and npy say the same', async (t) => {
   const peft = await loadAdapter(await writePeft(join(folder, 'peft'), adapter), linears);
   assert.equal(peft.parts.length, adapter.parts.length);
   assert.equal(peft.rank, 4);
-  const npyFolder = writeNpy(join(folder, 'npy'), adapter);
+  const npyFolder = writeNpyAdapter(join(folder, 'npy'), adapter);
   assert.equal((await loadAdapter(npyFolder, linears)).digest, peft.digest);
   const gguf = await writeGgufAdapter(join(folder, 'adapter.gguf'), adapter, linears);
   assert.equal((await loadAdapter(gguf, linears)).digest, peft.digest);
@@ -126,7 +81,7 @@ test("what does not fit an npy adapter's model is named, in TensorRT-LLM's words
     ],
   ];
   for (const [index, [message, change]] of cases.entries()) {
-    const path = writeNpy(join(folder, `bad-${index}`), adapter, (rows) => change(rows[0]!, rows));
+    const path = writeNpyAdapter(join(folder, `bad-${index}`), adapter, (rows) => change(rows[0]!, rows));
     await assert.rejects(loadAdapter(path, linears), { message });
   }
 });

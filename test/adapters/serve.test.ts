@@ -1,5 +1,6 @@
 /** `nereid serve --lora`, as a client sees it. */
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { packageRoot } from '../../src/base/entry.ts';
@@ -7,12 +8,12 @@ import { type ServeProcess, startServe } from '../support/serve.ts';
 
 let server: ServeProcess;
 
-const adapters = [
-  '--lora',
-  'capitals=models/nereid-16m-lora-capitals',
-  '--lora',
-  'json=models/nereid-16m-lora-json',
-];
+/** As docs/lora.md prints it. */
+const documented = /^nereid serve nereid-16m (--lora .*)$/m.exec(
+  readFileSync(join(packageRoot, 'docs/lora.md'), 'utf8'),
+);
+const adapters = (documented?.[1] ?? '').split(' ');
+assert.equal(adapters.length, 4);
 
 before(async () => {
   server = await startServe('adapters', [...adapters, '--front-ends', '2', '--allow-lora-updates']);

@@ -41,6 +41,11 @@ test('Python grpcio: answers, ids of 64 bits, refusals, cancellation, 200 stream
     port: 0,
     readiness: () => ({ '': true }),
   });
+  // A client that fails must not leave them running.
+  context.after(async () => {
+    await engine.close();
+    await server.close();
+  });
   const address = `127.0.0.1:${server.port}`;
   const conformance = await runPython(found.python, 'test/foreign/briton_client.py', [address, says]);
   assert.equal(conformance.code, 0, conformance.output);
@@ -70,6 +75,4 @@ test('Python grpcio: answers, ids of 64 bits, refusals, cancellation, 200 stream
   assert.equal(load.code, 0, load.output);
   assert.match(load.output, /24 done, 0 failed/);
   await eventually(() => engine.statistics().runningSequences === 0, 'nothing runs on');
-  await engine.close();
-  await server.close();
 });

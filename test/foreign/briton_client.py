@@ -44,7 +44,7 @@ with grpc.insecure_channel(address) as channel:
     assert stopped[-1].finish_reason == messages.STOP_WORDS
 
     assert "beam_width" in refused(stub, grpc.StatusCode.INVALID_ARGUMENT, input_text="a", beam_width=4)
-    assert "lora" in refused(stub, grpc.StatusCode.UNIMPLEMENTED, input_text="a", lora_task_id=3)
+    assert "LoRA" in refused(stub, grpc.StatusCode.UNIMPLEMENTED, input_text="a", lora_task_id=3)
     refused(stub, grpc.StatusCode.INVALID_ARGUMENT)
 
     call = stub.Infer(messages.InferenceRequest(input_text="a", request_output_len=1900), timeout=60)

@@ -87,6 +87,24 @@ def check_structured_output():
     assert call.name == "Light" and isinstance(call.parsed_arguments.on, bool), called
 
 
+def check_embeddings():
+    # The client asks for base64 by itself, and decodes it.
+    one = client.embeddings.create(model="test", input="Hello")
+    assert len(one.data) == 1 and abs(sum(value * value for value in one.data[0].embedding) - 1) < 1e-5
+    floats = client.embeddings.create(model="test", input=["Hello", "there"], encoding_format="float")
+    assert [entry.index for entry in floats.data] == [0, 1] and floats.usage.prompt_tokens == 10
+    pairs = zip(floats.data[0].embedding, one.data[0].embedding)
+    assert all(abs(a - b) < 1e-6 for a, b in pairs)
+    ids = client.embeddings.create(model="test", input=[list(b"Hello"), list(b"there")], dimensions=4)
+    assert [len(entry.embedding) for entry in ids.data] == [4, 4]
+    try:
+        client.embeddings.create(model="test", input="")
+    except openai.BadRequestError as error:
+        assert error.param == "input", error.body
+    else:
+        raise AssertionError("an empty input was taken")
+
+
 def check_errors():
     error = expect(openai.BadRequestError, temperature=5)
     assert error.param == "temperature" and error.code == "invalid_value", error.body
@@ -128,6 +146,7 @@ check_chat()
 check_structured_output()
 check_chat_stream()
 check_completions()
+check_embeddings()
 check_errors()
 asyncio.run(check_async())
 print(f"openai {openai.__version__}: ok")

@@ -7,10 +7,12 @@ import { errorResponse } from '../../src/protocol/openai/errors.ts';
 import { createOpenAiServer, type OpenAiServerOptions } from '../../src/protocol/openai/server.ts';
 import { addResponses } from '../../src/protocol/responses/server.ts';
 import { type ServedModel, type ServedModelOptions, servedModel } from '../../src/protocol/served-model.ts';
+import { openAdapters } from '../../src/runtime/adapters/open.ts';
 import { vocabularyOf } from '../../src/runtime/guidance/vocabulary.ts';
 import { LocalEngine } from '../../src/runtime/local-engine.ts';
 import { loadModel } from '../../src/runtime/process/load-model.ts';
 import type { Tokenizer } from '../../src/tokenizer/types.ts';
+import { nullAdapterSettings, nullLinears } from '../support/null-adapters.ts';
 import { bytesOf, byteTokenizer, endOfTextId } from './byte-tokenizer.ts';
 
 export interface TestEngineOptions {
@@ -23,6 +25,8 @@ export interface TestEngineOptions {
   slots?: number;
   queuedRequestsMax?: number;
   tokenizer?: Tokenizer;
+  /** Serves LoRA adapters (`support/null-adapters.ts`). */
+  withAdapters?: boolean;
   model?: Partial<ServedModelOptions>;
 }
 
@@ -47,9 +51,12 @@ export async function testEngine(options: TestEngineOptions = {}): Promise<TestE
   const { model: deviceModel, options: core } = await loadModel('null', nullModelSource(size), {
     ...{ device: 'null', deviceOptions, slots, batchTokensMax: 4096, kvDtype: 'f16', threads: 1 },
     prefixReuse: true,
+    ...(options.withAdapters && { adapters: nullAdapterSettings }),
   });
+  const adapterOptions = { device: 'null', adapters: nullAdapterSettings };
   const engine = new LocalEngine(deviceModel, {
     ...core,
+    adapters: await openAdapters(deviceModel.adapters, adapterOptions, () => nullLinears),
     vocabulary: vocabularyOf(tokenizer),
     queuedRequestsMax: options.queuedRequestsMax,
   });

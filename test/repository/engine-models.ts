@@ -4,9 +4,11 @@ import { nullModelSource } from '../../src/device/null/index.ts';
 import { createRepository, type ModelGroup } from '../../src/repository/create.ts';
 import type { EngineHost, EngineSpecification } from '../../src/repository/engine-host.ts';
 import { openRepository, type Repository, type RepositoryOptions } from '../../src/repository/repository.ts';
+import { openAdapters } from '../../src/runtime/adapters/open.ts';
 import { LocalEngine } from '../../src/runtime/local-engine.ts';
 import { loadModel } from '../../src/runtime/process/load-model.ts';
 import { bytesOf, byteTokenizer, byteVocabularySize, endOfTextId } from '../openai/byte-tokenizer.ts';
+import { nullAdapterSettings, nullLinears } from '../support/null-adapters.ts';
 import { ModelFolder } from './model-folder.ts';
 
 export interface EngineModelsOptions {
@@ -75,12 +77,16 @@ export function nullEngineHost(tokenizerFolder: string, options: EngineModelsOpt
         deviceOptions.script = [...bytesOf(says), ...(thenStops ? [endOfTextId] : [])].join(',');
       }
       const size = { vocabularySize: byteVocabularySize, contextLength: 2048 };
+      const adapters = { ...nullAdapterSettings, ...specification.adapters };
       const { model, options: core } = await loadModel('null', nullModelSource(size), {
+        adapters,
         ...{ device: 'null', deviceOptions, slots: 64, batchTokensMax: 4096, kvDtype: 'f16', threads: 1 },
         prefixReuse: specification.prefixReuse,
         capacityPolicy: specification.capacityPolicy,
       });
-      const engine = new LocalEngine(model, core);
+      const atStart = { device: 'null', adapters, adaptersAtStart: specification.adaptersAtStart };
+      const cache = await openAdapters(model.adapters, atStart, () => nullLinears);
+      const engine = new LocalEngine(model, { ...core, adapters: cache });
       engines.push(engine);
       return { client: engine, tokenizerFolder, release: () => engine.close() };
     },

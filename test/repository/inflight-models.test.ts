@@ -222,11 +222,9 @@ describe('inflight_batcher_llm', () => {
         () => 'nothing',
         (error: Error & { status?: string }) => `${error.status} ${error.message}`,
       );
-    const lora = tensorOf('lora_task_id', 'UINT64', [1, 1], BigUint64Array.of(7n));
-    assert.match(await refused([lora]), /^UNSUPPORTED LoRA is not supported.*'lora_task_id'/);
     assert.match(
       await refused([float('draft_acceptance_threshold', 0.5)]),
-      /^UNSUPPORTED acceptance by draft/,
+      /^INVALID_ARGUMENT 'draft_acceptance_threshold' needs 'draft_input_ids'/,
     );
     assert.match(await refused([bool('return_context_logits')]), /^UNSUPPORTED context logits/);
     assert.match(

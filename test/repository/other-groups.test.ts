@@ -86,7 +86,8 @@ describe('llmapi', () => {
     const blocks = (name: string) => JSON.parse(measured[`kv_cache_${name}_block`] as string) as number;
     assert.equal(blocks('missed') + blocks('reused'), prompt.length);
     await assert.rejects(ask(bool('streaming')), /Streaming is only supported in decoupled mode/);
-    await assert.rejects(ask(text('lora_name', 'x')), { status: 'UNSUPPORTED' });
+    await assert.rejects(ask(text('lora_name', 'x')), { status: 'NOT_FOUND', message: /'x' is not loaded/ });
+    await assert.rejects(ask(text('lora_path', '/x')), { message: /'lora_path' needs a 'lora_name'/ });
     await assert.rejects(ask(int('sampling_param_best_of', 3)), { status: 'UNSUPPORTED' });
     await models.close();
   });

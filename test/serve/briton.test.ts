@@ -19,7 +19,7 @@ function file(text: string): string {
 }
 
 test('a BritonConfig becomes options, and says what of it changes nothing', () => {
-  const { options, notes } = readBritonConfig(
+  const { options, adapters, notes } = readBritonConfig(
     file(`
       # as the Python layer writes it
       engine_path: "/engines/llama"
@@ -31,6 +31,8 @@ test('a BritonConfig becomes options, and says what of it changes nothing', () =
       kv_cache_host_memory_bytes: 1000000
       enable_trt_overlap: false
       max_num_tokens: 1024
+      lora_cache_max_adapter_size: 32
+      lora_cache_host_memory_bytes: 1000
       fsm_cache_dir: "/cache"
       added_tokens { tokens { content: "<x>" special: true } }
     `),
@@ -47,6 +49,7 @@ test('a BritonConfig becomes options, and says what of it changes nothing', () =
     stepsInFlight: 1,
     maxBatchTokens: 1024,
   });
+  assert.deepEqual(adapters, { rankMax: 32, hostBytesMax: 1000 });
   assert.deepEqual(
     notes.map((note) => note.split(' ')[0]),
     ['fsm_cache_dir', 'added_tokens'],

@@ -12,6 +12,14 @@ import type { Drafter } from '../../src/runtime/speculation/drafter.ts';
 import type { SpeculationOptions } from '../../src/runtime/speculation/speculation.ts';
 import { type AuditedBatch, AuditedModel } from './audited-model.ts';
 import { addAdapters, randomAdapterRoom, simulatedAdapters, wholeAdapterRoom } from './simulated-adapters.ts';
+import {
+  addGuides,
+  type Mishaps,
+  noMishaps,
+  randomMishaps,
+  SimulatedFollower,
+  simulatedVocabulary,
+} from './simulated-guides.ts';
 import { addReturns, randomStore, shownBy } from './simulated-outputs.ts';
 
 export const vocabularySize = 997;
@@ -29,7 +37,12 @@ export interface AuditedOptions extends Partial<EngineCoreOptions> {
   hostBlocks?: number;
   /** Places for adapters on the device. Default: for all of `simulated-adapters.ts`. */
   adapterRoom?: AdapterRoom;
+  /** Of whoever follows guides. Default: none. */
+  mishaps?: Mishaps;
 }
+
+/** Turns of the event loop in a row in which an engine that is not empty waits for its guides. */
+const idleTurnsMax = 1_000;
 
 /** An engine on the null device whose every batch is audited. */
 export async function auditedEngine(
@@ -37,7 +50,7 @@ export async function auditedEngine(
   onEvents: (events: SequenceEvent[]) => void = () => {},
 ): Promise<{ core: EngineCore; model: AuditedModel; clock: ManualClock }> {
   const { deviceOptions = {}, slots = 4, blockPositions, hostBlocks = 0, ...more } = overrides;
-  const { adapterRoom = wholeAdapterRoom, ...rest } = more;
+  const { adapterRoom = wholeAdapterRoom, mishaps = noMishaps, ...rest } = more;
   const batchTokensMax = rest.batchTokensMax ?? 64;
   const sequencesMax = rest.sequencesMax ?? slots;
   const clock = new ManualClock();
@@ -63,6 +76,8 @@ export async function auditedEngine(
       contextLength,
       clock,
       adapters: await simulatedAdapters(model),
+      vocabulary: simulatedVocabulary,
+      guidance: { start: (data) => new SimulatedFollower(data, mishaps), lateMaskWaitMs: 0 },
       ...rest,
       sequencesMax,
       batchTokensMax,
@@ -140,8 +155,22 @@ export async function outcomesAlone(request: GenerationRequest): Promise<Outcome
   const options = { slots, batchTokensMax: contextLength, prefixReuse: false, inFlightStepsMax: 1 };
   const { core } = await auditedEngine(options, (events) => outcomes.take(events));
   core.submit(request);
-  while (core.hasRunnable) await core.step();
+  await runToEnd(core);
   return Array.from({ length: request.sequences }, (_, sequence) => outcomes.of(request.id, sequence));
+}
+
+/** Steps until nothing is left, whatever it has to wait for. */
+async function runToEnd(core: EngineCore): Promise<void> {
+  for (; !core.isEmpty; await whenRunnable(core)) await core.step();
+  await core.close();
+}
+
+/** Waits for what an engine that is not empty has to wait for: its guides. */
+async function whenRunnable(core: EngineCore): Promise<void> {
+  for (let turn = 0; !core.isEmpty && !core.hasRunnable; turn++) {
+    assert.ok(turn < idleTurnsMax, 'what is waited for comes');
+    await new Promise((resolve) => setImmediate(resolve));
+  }
 }
 
 /** A request, and when it comes and goes. */
@@ -168,26 +197,25 @@ export async function simulate(seed: number): Promise<EngineStatistics> {
   const requests = arrivals.map(({ request }) => request);
   addReturns(showing, requests);
   const store = randomStore(showing, requests, { vocabularySize, contextLength });
+  const guiding = new SeededRandom(seed + 5e6);
+  addGuides(guiding, requests);
+  const mishaps = randomMishaps(guiding);
   const truths = await truthsOf(arrivals);
   const speculation = randomSpeculation(new SeededRandom(seed + 1e6), arrivals, truths);
   const outcomes = new Outcomes();
-  const overrides = { ...options, speculation, adapterRoom, outputs: store };
+  const overrides = { ...options, speculation, adapterRoom, outputs: store, mishaps };
   const { core, model, clock } = await auditedEngine(overrides, (events) => outcomes.take(events));
   model.isDeferred = random.integer(4) === 0;
   const cancelled: Int32Array[] = [];
   model.onBatch = (batch) => {
     for (const prompt of cancelled) assertAbsent(batch, prompt);
   };
-  const work = arrivals.reduce(
-    (sum, { request }) => sum + request.promptTokens.length + request.maxTokens * request.sequences,
-    0,
-  );
-  // Every step makes progress on at least one row; pauses repeat some of it.
-  const stepsMax = 200 + work * 4;
+  const stepsMax = stepsAtMost(arrivals);
   const pending = [...arrivals];
   let step = 0;
-  for (; pending.length > 0 || core.hasRunnable; step++) {
+  for (; pending.length > 0 || !core.isEmpty; step++) {
     assert.ok(step < stepsMax, `everything ends within ${stepsMax} steps`);
+    if (pending.length === 0) await whenRunnable(core);
     while (pending[0] && pending[0].step <= step) core.submit(pending.shift()!.request);
     // A cancel comes before the step, or while a deferred one is in flight.
     const running = model.isDeferred ? core.step() : undefined;
@@ -197,6 +225,8 @@ export async function simulate(seed: number): Promise<EngineStatistics> {
       if (cancel.sequence < 0) cancelled.push(request.promptTokens);
     }
     await (model.isDeferred ? running : core.step());
+    // An engine takes a step a turn of the event loop; in between come those who follow guides.
+    await new Promise((resolve) => setImmediate(resolve));
     clock.advanceMs(1);
     const usage = core.kvUsage();
     assert.ok(usage.bytesReserved + usage.bytesRetained <= usage.bytesMax, 'KV bytes are kept');
@@ -204,14 +234,28 @@ export async function simulate(seed: number): Promise<EngineStatistics> {
   }
   core.releaseRetained();
   while (core.hasRunnable) await core.step();
+  assertAllGivenBack(core, model, options);
+  assert.equal(store.bytesTaken, 0, 'all room for outputs is given back');
+  await core.close();
+  const failed = new Set<number>();
+  await checkOutcomes(arrivals, outcomes, truths, ({ id }) => failed.add(id).size <= mishaps.deaths);
+  return core.statistics();
+}
+
+/** Every step makes progress on at least one row; pauses repeat some of it. */
+function stepsAtMost(arrivals: readonly Arrival[]): number {
+  const rows = arrivals.map(
+    ({ request }) => request.promptTokens.length + request.maxTokens * request.sequences,
+  );
+  return 200 + rows.reduce((sum, own) => sum + own, 0) * 4;
+}
+
+function assertAllGivenBack(core: EngineCore, model: AuditedModel, options: SimulatedOptions): void {
   const { bytesReserved, bytesRetained, hostBytesUsed } = core.kvUsage();
   assert.deepEqual([bytesReserved, bytesRetained, hostBytesUsed], [0, 0, 0], 'all memory is given back');
   if (!options.blockPositions) assert.equal(model.histories.size, 0, 'and the device was told so');
   const { runningSequences, waitingRequests, kvBytesReserved } = core.statistics();
   assert.deepEqual([runningSequences, waitingRequests, kvBytesReserved], [0, 0, 0]);
-  assert.equal(store.bytesTaken, 0, 'all room for outputs is given back');
-  await checkOutcomes(arrivals, outcomes, truths);
-  return core.statistics();
 }
 
 /** Makes some requests beam searches, where they fit. */
@@ -282,6 +326,7 @@ export async function checkOutcomes(
   arrivals: readonly Arrival[],
   outcomes: Outcomes,
   known?: Truths,
+  mayFail: (request: GenerationRequest) => boolean = () => false,
 ): Promise<void> {
   const truths = known ?? (await truthsOf(arrivals));
   for (const { request, cancel } of arrivals) {
@@ -293,6 +338,9 @@ export async function checkOutcomes(
         assert.ok(cancel && (cancel.sequence < 0 || cancel.sequence === sequence), 'only the cancelled are');
         assert.deepEqual(actual.tokens, expected.tokens.slice(0, actual.tokens.length));
         for (const row of actual.shown) assert.ok(expected.shown.includes(row), 'shown as if alone');
+      } else if (actual.finish === 'error' && expected.finish !== 'error') {
+        assert.ok(request.guide && mayFail(request), `request ${request.id} has no reason to fail`);
+        assert.deepEqual(actual.tokens, expected.tokens.slice(0, actual.tokens.length));
       } else assert.deepEqual(actual, expected, `request ${request.id} sequence ${sequence} is as if alone`);
     }
   }

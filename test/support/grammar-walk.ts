@@ -83,8 +83,7 @@ export class GrammarWalker {
         this.#waiting.push(resolve);
       });
       sequence.await();
-      const state = sequence.state();
-      if (state !== undefined) return state;
+      if (sequence.isAnswered) return sequence.state;
       await told;
     }
   }

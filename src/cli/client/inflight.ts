@@ -187,6 +187,10 @@ async function ask(connection: KserveConnection, flags: InflightFlags, inputs: T
     stream.end();
     await ended;
     return gathered;
+  } catch (thrown) {
+    // An open stream would keep the process alive.
+    stream.cancel();
+    throw thrown;
   } finally {
     clearTimeout(timer);
     clearTimeout(stopTimer);

@@ -4,12 +4,16 @@ import { messageOf } from '../../base/errors.ts';
 import { didYouMean } from '../../base/nearest.ts';
 import { britonPortDefault } from '../../protocol/briton/limits.ts';
 import { parseTextFormat, type TextScalar, type TextValue } from '../../repository/config/text-format.ts';
+import type { AdapterSettings } from '../../runtime/adapters/adapter.ts';
+import { lookaheadAsLookup, lookaheadRule } from '../../runtime/speculation/lookahead.ts';
 import { CliError } from '../errors.ts';
 import type { ServeOptions } from './options.ts';
 
 /** What a BritonConfig file says, in our terms, and what of it means nothing here. */
 export interface BritonConfig {
   options: Partial<ServeOptions>;
+  /** How LoRA adapters are kept. */
+  adapters: Partial<AdapterSettings>;
   /** One line for each field that changes nothing, with the reason. */
   notes: string[];
 }
@@ -18,11 +22,13 @@ export interface BritonConfig {
 const configBytesMax = 64 * 1024 * 1024;
 
 /** How a field is read into options; a text is a note instead. */
-type Field = (values: readonly TextValue[], name: string) => Partial<ServeOptions> | string;
+type Field = (values: readonly TextValue[], name: string) => Read | string;
 
-const noLora = 'LoRA adapters are not served yet';
+/** `lora` stands for the engine's settings of adapters. */
+type Read = Partial<ServeOptions> & { lora?: Partial<AdapterSettings> };
+
 const noGuidance = 'structured output is not served yet';
-const noSpeculation = 'speculative decoding is not served yet';
+const noMedusa = 'Medusa heads are not served';
 
 /** Every field of BritonConfig by name; those whose numbers are not public are known by name as well. */
 const fields: Record<string, Field> = {
@@ -38,12 +44,13 @@ const fields: Record<string, Field> = {
   port: (values, name) => ({ britonPort: integerOf(values, name) }),
   enable_chunked_context: (values, name) =>
     flagOf(values, name) ? {} : 'long prompts are always computed in chunks, of what the step budget leaves',
-  medusa_decoding_mode: () => noSpeculation,
-  lookahead_decoding_config: () => noSpeculation,
-  lora_cache_max_adapter_size: () => noLora,
-  lora_cache_optimal_adapter_size: () => noLora,
-  lora_cache_gpu_memory_fraction: () => noLora,
-  lora_cache_host_memory_bytes: () => noLora,
+  medusa_decoding_mode: () => noMedusa,
+  lookahead_decoding_config: (values, name) => ({ speculation: lookaheadOf(values, name) }),
+  lora_cache_max_adapter_size: (values, name) => ({ lora: { rankMax: integerOf(values, name) } }),
+  lora_cache_optimal_adapter_size: (values, name) => ({ lora: { rankUsual: integerOf(values, name) } }),
+  lora_cache_gpu_memory_fraction: () =>
+    'room for adapters is what --max-loras of them take; give --lora-device-cache-size',
+  lora_cache_host_memory_bytes: (values, name) => ({ lora: { hostBytesMax: integerOf(values, name) } }),
   fsm_cache_dir: () => noGuidance,
   xgrammar_config: () => noGuidance,
   added_tokens: () => 'they are read from tokenizer.json',
@@ -55,7 +62,7 @@ const fields: Record<string, Field> = {
  */
 export function readBritonConfig(path: string): BritonConfig {
   const message = parse(path);
-  const config: BritonConfig = { options: { britonPort: britonPortDefault }, notes: [] };
+  const config: BritonConfig = { options: { britonPort: britonPortDefault }, adapters: {}, notes: [] };
   for (const [name, values] of message) {
     const field = fields[name];
     if (!field)
@@ -63,13 +70,14 @@ export function readBritonConfig(path: string): BritonConfig {
         path,
         `it has no field '${name}'${didYouMean(name, Object.keys(fields))}; see docs/briton.md`,
       );
-    let read: Partial<ServeOptions> | string;
+    let read: Read | string;
     try {
       read = field(values, name);
     } catch (thrown) {
       throw invalid(path, messageOf(thrown));
     }
     if (typeof read === 'string') config.notes.push(`${name} changes nothing here: ${read}`);
+    else if (read.lora) Object.assign(config.adapters, read.lora);
     else Object.assign(config.options, read);
   }
   return config;
@@ -118,6 +126,19 @@ function shareOf(values: readonly TextValue[], name: string): number {
   const value = Number(one(values, name).text);
   if (value > 0 && value <= 1) return value;
   throw new Error(`${name} takes a share above 0 up to 1`);
+}
+
+function lookaheadOf([value]: readonly TextValue[], name: string): ServeOptions['speculation'] {
+  if (value?.kind !== 'message')
+    throw new Error(`${name} takes { window_size ngram_size verification_set_size }`);
+  const size = (field: string): number => Number(one(value.fields.get(field) ?? [], field).text);
+  const choice = lookaheadAsLookup({
+    window: size('window_size'),
+    ngram: size('ngram_size'),
+    verification: size('verification_set_size'),
+  });
+  if (choice) return { method: 'ngram', ...choice };
+  throw new Error(`${name}: ${lookaheadRule}`);
 }
 
 function policyOf({ text }: TextScalar): string {

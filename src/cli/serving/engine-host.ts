@@ -81,6 +81,11 @@ function optionsOf(specification: EngineSpecification, options: ServeOptions): S
     maxSequences: specification.sequencesMax ?? options.maxSequences,
     kvTokensMax: specification.kvTokensMax,
     kvMemoryShare: specification.kvMemoryShare,
+    adapters: {
+      settings: { ...options.adapters.settings, ...specification.adapters },
+      atStart: [...options.adapters.atStart, ...(specification.adaptersAtStart ?? [])],
+    },
+    ...(specification.speculation && { speculation: specification.speculation }),
     ...(specification.stepsInFlight !== undefined && { stepsInFlight: specification.stepsInFlight }),
   };
 }

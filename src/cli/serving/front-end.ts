@@ -29,6 +29,7 @@ import { toolFormatOf, toolFormats } from '../../protocol/tool-parsers/registry.
 import { errorResponse as kserveErrors } from '../../protocol/triton/errors.ts';
 import type { ModelRepository } from '../../repository/model.ts';
 import type { EngineClient } from '../../runtime/client.ts';
+import type { Pooling } from '../../runtime/requests/request.ts';
 import { EnginePool } from '../../runtime/routing/pool.ts';
 import { EncodePool, type PooledTokenizer } from '../../tokenizer/encode-pool.ts';
 import { openTokenizer } from '../../tokenizer/open.ts';
@@ -54,6 +55,7 @@ export interface ModelText {
   tokenizer: PooledTokenizer;
   defaults: GenerationDefaults;
   formats: AnswerFormats;
+  pooling?: Pooling;
 }
 
 /** Opens a model's tokenizer and reads its advice; this needs no engine, so it goes on while one loads. */
@@ -63,6 +65,7 @@ export async function openModelText(tokenizerFolder: string, options: AnswerOpti
     tokenizer,
     defaults: await generationDefaults(tokenizerFolder),
     formats: await answerFormats(tokenizer.chatTemplate, options),
+    pooling: options.pooling,
   };
 }
 
@@ -228,7 +231,7 @@ function openModels(
   const pools: (EncodePool | TemplatePool)[] = [];
   const createdSeconds = Math.floor(Date.now() / 1000);
   const models = given.map(({ name, aliases, contentHash, text, clients }) => {
-    const { tokenizer, defaults, formats } = text;
+    const { tokenizer, defaults, formats, pooling } = text;
     const encoder = new EncodePool(tokenizer);
     const templates = new TemplatePool();
     pools.push(encoder, templates);
@@ -242,6 +245,7 @@ function openModels(
       tokenizer,
       defaults,
       formats,
+      pooling,
       createdSeconds,
       streamInterval: traffic.streamInterval,
       encode: (input, encodeOptions, signal) => encoder.encode(input, encodeOptions, signal),

@@ -3,8 +3,9 @@ import type { KvDtype } from '../../device/device.ts';
 import type { Restriction } from '../../protocol/triton/context.ts';
 import type { ModelControlMode } from '../../repository/model.ts';
 import type { AdapterSettings, AdapterSource } from '../../runtime/adapters/adapter.ts';
+import type { Pooling } from '../../runtime/requests/request.ts';
 import type { RoutingName } from '../../runtime/routing/router.ts';
-import type { NgramLengths } from '../../runtime/speculation/ngram.ts';
+import type { NgramLengths } from '../../runtime/speculation/ngram-lengths.ts';
 import type { speculationMethods } from '../../runtime/speculation/settings.ts';
 import type { LogFormat } from './log.ts';
 import type { SecurityOptions } from './security.ts';
@@ -15,6 +16,8 @@ export interface AnswerOptions {
   toolCallParser?: string;
   /** A name of `reasoningFormats`; undefined: what the chat template shows; `none`: reasoning stays text. */
   reasoningParser?: string;
+  /** How embeddings are made where a request does not say. Undefined: of the last token. */
+  pooling?: Pooling;
   /** Whether requests may bring a chat template. */
   trustRequestChatTemplate: boolean;
   /** Whether LoRA adapters may be loaded and unloaded over HTTP. */

@@ -15,6 +15,7 @@ import {
   type TestEngineOptions,
   testEngine,
 } from '../../../test/openai/test-server.ts';
+import { adapterArrays } from '../../../test/support/null-adapters.ts';
 import { stopStringsMax } from '../../base/limits.ts';
 import { ApiKeys, plainKeys } from '../authentication.ts';
 import { badWordsMax } from '../bad-words.ts';
@@ -193,9 +194,46 @@ describe('Infer', { concurrency: false }, () => {
       assert.ok(!(await ask({ bad_words: [pair] })).includes(second.join()));
   });
 
+  test('LoRA: a priming request brings the weights, later ones the task alone', async () => {
+    const { client } = await start({ withAdapters: true });
+    const { rows, length, weights, config } = adapterArrays(4);
+    const bytes = (values: ArrayBufferView) =>
+      Buffer.from(values.buffer, values.byteOffset, values.byteLength);
+    const brought = {
+      lora_task_id: 4,
+      lora_weights: { shape: { dim: [1, rows, length] }, dtype: 'DT_FLOAT16', data: bytes(weights) },
+      lora_config: { shape: { dim: [1, rows, 3] }, dtype: 'DT_INT32', data: bytes(config) },
+    };
+    const ask = async (fields: PlainMessage, request_output_len = 8): Promise<string> =>
+      (await gather(infer(client, { input_text: 'hello', request_output_len, ...fields }))).ids.join();
+    const plain = await ask({});
+    assert.match(
+      (await failure(infer(client, { input_text: 'a', lora_task_id: 4 }))).details,
+      /^LoRA task 4 not/,
+    );
+    await ask({ ...brought, input_text: ' ' }, 1);
+    const adapted = await ask({ lora_task_id: 4 });
+    assert.notEqual(adapted, plain);
+    assert.equal(await ask(brought), adapted);
+    const bad = [
+      [{ ...brought, lora_config: undefined }, /must have both lora_weights and lora_keys/],
+      [{ ...brought, lora_weights: { ...brought.lora_weights, dtype: 'DT_FP8' } }, /data type 13/],
+      [
+        { ...brought, lora_weights: { ...brought.lora_weights, data: Buffer.alloc(3) } },
+        /3 bytes for the shape/,
+      ],
+    ] as const;
+    for (const [fields, details] of bad) {
+      const error = await failure(infer(client, { input_text: 'a', ...fields }));
+      assert.equal(error.code, status.INVALID_ARGUMENT);
+      assert.match(error.details, details);
+    }
+  });
+
   test('what cannot be is INVALID_ARGUMENT or UNIMPLEMENTED with the field', async () => {
     const { client } = await start({ contextLength: 64 });
     const text = { input_text: 'hello' };
+    const halves = { shape: { dim: [1, 1] }, dtype: 'DT_FLOAT16', data: Buffer.alloc(2) };
     const cases: [PlainMessage, status, RegExp][] = [
       [{}, status.INVALID_ARGUMENT, /neither input_text nor input_ids/],
       [{ input_ids: [99_999] }, status.INVALID_ARGUMENT, /99999/],
@@ -213,7 +251,8 @@ describe('Infer', { concurrency: false }, () => {
       [{ ...text, stop_words: [''] }, status.INVALID_ARGUMENT, /stop/],
       [{ ...text, bad_words: Array(badWordsMax + 1).fill('x') }, status.INVALID_ARGUMENT, /bad_words/],
       [{ ...text, bad_words: [''] }, status.INVALID_ARGUMENT, /bad_words\[0\] is empty/],
-      [{ ...text, lora_task_id: 1 }, status.UNIMPLEMENTED, /lora_task_id/],
+      [{ ...text, lora_task_id: 1 }, status.UNIMPLEMENTED, /serves no LoRA adapters/],
+      [{ ...text, lora_weights: halves }, status.INVALID_ARGUMENT, /lora_task_id must be set/],
       [{ ...text, output_schema_hash: 'abc' }, status.UNIMPLEMENTED, /output_schema_hash/],
       [{ ...text, force_tools: true }, status.UNIMPLEMENTED, /force_tools/],
     ];

@@ -19,12 +19,20 @@ export interface InferenceRequest {
   bad_words: string[];
   stop_words: string[];
   lora_task_id?: number | bigint;
-  lora_weights?: Buffer;
-  lora_config?: Buffer;
+  lora_weights?: BritonTensor;
+  lora_config?: BritonTensor;
   random_seed?: number | bigint;
   output_schema_hash?: string;
   tools_id?: number;
   force_tools?: boolean;
+}
+
+/** Briton's `Tensor`. */
+export interface BritonTensor {
+  shape: number[];
+  /** A number of its `DataType`. */
+  dtype: number;
+  data: Buffer;
 }
 
 /** Why an answer ended, by number; 0 while it goes on. */
@@ -44,7 +52,6 @@ type ReadField = (reader: ProtoReader, before: unknown) => unknown;
 const unsigned: ReadField = (reader) => Number(reader.uint64());
 const int64: ReadField = (reader) => reader.int64();
 const text: ReadField = (reader) => reader.string();
-const bytes: ReadField = (reader) => reader.bytes();
 const float: ReadField = (reader) => {
   let value = 0;
   reader.floats(4, (read) => {
@@ -62,6 +69,28 @@ const texts: ReadField = (reader, before) => {
   values.push(reader.string());
   return values;
 };
+
+const tensor: ReadField = (reader) => {
+  const read: BritonTensor = { shape: [], dtype: 0, data: Buffer.alloc(0) };
+  const fields = new ProtoReader(reader.bytes());
+  for (let number = fields.field(); number !== 0; number = fields.field()) {
+    if (number === 1) read.shape = shapeOf(fields.bytes());
+    else if (number === 2) read.dtype = Number(fields.uint64());
+    else if (number === 3) read.data = Buffer.from(fields.bytes());
+    else fields.skip();
+  }
+  return read;
+};
+
+function shapeOf(message: Buffer): number[] {
+  const shape: number[] = [];
+  const fields = new ProtoReader(message);
+  for (let number = fields.field(); number !== 0; number = fields.field()) {
+    if (number === 1) fields.varints((value) => shape.push(Number(value)));
+    else fields.skip();
+  }
+  return shape;
+}
 
 /** The fields by their numbers. */
 const fields: Record<number, readonly [name: keyof InferenceRequest, read: ReadField]> = {
@@ -81,8 +110,8 @@ const fields: Record<number, readonly [name: keyof InferenceRequest, read: ReadF
   17: ['bad_words', texts],
   18: ['stop_words', texts],
   19: ['lora_task_id', (reader) => reader.uint64()],
-  20: ['lora_weights', bytes],
-  21: ['lora_config', bytes],
+  20: ['lora_weights', tensor],
+  21: ['lora_config', tensor],
   22: ['random_seed', int64],
   23: ['output_schema_hash', text],
   24: ['tools_id', unsigned],

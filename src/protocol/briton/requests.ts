@@ -54,9 +54,6 @@ function refuseUnsupported(request: InferenceRequest): void {
   if (request.beam_width !== undefined && request.beam_width !== 1)
     throw invalid('beam_width', `beam_width is ${request.beam_width}; answers are streamed, so it must be 1`);
   const refusals: [string, unknown, string][] = [
-    ['lora_task_id', request.lora_task_id, 'LoRA adapters are not served yet'],
-    ['lora_weights', request.lora_weights, 'LoRA adapters are not served yet'],
-    ['lora_config', request.lora_config, 'LoRA adapters are not served yet'],
     ['output_schema_hash', request.output_schema_hash || undefined, 'structured output is not served yet'],
     ['force_tools', request.force_tools || undefined, 'structured output is not served yet'],
   ];

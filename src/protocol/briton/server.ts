@@ -2,6 +2,7 @@ import { type Clock, systemClock } from '../../base/clock.ts';
 import { bodyBytesMax } from '../../base/limits.ts';
 import { GenerationError } from '../../generation/errors.ts';
 import { Generation, type GenerationObserver } from '../../generation/generation.ts';
+import { TaskAdapters } from '../../runtime/adapters/task-adapters.ts';
 import type { ApiKeys, KeyUse } from '../authentication.ts';
 import type { ClientBounds } from '../client-bounds.ts';
 import { eagerCodec } from '../grpc-eager-writes.ts';
@@ -12,6 +13,7 @@ import type { ServedModel } from '../served-model.ts';
 import type { TlsMaterial } from '../tls.ts';
 import { statusOf } from './errors.ts';
 import { streamsPerChannelMax } from './limits.ts';
+import { adapterOf } from './lora.ts';
 import { requestCodec } from './messages.ts';
 import { generationInput } from './requests.ts';
 import { AnswerStream, type InferCall } from './stream.ts';
@@ -67,12 +69,14 @@ class Briton {
   readonly service: GrpcService;
   readonly #options: BritonOptions;
   readonly #clock: Clock;
+  readonly #tasks: TaskAdapters;
   readonly #inFlight = new InFlight();
   #isDraining = false;
 
   constructor(options: BritonOptions) {
     this.#options = options;
     this.#clock = options.clock ?? systemClock;
+    this.#tasks = new TaskAdapters(options.model.client);
     const infer = {
       name: 'Infer',
       responseStream: true,
@@ -114,6 +118,7 @@ class Briton {
       );
     const { model, observer } = this.#options;
     const input = await generationInput(call.request, model);
+    const adapter = await adapterOf(call.request, this.#tasks);
     if (call.cancelled) return;
     let generation: Generation | undefined;
     const stream = new AnswerStream(call, () => generation?.cancel());
@@ -127,7 +132,8 @@ class Briton {
       stream.abandon();
       generation?.cancel();
     });
-    generation = new Generation(model, input, stream, { observer, clock: this.#clock, arrivedNs });
+    const adapted = adapter ? { ...model, adapter } : model;
+    generation = new Generation(adapted, input, stream, { observer, clock: this.#clock, arrivedNs });
     stream.requestId = generation.requestId;
   }
 }

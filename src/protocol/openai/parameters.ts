@@ -1,5 +1,6 @@
 import type { GenerationInput } from '../../generation/generation.ts';
-import type { SamplingParameters } from '../../runtime/requests/request.ts';
+import type { RequestSpeculation, SamplingParameters } from '../../runtime/requests/request.ts';
+import { ngramLengthsDefault } from '../../runtime/speculation/ngram-lengths.ts';
 import { ProtocolError } from '../errors.ts';
 import { samplingOf, type WantedSampling } from '../generation-input.ts';
 import { truncatedTokensMax } from '../limits.ts';
@@ -78,10 +79,28 @@ export function generationInput(
     skipSpecialTokens: fields.skip_special_tokens ?? true,
     sequences: fields.n ?? 1,
     guide: guideOf(fields),
+    speculation: speculationOf(fields),
     cacheSalt: fields.cache_salt ?? undefined,
     // vLLM's field: lower is earlier. The engine's: higher is earlier.
     priority: -(fields.priority ?? 0),
   };
+}
+
+/**
+ * A request's own word on guessing ahead, under the names of vLLM's `speculative_config`.
+ * @throws ProtocolError PARAMETER_INVALID
+ */
+function speculationOf(fields: GenerationFields): RequestSpeculation | undefined {
+  const { num_speculative_tokens: draftsMax, prompt_lookup_max, prompt_lookup_min } = fields;
+  const isLookup = typeof prompt_lookup_max === 'number' || typeof prompt_lookup_min === 'number';
+  if (typeof draftsMax !== 'number' && !isLookup) return undefined;
+  const own = typeof draftsMax === 'number' ? { draftsMax } : {};
+  if (!isLookup) return own;
+  const max = prompt_lookup_max ?? Math.max(ngramLengthsDefault.max, prompt_lookup_min ?? 0);
+  const min = prompt_lookup_min ?? Math.min(max, ngramLengthsDefault.min);
+  if (min <= max) return { ...own, lookup: { max, min } };
+  const message = `prompt_lookup_min ${min} is over prompt_lookup_max ${max}`;
+  throw new ProtocolError('PARAMETER_INVALID', message, { parameter: 'prompt_lookup_min' });
 }
 
 /**

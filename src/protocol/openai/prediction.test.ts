@@ -38,3 +38,22 @@ test('a prediction that is none is refused by name', async () => {
   assert.equal(refused.error.param, 'prediction');
   await server.close();
 });
+
+test('a request says itself how its tokens are guessed, under vLLM’s names', async (t) => {
+  const server = await testServer({ says: 'abcdefghij' });
+  t.after(() => server.close());
+  const ask = async (more: object) =>
+    (await post(server, '/v1/chat/completions', { ...fields, ...more })).body;
+  const plain = await ask({});
+  const looked = await ask({ prompt_lookup_max: 3, prompt_lookup_min: 2, num_speculative_tokens: 4 });
+  assert.equal(looked.choices[0].message.content, plain.choices[0].message.content);
+  assert.ok(looked.usage.completion_tokens_details.accepted_prediction_tokens > 0);
+  const none = await ask({ prompt_lookup_max: 3, num_speculative_tokens: 0 });
+  assert.equal(none.usage.completion_tokens_details, undefined);
+  const [long, crossed] = [
+    await ask({ num_speculative_tokens: 33 }),
+    await ask({ prompt_lookup_max: 1, prompt_lookup_min: 2 }),
+  ];
+  assert.equal(long.error.param, 'num_speculative_tokens');
+  assert.match(crossed.error.message, /prompt_lookup_min 2 is over prompt_lookup_max 1/);
+});

@@ -11,6 +11,8 @@ import {
   noRepeatNgramSizeMax,
   stopTokenIdsMax,
 } from '../../runtime/requests/validate.ts';
+import { draftTokensMax } from '../../runtime/speculation/governor.ts';
+import { ngramLengthMax } from '../../runtime/speculation/ngram-lengths.ts';
 import { chatTemplateLengthMax } from '../../tokenizer/chat-template.ts';
 import { badWordLengthMax, chatMessagesMax, chatToolsMax, shortTextLengthMax } from '../limits.ts';
 
@@ -62,6 +64,9 @@ const generationFields = {
   stream_options: z
     .object({ include_usage: z.boolean().nullish(), continuous_usage_stats: z.boolean().nullish() })
     .nullish(),
+  num_speculative_tokens: z.int().min(0).max(draftTokensMax).nullish(),
+  prompt_lookup_max: z.int().min(1).max(ngramLengthMax).nullish(),
+  prompt_lookup_min: z.int().min(1).max(ngramLengthMax).nullish(),
   cache_salt: z.string().min(1).max(cacheSaltLengthMax).nullish(),
   priority: z.int().nullish(),
   include_stop_str_in_output: z.boolean().nullish(),
@@ -148,14 +153,17 @@ export const chatCompletionRequest = z.looseObject({
 });
 export type ChatCompletionRequest = z.infer<typeof chatCompletionRequest>;
 
-const promptTokens = tokenIds.refine((ids) => ids.length > 0, 'must not be empty');
+/** Token ids of a text. */
+export const promptTokens = tokenIds.refine((ids) => ids.length > 0, 'must not be empty');
 
-function isListOf(isElement: (value: unknown) => boolean, value: unknown): boolean {
+/** Whether a value is a list, not empty, of such elements. */
+export function isListOf(isElement: (value: unknown) => boolean, value: unknown): boolean {
   return Array.isArray(value) && value.length > 0 && value.every(isElement);
 }
 
 const isText = (value: unknown) => typeof value === 'string';
-const isPrompt = (value: unknown) => isTokenIds(value) && (value as number[]).length > 0;
+/** Whether a value is token ids of a text. */
+export const isPrompt = (value: unknown) => isTokenIds(value) && (value as number[]).length > 0;
 
 export const completionRequest = z.looseObject({
   ...generationFields,
@@ -201,4 +209,4 @@ export type GenerationFields = Pick<
 >;
 
 /** Fields that hold token ids. */
-export const tokenFields = ['prompt', 'tokens', 'allowed_token_ids'];
+export const tokenFields = ['prompt', 'tokens', 'allowed_token_ids', 'input'];

@@ -13,7 +13,9 @@ import { addAdapterRoutes } from './adapters.ts';
 import { handleChat } from './chat.ts';
 import { handleCompletion } from './completions.ts';
 import type { OpenAiContext } from './context.ts';
+import { handleEmbeddings } from './embeddings.ts';
 import { errorResponse } from './errors.ts';
+import { handleRerank, handleScore } from './score.ts';
 import { handleDetokenize, handleTokenize, tokenizerInfo } from './tokenize.ts';
 
 /** What the OpenAI front end serves, and within which limits. */
@@ -70,6 +72,13 @@ function addApi(api: FastifyInstance, context: OpenAiContext): void {
   const { models } = context;
   api.post('/v1/chat/completions', (request, reply) => handleChat(context, request, reply));
   api.post('/v1/completions', (request, reply) => handleCompletion(context, request, reply));
+  api.post('/v1/embeddings', (request, reply) => handleEmbeddings(context, request, reply));
+  for (const path of ['/v1/score', '/score']) {
+    api.post(path, (request, reply) => handleScore(context, request, reply));
+  }
+  for (const path of ['/v1/rerank', '/v2/rerank', '/rerank']) {
+    api.post(path, (request, reply) => handleRerank(context, request, reply));
+  }
   api.post('/tokenize', (request, reply) => handleTokenize(context, request.body, clientGone(reply.raw)));
   api.post('/detokenize', async (request) => handleDetokenize(models, request.body));
   api.get('/tokenizer_info', async (request) => {

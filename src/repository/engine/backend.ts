@@ -1,5 +1,6 @@
 import type { Clock } from '../../base/clock.ts';
 import { NereidError } from '../../base/errors.ts';
+import { TaskAdapters } from '../../runtime/adapters/task-adapters.ts';
 import { openTokenizer } from '../../tokenizer/open.ts';
 import type { Tokenizer } from '../../tokenizer/types.ts';
 import type { BackendContext, DirectBackend } from '../backend.ts';
@@ -13,6 +14,7 @@ import { refuseMissingFeatures } from './features.ts';
 import { GatheredRows } from './gathered-rows.ts';
 import { type EngineFacts, type GenerationPlan, planGeneration } from './generation.ts';
 import { Inputs } from './inputs.ts';
+import { adaptersOf, type RowAdapters } from './lora.ts';
 import { SequenceOutput } from './outputs.ts';
 import { RowRun } from './run.ts';
 import { engineSpecification } from './specification.ts';
@@ -51,6 +53,7 @@ export async function load(context: BackendContext): Promise<DirectBackend> {
 class EngineModel {
   readonly #lease: EngineLease;
   readonly #tokenizer: Tokenizer;
+  readonly #tasks: TaskAdapters;
   readonly #facts: EngineFacts;
   readonly #isDecoupled: boolean;
   readonly #excludesPrompt: boolean;
@@ -66,6 +69,7 @@ class EngineModel {
   constructor({ config, clock }: BackendContext, lease: EngineLease, tokenizer: Tokenizer) {
     this.#lease = lease;
     this.#tokenizer = tokenizer;
+    this.#tasks = new TaskAdapters(lease.client);
     const { vocabularySize } = lease.client.description;
     this.#facts = { vocabularySize, stopTokenIds: tokenizer.stopTokenIds };
     this.#isDecoupled = config.model_transaction_policy?.decoupled ?? false;
@@ -93,6 +97,42 @@ class EngineModel {
     const isStreaming = inputs.truth('streaming', 0);
     this.#checkDecoupled(execution, isStreaming, inputs.number('num_return_sequences', 0) ?? 1);
     refuseMissingFeatures(request, inputs, execution.batchSize);
+    const adapters = adaptersOf(inputs, execution.batchSize, this.#tasks);
+    if (adapters instanceof Promise) this.#startLater(execution, inputs, isStreaming, adapters);
+    else this.#submit(execution, inputs, isStreaming, adapters);
+  }
+
+  /** A request whose adapter is loaded first. Stopped meanwhile, it has nothing to say. */
+  #startLater(
+    execution: Execution,
+    inputs: Inputs,
+    isStreaming: boolean,
+    adapters: Promise<RowAdapters>,
+  ): void {
+    const { onOver } = execution;
+    const forget = this.#remember(execution.request.id, () => execution.respond({ outputs: [] }, true));
+    execution.onOver = () => {
+      forget();
+      onOver?.();
+    };
+    adapters
+      .then((loaded) => {
+        if (execution.isOver) return;
+        forget();
+        execution.onOver = onOver;
+        this.#submit(execution, inputs, isStreaming, loaded);
+      })
+      .catch((thrown: unknown) => execution.fail(thrown));
+  }
+
+  /** @throws RepositoryError */
+  #submit(
+    execution: Execution,
+    inputs: Inputs,
+    isStreaming: boolean,
+    adapters: RowAdapters | undefined,
+  ): void {
+    const { request } = execution;
     const isAllDone = (): boolean => rows.every(({ run }) => run.isDone);
     const gathered = this.#gathers(execution)
       ? new GatheredRows(execution, inputs.number('pad_id', 0))
@@ -120,8 +160,9 @@ class EngineModel {
       onOver?.();
     };
     try {
-      for (const { run, plan } of rows) {
-        run.attach(this.#lease.client.submit(plan.request, (event) => run.accept(event)));
+      for (const [row, { run, plan }] of rows.entries()) {
+        const asked = { ...plan.request, adapter: adapters?.[row] };
+        run.attach(this.#lease.client.submit(asked, (event) => run.accept(event)));
       }
       isTaken = true;
     } catch (thrown) {

@@ -23,15 +23,6 @@ const missing: readonly MissingFeature[] = [
       'skip_cross_attn_blocks',
     ],
   },
-  { feature: 'LoRA', inputs: ['lora_task_id', 'lora_weights', 'lora_config'] },
-  {
-    feature: 'acceptance by draft logits',
-    inputs: ['draft_logits', 'draft_acceptance_threshold'],
-  },
-  {
-    feature: 'lookahead decoding',
-    inputs: ['lookahead_window_size', 'lookahead_ngram_size', 'lookahead_verification_set_size'],
-  },
   { feature: 'prompt embedding tables', inputs: ['prompt_embedding_table', 'prompt_table_extra_ids'] },
   {
     feature: 'multimodal embeddings',
@@ -66,11 +57,10 @@ function unsupported(feature: string, tensor: string): RepositoryError {
 
 const parametersOfMissing: Readonly<Record<string, string>> = {
   encoder_model_path: 'encoder-decoder models',
-  lora_prefetch_dir: 'LoRA',
   medusa_choices: 'Medusa',
   eagle_choices: 'EAGLE',
 };
-const plainDecoding = ['top_k', 'top_p', 'top_k_top_p', 'auto'];
+const plainDecoding = ['top_k', 'top_p', 'top_k_top_p', 'auto', 'lookahead'];
 
 /** The same for a configuration. @throws RepositoryError UNSUPPORTED */
 export function refuseMissingParameters(config: ModelConfig): void {

@@ -66,6 +66,37 @@ test('ids of any size are computed, and echoed as they came', () => {
   assert.deepEqual([...asked.promptTokens], [99, 50]);
 });
 
+test('lookahead decoding is n-gram lookup: at most N − 1 drafts', () => {
+  const sizes = (window: number, ngram: number, verification: number) => [
+    int('lookahead_window_size', window),
+    int('lookahead_ngram_size', ngram),
+    int('lookahead_verification_set_size', verification),
+  ];
+  const { speculation } = plan(...sizes(3, 8, 3)).request;
+  assert.deepEqual(speculation, { draftsMax: 7, lookup: { max: 4, min: 1 } });
+  assert.equal(plan(...sizes(1, 64, 1)).request.speculation?.draftsMax, 32);
+  assert.equal(plan().request.speculation, undefined);
+  assert.throws(() => plan(...sizes(8, 1, 1)), /lookahead_ngram_size 1.*n-grams of 2 at least/);
+  assert.throws(() => plan(int('lookahead_ngram_size', 3)), /lookahead_window_size missing/);
+});
+
+test('drafts, what they were drawn from, and how much less likely they may be', () => {
+  const logits = tensorOf('draft_logits', 'FP32', [1, 2, 100], new Float32Array(200).fill(0.5));
+  const { draft } = plan(
+    int('draft_input_ids', 7, 8),
+    logits,
+    float('draft_acceptance_threshold', 0.25),
+  ).request;
+  assert.deepEqual([...(draft?.tokens ?? [])], [7, 8]);
+  assert.equal(draft?.logits?.length, 200);
+  assert.equal(draft?.threshold, 0.25);
+  const halves = tensorOf('draft_logits', 'FP16', [1, 1, 2], Uint16Array.of(0x3c00, 0xc000));
+  assert.deepEqual([...(plan(int('draft_input_ids', 7), halves).request.draft?.logits ?? [])], [1, -2]);
+  assert.throws(() => plan(logits), /'draft_logits' needs 'draft_input_ids'/);
+  const alone = [int('draft_input_ids', 7), float('draft_acceptance_threshold', 0.5)];
+  assert.throws(() => plan(...alone), /'draft_acceptance_threshold' compares 'draft_logits'/);
+});
+
 test('lengths that do not fit', () => {
   const refused = (length: number, output: number) => {
     const inputs = [int('input_ids', 1), int('input_lengths', length), int('request_output_len', output)];

@@ -3,9 +3,12 @@ import { type GuideWish, guideOfWish } from '../../runtime/guidance/grammar/wish
 import type { GenerationRequest, SamplingParameters } from '../../runtime/requests/request.ts';
 import { RepositoryError } from '../errors.ts';
 import type { InferRequest } from '../model.ts';
+import { draftOfRow } from './draft.ts';
 import type { Inputs } from './inputs.ts';
+import { lookaheadOfRow } from './lookahead.ts';
 import { wordsMarkOf } from './marks.ts';
 import { retentionOfRow } from './retention.ts';
+import { tolerated } from './tolerated.ts';
 import { wordsOfRow } from './word-lists.ts';
 
 /** What the engine behind a model is, as far as requests depend on it. */
@@ -64,7 +67,8 @@ export function planGeneration(
       logprobs:
         inputs.truth('return_log_probs', row) || inputs.truth('output_log_probs', row) ? 0 : undefined,
       retention: retentionOfRow(inputs, row),
-      ...draftOfRow(inputs, row, facts),
+      ...draftOfRow(inputs, row, facts.vocabularySize),
+      ...lookaheadOfRow(inputs, row),
       ...guideOfRow(inputs, row),
       // Triton's level 1 is the most urgent; 0 is no level.
       priority: priority > 0 ? priorityBase - priority : 0,
@@ -83,12 +87,6 @@ function promptOfRow(inputs: Inputs, row: number): Int32Array {
     throw new RepositoryError('INVALID_ARGUMENT', `${found}; it must be 1 to that`);
   }
   return Int32Array.from(ids.subarray(0, length));
-}
-
-/** Load tools draw ids over all of int32, and the original computes something for them; so does this. */
-function tolerated(prompt: Int32Array, vocabularySize: number): Int32Array {
-  if (prompt.every((id) => id >= 0 && id < vocabularySize)) return prompt;
-  return prompt.map((id) => ((id % vocabularySize) + vocabularySize) % vocabularySize);
 }
 
 /** What the text must look like. @throws RepositoryError INVALID_ARGUMENT */
@@ -144,13 +142,6 @@ function beamsOfRow(inputs: Inputs, row: number): GenerationRequest['beams'] {
     earlyStopping: (inputs.number('early_stopping', row) ?? 1) !== 0,
     diversityRate: inputs.number('beam_search_diversity_rate', row) ?? 0,
   };
-}
-
-/** Tokens that the client thinks come next: verified together with the prompt's end. */
-function draftOfRow(inputs: Inputs, row: number, facts: EngineFacts): Pick<GenerationRequest, 'draft'> {
-  const tokens = inputs.row('draft_input_ids', 'INT32', row);
-  if (!tokens || tokens.length === 0) return {};
-  return { draft: { tokens: tolerated(Int32Array.from(tokens), facts.vocabularySize) } };
 }
 
 function endIds(inputs: Inputs, row: number, facts: EngineFacts): number[] {

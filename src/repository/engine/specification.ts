@@ -7,6 +7,9 @@ import { instanceCount, parameterText, parameterTruth } from '../config/complete
 import type { EngineSpecification } from '../engine-host.ts';
 import { RepositoryError } from '../errors.ts';
 import { refuseMissingParameters } from './features.ts';
+import { lookaheadSettings } from './lookahead.ts';
+import { loraSettings } from './lora-settings.ts';
+import { positive } from './positive-parameter.ts';
 
 /** Parameters of the original that choose among its own kernels and processes, and mean nothing here. */
 const withoutEffect = [
@@ -19,6 +22,7 @@ const withoutEffect = [
   'enable_context_fmha_fp32_acc',
   'cuda_graph_mode',
   'sink_token_length',
+  'lora_cache_gpu_memory_fraction',
   'max_attention_window_size',
 ];
 
@@ -59,6 +63,8 @@ export async function engineSpecification(context: BackendContext): Promise<Engi
     kvTokensMax: positive(context, 'max_tokens_in_paged_kv_cache', Number.MAX_SAFE_INTEGER),
     kvMemoryShare: positive(context, 'kv_cache_free_gpu_mem_fraction', 1),
     sequencesMax: config.max_batch_size > 0 ? config.max_batch_size : undefined,
+    ...loraSettings(context),
+    speculation: lookaheadSettings(config),
   };
   specification.key = `${name}/${version}: ${JSON.stringify(specification)}`;
   return { specification, isInflight };
@@ -93,15 +99,4 @@ function capacityPolicy({ config, name, logger }: BackendContext): string {
     logger.warn({ model: name, asked, known }, 'unknown batch_scheduler_policy; guaranteed_no_evict is used');
   }
   return asked !== undefined && known.includes(asked) ? asked : definite(known[0], 'the default policy');
-}
-
-function positive({ config, name }: BackendContext, key: string, max: number): number | undefined {
-  const text = parameterText(config, key);
-  if (text === undefined) return undefined;
-  const value = Number(text);
-  if (value > 0 && value <= max) return value;
-  throw new RepositoryError(
-    'INVALID_ARGUMENT',
-    `${key} of ${name} is '${text}'; it must be above 0 and at most ${max}`,
-  );
 }

@@ -11,7 +11,7 @@ import type { EngineLease } from '../engine-host.ts';
 import { RepositoryError } from '../errors.ts';
 import type { Execution } from '../execution.ts';
 import { bytesTensor, type Tensor, tensorOf } from '../tensor.ts';
-import { generationOf, promptOf, truthOf } from './request.ts';
+import { adapterOf, generationOf, promptOf, truthOf } from './request.ts';
 import { readSettings } from './settings.ts';
 
 /** Batch size and decoupling stand in 1/model.yaml; they count in every mode (the stock launcher loses them). */
@@ -132,7 +132,9 @@ class LlmModel {
   #submit(execution: Execution, run: LlmRun, tokens: Int32Array): void {
     if (execution.isOver) return;
     try {
-      const text = { client: this.#lease.client, tokenizer: this.#tokenizer };
+      const { client } = this.#lease;
+      const adapter = adapterOf(execution, client.adapters);
+      const text = { client, tokenizer: this.#tokenizer, ...(adapter && { adapter }) };
       const generation = new Generation(
         text,
         generationOf(execution, tokens),

@@ -1,5 +1,6 @@
 import type { GenerationInput } from '../../generation/generation.ts';
-import { greedySampling } from '../../runtime/requests/request.ts';
+import type { AdapterDirectory } from '../../runtime/adapters/adapter.ts';
+import { type AdapterReference, greedySampling } from '../../runtime/requests/request.ts';
 import { RepositoryError } from '../errors.ts';
 import type { Execution } from '../execution.ts';
 import { type NumericDataType, textsOf, valuesOf } from '../tensor.ts';
@@ -10,10 +11,6 @@ export const maxTokensDefault = 32;
 const unsupported: Readonly<Record<string, string>> = {
   image_url: 'image inputs',
   sampling_param_logits_post_processor_name: 'logits post-processors',
-  lora_id: 'LoRA',
-  lora_name: 'LoRA',
-  lora_path: 'LoRA',
-  lora_ckpt_source: 'LoRA',
 };
 
 /** The first value of a numeric input; undefined where it was not sent. */
@@ -49,6 +46,33 @@ export function promptOf(execution: Execution): string {
     );
   }
   return prompt;
+}
+
+/**
+ * The LoRA adapter of a request: one that the engine has under `lora_name`. Paths are not read for a client: `lora_id`, `lora_path` and
+ * `lora_ckpt_source` change nothing beside a name that is known.
+ * @throws RepositoryError INVALID_ARGUMENT, NOT_FOUND
+ */
+export function adapterOf(
+  execution: Execution,
+  adapters: AdapterDirectory | undefined,
+): AdapterReference | undefined {
+  const tensor = execution.input('lora_name');
+  const [name = ''] = tensor ? textsOf(tensor) : [];
+  if (name === '') {
+    const other = ['lora_id', 'lora_path', 'lora_ckpt_source'].find(
+      (one) => (execution.input(one)?.data.length ?? 0) > 0,
+    );
+    if (other === undefined) return undefined;
+    throw new RepositoryError('INVALID_ARGUMENT', `'${other}' needs a 'lora_name'; send both`);
+  }
+  const found = adapters?.list().find((one) => one.name === name);
+  if (found) return { name, digest: found.digest };
+  const problem = `the adapter '${name.slice(0, 200)}' is not loaded`;
+  throw new RepositoryError(
+    'NOT_FOUND',
+    `${problem}; start the server with --lora name=path, or load it over HTTP`,
+  );
 }
 
 /** The `sampling_param_*` tensors as a generation: greedy unless temperature, top-k or top-p are given. */

@@ -6,7 +6,8 @@ import { RepositoryError } from '../errors.ts';
 import type { Execution } from '../execution.ts';
 import type { Model } from '../model.ts';
 import { bytesTensor, type Tensor, textsOf, valuesOf } from '../tensor.ts';
-import { looseTruth } from './tokenizers.ts';
+import { draftLoopModel, draftWishesOf } from './draft-loop.ts';
+import { looseTruth, stopTokenIdsOf } from './tokenizers.ts';
 
 /** BLS input → preprocessing input. */
 const toPreprocessing: Readonly<Record<string, string>> = {
@@ -48,17 +49,15 @@ const renamedForEngine: Readonly<Record<string, string>> = {
 /**
  * TensorRT-LLM's `tensorrt_llm_bls`: preprocessing, engine and postprocessing called from a model. Requests run side by side; the
  * original serves one an instance.
- * @throws RepositoryError UNSUPPORTED for speculation and multimodal encoders
+ * @throws RepositoryError UNSUPPORTED for multimodal encoders
  */
 export async function load(context: BackendContext): Promise<Backend> {
-  for (const [key, feature] of [
-    ['tensorrt_llm_draft_model_name', 'speculative decoding'],
-    ['multimodal_encoders_name', 'multimodal encoders'],
-  ] as const) {
-    if (parameterText(context.config, key) === undefined) continue;
-    const message = `${feature} is not supported; leave the parameter ${key} of ${context.name} unset`;
+  const encoders = 'multimodal_encoders_name';
+  if (parameterText(context.config, encoders) !== undefined) {
+    const message = `multimodal encoders are not supported; leave the parameter ${encoders} of ${context.name} unset`;
     throw new RepositoryError('UNSUPPORTED', message);
   }
+  const draftName = parameterText(context.config, 'tensorrt_llm_draft_model_name');
   const engineName = parameterText(context.config, 'tensorrt_llm_model_name') ?? 'tensorrt_llm';
   const names = {
     preprocessing: parameterText(context.config, 'preprocessing_model_name') ?? 'preprocessing',
@@ -68,6 +67,7 @@ export async function load(context: BackendContext): Promise<Backend> {
   const accumulates = looseTruth(context, 'accumulate_tokens', false);
   const outputs = [...new Set(context.config.output.map(({ name }) => name))];
   const declared = context.config.input.map(({ name }) => name);
+  let stops: Promise<readonly number[]> | undefined;
   let wired: { by: Model[]; steps: WiredStep[] } | undefined;
   const steps = (): WiredStep[] => {
     const by = [names.preprocessing, names.engine, names.postprocessing].map((name) => context.model(name));
@@ -80,10 +80,20 @@ export async function load(context: BackendContext): Promise<Backend> {
     start: (execution) => {
       check(execution);
       const texts = new BlsTexts(execution, accumulates);
+      const wishes = draftName === undefined ? undefined : draftWishesOf(execution);
+      const modelOf = (name: string): Model => {
+        const found = context.model(name);
+        if (!wishes || draftName === undefined || name !== names.engine) return found;
+        stops ??= stopTokenIdsOf(context.model(names.preprocessing).config);
+        return draftLoopModel(
+          { engine: found, draft: context.model(draftName), stopTokenIds: stops },
+          wishes,
+        );
+      };
       const parts = {
         steps: steps(),
         outputs,
-        model: context.model,
+        model: modelOf,
         errorPrefix: '',
         finish: (tensors: Tensor[]) => texts.finish(tensors),
       };

@@ -5,6 +5,7 @@ import type { JsonTokenizer } from '../../tokenizer/json-tokenizer.ts';
 import { openTokenizer } from '../../tokenizer/open.ts';
 import type { BackendContext } from '../backend.ts';
 import { parameterText } from '../config/complete.ts';
+import type { ModelConfig } from '../config/types.ts';
 import { RepositoryError } from '../errors.ts';
 
 /** The text side of a model: its vocabulary, and ids for padding and for the end. */
@@ -29,9 +30,7 @@ export async function openModelTokenizer({ config, name }: BackendContext): Prom
     const message = `${name} needs the parameter tokenizer_dir: a folder with tokenizer.json (a checkpoint's, or an engine)`;
     throw new RepositoryError('INVALID_ARGUMENT', message);
   }
-  const inner = join(folder, 'tokenizer');
-  const isEngine = !existsSync(join(folder, 'tokenizer.json')) && existsSync(join(inner, 'tokenizer.json'));
-  const tokenizer = await openTokenizer(isEngine ? inner : folder);
+  const tokenizer = await openTokenizer(filesFolder(folder));
   const pool = new EncodePool(tokenizer);
   const endId = tokenizer.eosTokenId ?? tokenizer.stopTokenIds[0] ?? -1;
   const { bosTokenId } = tokenizer;
@@ -46,6 +45,19 @@ export async function openModelTokenizer({ config, name }: BackendContext): Prom
         : pool.encode(text, { addSpecialTokens }),
     close: () => pool.close(),
   };
+}
+
+/** The ids that end a text of the model whose tokenizer a configuration names; none where it names none. */
+export async function stopTokenIdsOf(config: ModelConfig): Promise<readonly number[]> {
+  const folder = parameterText(config, 'tokenizer_dir');
+  return folder === undefined ? [] : (await openTokenizer(filesFolder(folder))).stopTokenIds;
+}
+
+/** Of an engine the tokenizer's folder in it. */
+function filesFolder(folder: string): string {
+  const inner = join(folder, 'tokenizer');
+  const isEngine = !existsSync(join(folder, 'tokenizer.json')) && existsSync(join(inner, 'tokenizer.json'));
+  return isEngine ? inner : folder;
 }
 
 /** The id that the tokenizer's files call the padding. */

@@ -2,6 +2,7 @@ import { messageOf, NereidError } from '../../base/errors.ts';
 import { type AdapterSlots, type AdapterTensors, adapterRankRows } from '../../device/adapters.ts';
 import { adapterNotLoaded, RuntimeError } from '../errors.ts';
 import type { AdapterReference } from '../requests/request.ts';
+import type { AdapterUse } from '../requests/statistics.ts';
 import { adapterName, adapterNameRule } from '../requests/validate.ts';
 import {
   type AdapterDescription,
@@ -71,6 +72,14 @@ export class AdapterCache implements AdapterDirectory {
       hostBytes: this.#hostBytes,
       waiting: this.#waiting.length,
     };
+  }
+
+  /** Whose requests have a place on the device, and whose wait for one. */
+  use(): AdapterUse {
+    const nameOf = ({ description }: KnownAdapter) => description.name;
+    const running = [...this.#known.values()].filter(({ pins }) => pins > 0).map(nameOf);
+    const waiting = new Set(this.#waiting.map(({ adapter }) => nameOf(adapter as KnownAdapter)));
+    return { running, waiting: [...waiting], slots: this.#options.slots.slots };
   }
 
   async load(source: AdapterSource): Promise<AdapterDescription> {

@@ -43,6 +43,8 @@ export interface AdapterSettings {
   rankMax: number;
   /** Device memory for adapters; absent: as {@link slots} adapters of rank {@link rankUsual} over all linears take. */
   deviceBytesMax?: number;
+  /** The rank that the device's room is sized for; absent: {@link rankUsual}. */
+  rankUsual?: number;
   /** Host memory for adapters that were read. */
   hostBytesMax: number;
 }

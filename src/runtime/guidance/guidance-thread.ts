@@ -1,9 +1,8 @@
-import type { Worker } from 'node:worker_threads';
 import { messageOf } from '../../base/errors.ts';
 import { startWorker } from '../../base/worker.ts';
 import { MaskBoard, maskBoardMemory } from './mask-board.ts';
 import type { VocabularySource } from './vocabulary.ts';
-import type { GuidanceCommand, GuidanceReport, GuidanceWorkerData } from './worker-messages.ts';
+import type { GuidanceCommand, GuidancePort, GuidanceReport, GuidanceWorkerData } from './worker-messages.ts';
 
 /** How often a thread with work is looked at. */
 const watchIntervalMs = 250;
@@ -19,6 +18,13 @@ export interface GuidanceThreadOptions {
   /** One command may take so long; then the thread is ended. */
   operationTimeoutMs: number;
   memoryBytesMax: number;
+  /** Starts who follows grammars. */
+  start(data: GuidanceWorkerData): GuidancePort;
+}
+
+/** A worker thread with xgrammar. */
+export function startGuidanceWorker(workerData: GuidanceWorkerData): GuidancePort {
+  return startWorker('runtime/guidance/guidance-worker', { workerData });
 }
 
 /** Why a thread is no more, and what it was at. */
@@ -35,7 +41,7 @@ export class GuidanceThread {
   readonly board: MaskBoard;
   /** Should take nothing new, and end when nothing of it is in use. */
   isWorn = false;
-  readonly #worker: Worker;
+  readonly #worker: GuidancePort;
   readonly #options: GuidanceThreadOptions;
   readonly #freePlaces: number[];
   readonly #tickets: Int32Array;
@@ -43,6 +49,7 @@ export class GuidanceThread {
   readonly #onEnd: (end: ThreadEnd) => void;
   #queued: GuidanceCommand[] = [];
   #sent = 0;
+  #messages = 0;
   #seen = 0;
   #seenMs = performance.now();
   #isStarted = false;
@@ -66,7 +73,7 @@ export class GuidanceThread {
       board: memory,
       memoryBytesMax: options.memoryBytesMax,
     };
-    this.#worker = startWorker('runtime/guidance/guidance-worker', { workerData });
+    this.#worker = options.start(workerData);
     this.#worker.on('message', (report: GuidanceReport) => this.#receive(report));
     this.#worker.on('error', (error) => this.#end(false, messageOf(error)));
     this.#worker.on('exit', () => this.#end(false, 'it exited'));
@@ -93,11 +100,17 @@ export class GuidanceThread {
     if (!this.#isOver) this.#queued.push(command);
   }
 
+  /** How many messages were sent: a command of this number's time still waits for {@link flush}. */
+  get sent(): number {
+    return this.#messages;
+  }
+
   /** Sends what is queued: one message. */
   flush(): void {
     if (this.#queued.length === 0 || this.#isOver) return;
     if (this.#sent === this.board.operations) this.#seenMs = performance.now();
     this.#sent += this.#queued.length;
+    this.#messages++;
     this.#worker.postMessage(this.#queued);
     this.#queued = [];
     this.#watch ??= setInterval(() => this.#look(), watchIntervalMs);

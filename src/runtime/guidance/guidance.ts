@@ -2,11 +2,16 @@ import { assert, definite } from '../../base/errors.ts';
 import { RuntimeError } from '../errors.ts';
 import type { Prerequisite } from '../plan/prerequisites.ts';
 import { CompiledGrammar } from './compiled-grammar.ts';
-import { GuidanceThread, type GuidanceThreadOptions, type ThreadEnd } from './guidance-thread.ts';
+import {
+  GuidanceThread,
+  type GuidanceThreadOptions,
+  startGuidanceWorker,
+  type ThreadEnd,
+} from './guidance-thread.ts';
 import { type Guide, guideKey } from './guide.ts';
 import { type GuidePlace, SequenceGuide } from './sequence-guide.ts';
 import type { VocabularySource } from './vocabulary.ts';
-import type { GuidanceReport } from './worker-messages.ts';
+import type { GuidancePort, GuidanceReport, GuidanceWorkerData } from './worker-messages.ts';
 
 /** Grammars that are kept beside those in use, with their sources' summed length. */
 export const keptGrammarsMax = 64;
@@ -29,6 +34,8 @@ export interface GuidanceOptions {
   threadsMax?: number;
   keptGrammarsMax?: number;
   memoryBytesMax?: number;
+  /** Starts who follows grammars. Default: a worker thread with xgrammar. */
+  start?(data: GuidanceWorkerData): GuidancePort;
 }
 
 /** A request's hold on a grammar. */
@@ -54,6 +61,7 @@ export class Guidance {
       threadsMax: guidanceThreadsMax,
       keptGrammarsMax,
       memoryBytesMax: guidanceMemoryBytesMax,
+      start: startGuidanceWorker,
       ...options,
     };
   }
@@ -147,9 +155,9 @@ export class Guidance {
 
   #startThread(): GuidanceThread {
     const { vocabulary, vocabularySize, sequencesMax: places } = this.#options;
-    const { operationTimeoutMs, memoryBytesMax } = this.#options;
+    const { operationTimeoutMs, memoryBytesMax, start } = this.#options;
     const options: GuidanceThreadOptions = {
-      ...{ vocabulary, vocabularySize, places, operationTimeoutMs, memoryBytesMax },
+      ...{ vocabulary, vocabularySize, places, operationTimeoutMs, memoryBytesMax, start },
     };
     const thread: GuidanceThread = new GuidanceThread(
       options,

@@ -1,9 +1,10 @@
 /**
  * Memory that an engine and one guidance worker share: for each place (a guided sequence has one) the tokens that may come next, as bits, and
- * which question that answers. The worker fills a place while the device runs; the engine looks when it has the logits.
+ * which question that answers. The worker fills a place while the device runs; the engine looks when it has the logits. Behind the first
+ * entry of a place lie those of drafts: what may follow each, if the sequence says them.
  */
 
-/** What a place says. */
+/** What an entry says. */
 export const guideState = {
   /** The mask holds: at least one token may come next. */
   mask: 0,
@@ -13,8 +14,12 @@ export const guideState = {
   stuck: 2,
 } as const;
 
+/** Drafts of a guided sequence in a step at most. */
+export const guidedDraftsMax = 8;
+
+const entries = 1 + guidedDraftsMax;
 const control = { isAwaited: 0, operations: 1, place: 2, count: 4 } as const;
-const headerLength = 2;
+const header = { ticket: 0, foretold: 1, states: 2, length: 2 + entries } as const;
 const noPlace = -1;
 
 /** The shared memory, and where in it what lies. */
@@ -26,7 +31,7 @@ export interface MaskBoardMemory {
 
 /** Memory for a worker with so many places. Pages are touched as places are used. */
 export function maskBoardMemory(places: number, vocabularySize: number): MaskBoardMemory {
-  const words = control.count + places * (headerLength + Math.ceil(vocabularySize / 32));
+  const words = control.count + places * (header.length + entries * Math.ceil(vocabularySize / 32));
   return { buffer: new SharedArrayBuffer(words * 4), places, vocabularySize };
 }
 
@@ -40,26 +45,58 @@ export class MaskBoard {
   constructor({ buffer, places, vocabularySize }: MaskBoardMemory) {
     this.#words = Math.ceil(vocabularySize / 32);
     this.#control = new Int32Array(buffer, 0, control.count);
-    this.#headers = new Int32Array(buffer, control.count * 4, places * headerLength);
-    this.#masks = new Uint32Array(buffer, (control.count + places * headerLength) * 4);
+    this.#headers = new Int32Array(buffer, control.count * 4, places * header.length);
+    this.#masks = new Uint32Array(buffer, (control.count + places * header.length) * 4);
   }
 
-  /** The worker's: answers question `ticket` of a place. */
-  answer(place: number, ticket: number, state: number, mask?: Int32Array): void {
-    if (mask) this.#masks.set(mask.subarray(0, this.#words), place * this.#words);
-    this.#headers[place * headerLength + 1] = state;
-    Atomics.store(this.#headers, place * headerLength, ticket);
+  /** The worker's: fills an entry of a place. */
+  write(place: number, entry: number, state: number, mask?: Int32Array): void {
+    if (mask) this.#masks.set(mask.subarray(0, this.#words), (place * entries + entry) * this.#words);
+    this.#headers[place * header.length + header.states + entry] = state;
   }
 
-  /** The engine's: what the place says, if it has answered question `ticket`. */
-  stateOf(place: number, ticket: number): number | undefined {
-    if (Atomics.load(this.#headers, place * headerLength) !== ticket) return undefined;
-    return this.#headers[place * headerLength + 1];
+  /** The worker's: the first entry answers question `ticket`. */
+  answer(place: number, ticket: number): void {
+    this.#publish(place * header.length + header.ticket, ticket);
+  }
+
+  /** The worker's: the other entries answer question `ticket`. */
+  foretell(place: number, ticket: number): void {
+    this.#publish(place * header.length + header.foretold, ticket);
+  }
+
+  #publish(index: number, ticket: number): void {
+    Atomics.store(this.#headers, index, ticket);
+    Atomics.notify(this.#headers, index);
+  }
+
+  /** The engine's: whether question `ticket` of a place was answered, about what comes next or about what follows drafts. */
+  isAnswered(place: number, ticket: number, isForetold: boolean): boolean {
+    return Atomics.load(this.#headers, ticketIndex(place, isForetold)) === ticket;
+  }
+
+  /** The engine's: stops its thread until that is so. @returns whether it is, `timeoutMs` later at most */
+  wait(place: number, ticket: number, isForetold: boolean, timeoutMs: number): boolean {
+    const index = ticketIndex(place, isForetold);
+    const endMs = performance.now() + timeoutMs;
+    for (;;) {
+      const now = Atomics.load(this.#headers, index);
+      if (now === ticket) return true;
+      const leftMs = endMs - performance.now();
+      if (leftMs <= 0) return false;
+      Atomics.wait(this.#headers, index, now, leftMs);
+    }
+  }
+
+  /** What an entry of a place says, once it was answered. */
+  stateOf(place: number, entry: number): number {
+    return this.#headers[place * header.length + header.states + entry] as number;
   }
 
   /** The tokens that may come next: bit i mod 32 of word i / 32. Valid until the place's next question. */
-  maskOf(place: number): Uint32Array {
-    return this.#masks.subarray(place * this.#words, (place + 1) * this.#words);
+  maskOf(place: number, entry: number): Uint32Array {
+    const start = (place * entries + entry) * this.#words;
+    return this.#masks.subarray(start, start + this.#words);
   }
 
   /** The engine's: asks to be told when something was answered. Look once more after it. */
@@ -92,4 +129,8 @@ export class MaskBoard {
   get placeAtWork(): number {
     return Atomics.load(this.#control, control.place);
   }
+}
+
+function ticketIndex(place: number, isForetold: boolean): number {
+  return place * header.length + (isForetold ? header.foretold : header.ticket);
 }

@@ -23,7 +23,10 @@ export type GuidanceCommand =
       tokens: Int32Array;
       stopTokenIds: readonly number[];
     }
-  | { kind: 'accept'; place: number; ticket: number; token: number }
+  /** A sequence has said these tokens: what may follow the last of them? */
+  | { kind: 'accept'; place: number; ticket: number; tokens: number[] }
+  /** It may say these next: what may follow each of them? */
+  | { kind: 'foresee'; place: number; ticket: number; tokens: readonly number[] }
   | { kind: 'close'; place: number };
 
 /** What a worker says. */
@@ -35,3 +38,15 @@ export type GuidanceReport =
   | { kind: 'answered' }
   /** An aborted call or the memory's size: whoever starts anew is better off. */
   | { kind: 'worn' };
+
+/** The engine's end of a follower: a worker thread, or the simulator's. */
+export interface GuidancePort {
+  postMessage(commands: readonly GuidanceCommand[]): void;
+  on(event: 'message', hear: (report: GuidanceReport) => void): unknown;
+  on(event: 'error', hear: (error: unknown) => void): unknown;
+  on(event: 'exit', hear: () => void): unknown;
+  /** Whether it keeps the process alive. */
+  ref(): void;
+  unref(): void;
+  terminate(): Promise<unknown>;
+}

@@ -2,13 +2,16 @@ import type { Clock } from '../../base/clock.ts';
 import { definite } from '../../base/errors.ts';
 import { type StepOutput, want } from '../../device/step.ts';
 import { type PhaseRecorder, phases } from '../../trace/phases.ts';
-import type { RuntimeError } from '../errors.ts';
+import { RuntimeError } from '../errors.ts';
+import type { SequenceGuide } from '../guidance/sequence-guide.ts';
+import { StepPatience } from '../guidance/step-patience.ts';
 import type { KvCache } from '../kv/kv-cache.ts';
 import type { RequestOutputs } from '../outputs/request-outputs.ts';
 import type { TokenLogprobs } from '../requests/events.ts';
 import { Sampler } from '../sampling/sampler.ts';
 import { BeamGroup, type BeamHost, type BeamText } from '../sequences/beam-group.ts';
 import type { ActiveRequest, Sequence } from '../sequences/sequence.ts';
+import { RejectionSampler } from '../speculation/rejection-sampler.ts';
 import type { LaunchedStep } from '../step/assembler.ts';
 import { DraftRows, type DraftSink } from '../step/consumers/draft-rows.ts';
 import { PromptRowConsumer, type PromptSink } from '../step/consumers/prompt-row.ts';
@@ -27,6 +30,8 @@ export interface CompletionOptions {
   clock: Clock;
   trace: PhaseRecorder;
   vocabularySize: number;
+  /** A step's rows together wait so long for masks that are late; then theirs are put off, and the others go on. */
+  lateMaskWaitMs: number;
   /** A deferred row may go on. */
   onAnswers(): void;
   /** Hears what became of drafts. */
@@ -37,12 +42,14 @@ export interface CompletionOptions {
 export class Completion implements TokenSink, PromptSink, DraftSink, BeamHost {
   readonly #options: CompletionOptions;
   readonly #deferred = new Set<Sequence>();
+  readonly #patience: StepPatience;
   readonly sampler: Sampler;
   readonly vocabularySize: number;
   readonly #place: RowPlace = { row: 0, logits: -1, logprobs: -1, hidden: -1 };
 
   constructor(options: CompletionOptions) {
     this.#options = options;
+    this.#patience = new StepPatience(options.clock, options.lateMaskWaitMs);
     this.sampler = new Sampler(options.vocabularySize);
     this.vocabularySize = options.vocabularySize;
   }
@@ -89,12 +96,21 @@ export class Completion implements TokenSink, PromptSink, DraftSink, BeamHost {
 
   /** What verifies a sequence's drafts. */
   draftConsumer(sequence: Sequence, drafts: readonly number[]): DraftConsumer {
-    const { vocabularySize } = this.#options;
-    const tokens = new TokenConsumer(sequence, this.sampler, vocabularySize, this);
-    return new DraftRows(sequence, drafts, tokens, this);
+    const rule = this.#rejectionOf(sequence);
+    const tokens = new TokenConsumer(sequence, rule ?? this.sampler, this.#options.vocabularySize, this);
+    return new DraftRows(sequence, drafts, tokens, this, rule !== undefined);
+  }
+
+  /** Of drafts that came with the request and their logits, where a draw could differ from them in more than the token. */
+  #rejectionOf(sequence: Sequence): RejectionSampler | undefined {
+    const { request, sampling } = sequence.owner;
+    const { draft, guide } = request;
+    if (!draft?.logits || sequence.generated > 0 || sampling.isGreedy || guide) return undefined;
+    return new RejectionSampler(this.sampler, draft, draft.logits, sequence);
   }
 
   take(step: LaunchedStep, output: StepOutput): void {
+    this.#patience.begin();
     this.#commit(step);
     this.#consume(step, output);
     if (step.hasDrafts) this.#truncate(step);
@@ -124,7 +140,8 @@ export class Completion implements TokenSink, PromptSink, DraftSink, BeamHost {
     for (let index = 0; index < sequences.length; index++) {
       const sequence = sequences[index] as Sequence;
       if (drafts[index] === 0 || sequence.state === 'finished' || !sequence.place) continue;
-      sequence.committed = sequence.length - 1;
+      // The token that a late guide holds back is not there, but the row that gives it was computed.
+      sequence.committed = sequence.deferred ? sequence.length : sequence.length - 1;
       sequence.launched = sequence.committed;
       this.#options.cache.commit(sequence.place, sequence, sequence.committed);
     }
@@ -163,6 +180,10 @@ export class Completion implements TokenSink, PromptSink, DraftSink, BeamHost {
     table.enqueueReady(owner);
   }
 
+  isAnswered(guide: SequenceGuide): boolean {
+    return this.#patience.isAnswered(guide);
+  }
+
   /** All tokens of the step's event, as it stands now. */
   #showTokens(sequence: Sequence, outputs: RequestOutputs): void {
     const { index, generated, event } = sequence;
@@ -175,6 +196,10 @@ export class Completion implements TokenSink, PromptSink, DraftSink, BeamHost {
     this.#start(sequence);
     owner.isPromptComputed = true;
     const embedding = owner.outputs?.embedding();
+    if (embedding?.some((value) => !Number.isFinite(value))) {
+      this.failed(sequence, noEmbedding());
+      return;
+    }
     if (embedding) this.#options.events.embedding(sequence, embedding);
     this.#options.table.finish(sequence, 'length');
   }
@@ -252,6 +277,14 @@ export class Completion implements TokenSink, PromptSink, DraftSink, BeamHost {
     });
     if (owner.outputs) this.#options.events.outputs(sequence, owner.outputs.ofContext());
   }
+}
+
+function noEmbedding(): RuntimeError {
+  const problem = 'the hidden states of this prompt hold NaN or infinity, so there is no embedding of it';
+  return new RuntimeError(
+    'LOGITS_INVALID',
+    `${problem}; try the engine with another type of weights or KV cache`,
+  );
 }
 
 /** Whether a sequence's guide has answered; if not, we are told of the next answer, be it this one's or another's. */

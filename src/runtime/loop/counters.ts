@@ -14,7 +14,7 @@ export type EngineCounters = Pick<
   | 'draftSteps'
   | 'draftTokens'
   | 'acceptedDraftTokens'
->;
+> & { acceptedDraftsByPlace: number[] };
 
 /** All at zero. */
 export function newCounters(): EngineCounters {
@@ -30,5 +30,6 @@ export function newCounters(): EngineCounters {
     draftSteps: 0,
     draftTokens: 0,
     acceptedDraftTokens: 0,
+    acceptedDraftsByPlace: [],
   };
 }

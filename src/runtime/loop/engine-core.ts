@@ -92,6 +92,7 @@ export class EngineCore {
     this.#speculation = drafts;
     const completion = new Completion({
       ...{ cache, table, events, counters, clock, trace, vocabularySize, drafts },
+      lateMaskWaitMs: this.#options.guidance.lateMaskWaitMs,
       onAnswers: () => this.#options.onRunnable?.(),
     });
     this.#completion = completion;
@@ -208,8 +209,10 @@ export class EngineCore {
 
   statistics(): EngineStatistics {
     const { bytesReserved, bytesMax, hostBytesUsed } = this.#cache.usage();
+    const { adapters } = this.#options;
     return {
       ...this.#counters,
+      acceptedDraftsByPlace: [...this.#counters.acceptedDraftsByPlace],
       atNs: this.#options.clock.nowNs(),
       runningSequences: this.#table.running.items.length,
       contextSequences: this.#table.running.items.filter(({ isGenerating }) => !isGenerating).length,
@@ -218,6 +221,7 @@ export class EngineCore {
       kvBytesReserved: bytesReserved,
       kvBytesMax: bytesMax,
       kvHostBytesUsed: hostBytesUsed,
+      ...(adapters && { adapters: adapters.use() }),
     };
   }
 
@@ -291,7 +295,7 @@ export class EngineCore {
   }
 
   #guidanceFor(): Guidance {
-    const { vocabulary, vocabularySize, sequencesMax } = this.#options;
+    const { vocabulary, vocabularySize, sequencesMax, guidance } = this.#options;
     if (!vocabulary) {
       const message =
         'this engine knows no vocabulary, so it cannot guide texts; serve it with its tokenizer';
@@ -299,6 +303,7 @@ export class EngineCore {
     }
     this.#guidance ??= new Guidance({
       ...{ vocabulary, vocabularySize, sequencesMax },
+      ...(guidance.start && { start: guidance.start }),
       onAnswers: () => this.#options.onRunnable?.(),
     });
     return this.#guidance;

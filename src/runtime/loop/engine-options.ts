@@ -5,6 +5,7 @@ import type { PhaseRecorder } from '../../trace/phases.ts';
 import { threadTracer } from '../../trace/process-tracer.ts';
 import type { AdapterCache } from '../adapters/adapter-cache.ts';
 import { RuntimeError } from '../errors.ts';
+import type { GuidanceOptions } from '../guidance/guidance.ts';
 import type { VocabularySource } from '../guidance/vocabulary.ts';
 import { memoryStore } from '../outputs/memory-segment.ts';
 import { type OutputStore, outputBytesMaxDefault } from '../outputs/output-store.ts';
@@ -16,6 +17,15 @@ import type { SpeculationOptions } from '../speculation/speculation.ts';
 const seedMax = 2 ** 48 - 1;
 
 const inFlightStepsDefault = 2;
+
+/** A step's rows together wait so long for masks that are late. */
+const lateMaskWaitMs = 2;
+
+/** How an engine's guides are followed. */
+export interface GuidanceSettings extends Pick<GuidanceOptions, 'start'> {
+  /** Default {@link lateMaskWaitMs}. */
+  lateMaskWaitMs?: number;
+}
 
 /** Limits and settings of an engine. Sizes are checked; see {@link resolveOptions}. */
 export interface EngineCoreOptions {
@@ -45,6 +55,8 @@ export interface EngineCoreOptions {
   prefixCacheBytesMax?: number;
   /** The model's vocabulary, for guided requests; absent: they are refused. */
   vocabulary?: VocabularySource;
+  /** How guides are followed; the simulator's own. Default: in worker threads, by xgrammar. */
+  guidance?: GuidanceSettings;
   /** How tokens are guessed ahead. Default: only as requests ask. */
   speculation?: SpeculationOptions;
   /** Prefixes of so many positions that several waiting requests have are computed once. Default 128. */
@@ -66,10 +78,14 @@ export interface EngineCoreOptions {
 
 /** Options with every default filled in. */
 export type ResolvedOptions = Required<
-  Omit<EngineCoreOptions, 'adapters' | 'capacityPolicy' | 'onFatal' | 'onRunnable' | 'vocabulary'>
+  Omit<
+    EngineCoreOptions,
+    'adapters' | 'capacityPolicy' | 'guidance' | 'onFatal' | 'onRunnable' | 'vocabulary'
+  >
 > & {
   adapters: AdapterCache | undefined;
   capacityPolicy: CapacityPolicy;
+  guidance: GuidanceSettings & { lateMaskWaitMs: number };
   onRunnable: (() => void) | undefined;
   onFatal: ((error: unknown) => void) | undefined;
   vocabulary: VocabularySource | undefined;
@@ -91,6 +107,7 @@ export function resolveOptions(options: EngineCoreOptions): ResolvedOptions {
     clock: options.clock ?? systemClock,
     phases: options.phases ?? threadTracer,
     randomSeed: options.randomSeed ?? (() => randomInt(seedMax)),
+    guidance: { lateMaskWaitMs, ...options.guidance },
     speculation: options.speculation ?? {},
     outputs: options.outputs ?? memoryStore(outputBytesMaxDefault),
     onFatal: options.onFatal,

@@ -26,3 +26,20 @@ export function outputRows(outputs: Outputs | undefined, name: OutputName): Outp
   const rows = outputs?.[name];
   return rows && 'values' in rows ? rows : undefined;
 }
+
+/** What several events brought, as one event would have: rows of the same name follow each other. */
+export function appendedOutputs(before: Outputs | undefined, next: Outputs): Outputs {
+  const all: Outputs = { ...before };
+  for (const name of Object.keys(next) as OutputName[]) {
+    const first = outputRows(before, name);
+    const second = outputRows(next, name);
+    if (!first || !second) all[name] = next[name];
+    else {
+      const values = new Float32Array(first.values.length + second.values.length);
+      values.set(first.values);
+      values.set(second.values, first.values.length);
+      all[name] = { rows: first.rows + second.rows, width: first.width, values };
+    }
+  }
+  return all;
+}

@@ -98,9 +98,9 @@ export async function loadModel(
 
 function adapterRoom(
   source: DeviceModelSource,
-  { slots, rankMax, deviceBytesMax }: AdapterSettings,
+  { slots, rankMax, deviceBytesMax, rankUsual: rank = rankUsual }: AdapterSettings,
 ): AdapterRoom {
-  const usual = Math.max(slots * rankUsual, rankMax);
+  const usual = Math.max(slots * Math.min(rank, rankMax), rankMax);
   if (deviceBytesMax === undefined) return { slots, rankMax, rankRows: usual };
   // A model without weights has no linears either: whatever is given, there is room.
   const bytes =

@@ -4,6 +4,7 @@ import type { Guide } from '../guidance/guide.ts';
 
 import type { Retention } from '../kv/retention.ts';
 import type { BeamParameters } from '../sequences/beam-search.ts';
+import type { NgramLengths } from '../speculation/ngram-lengths.ts';
 
 /** How the next token is chosen. Names and meanings follow vLLM's `SamplingParams`. */
 export interface SamplingParameters {
@@ -95,6 +96,8 @@ export interface GenerationRequest {
   beams?: BeamParameters;
   /** What the answer may be like, as tokens: where the answer repeats it, it is verified instead of made one by one (OpenAI's `prediction`). */
   prediction?: Int32Array;
+  /** How its tokens are guessed ahead, where it says so itself. */
+  speculation?: RequestSpeculation;
   /** What comes next, as somebody else guesses: verified in the step that computes the prompt's end. */
   draft?: DraftTokens;
   /** What it wants to see of the model beside tokens. */
@@ -116,7 +119,22 @@ export interface RequestReturns {
 /** How a prompt's hidden states become one vector. */
 export type Pooling = 'last' | 'mean';
 
+/** A request's own word on guessing ahead: the engine's drafter is used as far as it says nothing else. */
+export interface RequestSpeculation {
+  /** Drafts at once, at most; 0 for none. Absent: the engine's. */
+  draftsMax?: number;
+  /** Guesses from what the text repeats, with n-grams of these lengths. */
+  lookup?: NgramLengths;
+}
+
 /** Draft tokens from outside. */
 export interface DraftTokens {
   tokens: Int32Array;
+  /**
+   * [tokens, vocabulary] of the model that drew them, with this request's sampling: they are verified by the rejection rule then, which accepts more of what was drawn
+   * elsewhere than equality does.
+   */
+  logits?: Float32Array;
+  /** As in `speculation/rejection.ts`; only with `logits`. */
+  threshold?: number;
 }

@@ -2,7 +2,25 @@
 import { definite } from '../../base/errors.ts';
 
 /** An engine's gauges and counters, sent along with events (at most every `statisticsIntervalMs`). */
-export interface EngineStatistics {
+export interface EngineStatistics extends EngineFigures {
+  /** Of the drafts, those that held, by their place behind the last known token (vLLM's `..._per_pos`); places that no draft reached are left out. */
+  acceptedDraftsByPlace: readonly number[];
+  /** Of an engine that serves LoRA adapters. */
+  adapters?: AdapterUse;
+}
+
+/** Names of the adapters that requests have. */
+export interface AdapterUse {
+  /** They have a place on the device. */
+  running: readonly string[];
+  /** They wait for one. */
+  waiting: readonly string[];
+  /** Places, of one engine. */
+  slots: number;
+}
+
+/** The plain numbers of {@link EngineStatistics}. */
+export interface EngineFigures {
   /** When this was read, on the engine's own monotonic clock. */
   atNs: number;
   runningSequences: number;
@@ -53,19 +71,35 @@ const combinations = {
   draftSteps: 'sum',
   draftTokens: 'sum',
   acceptedDraftTokens: 'sum',
-} as const satisfies Record<keyof EngineStatistics, 'sum' | 'max'>;
+} as const satisfies Record<keyof EngineFigures, 'sum' | 'max'>;
 
 /** Several engines' statistics as one engine's. There is one at least. */
 export function combinedStatistics(all: readonly EngineStatistics[]): EngineStatistics {
   const combined = { ...definite(all[0], 'the first engine') };
   for (const next of all.slice(1)) {
     for (const [key, combination] of Object.entries(combinations)) {
-      const field = key as keyof EngineStatistics;
+      const field = key as keyof EngineFigures;
       if (combination === 'max') combined[field] = Math.max(combined[field], next[field]);
       else combined[field] += next[field];
     }
+    combined.acceptedDraftsByPlace = sumEach(combined.acceptedDraftsByPlace, next.acceptedDraftsByPlace);
+    if (next.adapters) combined.adapters = together(combined.adapters, next.adapters);
   }
   return combined;
+}
+
+function sumEach(a: readonly number[], b: readonly number[]): number[] {
+  return Array.from(
+    { length: Math.max(a.length, b.length) },
+    (_, index) => (a[index] ?? 0) + (b[index] ?? 0),
+  );
+}
+
+function together(a: AdapterUse | undefined, b: AdapterUse): AdapterUse {
+  if (!a) return b;
+  const running = new Set([...a.running, ...b.running]);
+  const waiting = new Set([...a.waiting, ...b.waiting]);
+  return { running: [...running], waiting: [...waiting], slots: Math.max(a.slots, b.slots) };
 }
 
 /** What a front end must know about an engine before it serves it. */

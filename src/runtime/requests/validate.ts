@@ -4,7 +4,9 @@ import { type Guide, guideLengthMax, guideSpecialTokensMax } from '../guidance/g
 import { type Retention, type RetentionLevel, retentionPriorityMax } from '../kv/retention.ts';
 import { outputLayout } from '../outputs/request-outputs.ts';
 import type { BeamParameters } from '../sequences/beam-search.ts';
-import type { GenerationRequest, RequestReturns, SamplingParameters } from './request.ts';
+import { draftTokensMax } from '../speculation/governor.ts';
+import { ngramLengthMax } from '../speculation/ngram-lengths.ts';
+import type { GenerationRequest, RequestReturns, RequestSpeculation, SamplingParameters } from './request.ts';
 import type { EngineDescription } from './statistics.ts';
 
 /** Entries of a logit bias, and stop ids, of one request. */
@@ -19,6 +21,8 @@ export const beamWidthMax = 64;
 export const predictionTokensMax = 65_536;
 /** Draft tokens that one request brings. */
 export const draftTokensPerRequestMax = 1024;
+/** Logits that come with drafts, at most: 32 MiB of a message. */
+export const draftLogitsMax = 8 * 1024 * 1024;
 /** Bad words of one request, and tokens of all of them together. */
 export const badWordsMax = 1024;
 export const badWordTokensMax = 16_384;
@@ -176,15 +180,35 @@ function checkBeams(request: GenerationRequest, beams: BeamParameters): void {
   }
 }
 
-function checkDraft({ draft, prediction }: GenerationRequest, vocabularySize: number): void {
+function checkDraft({ draft, prediction, speculation }: GenerationRequest, vocabularySize: number): void {
   if (prediction) {
     checkCount('prediction', prediction.length, predictionTokensMax);
     for (const token of prediction) checkToken('prediction', token, vocabularySize);
   }
+  if (speculation) checkSpeculation(speculation);
   if (!draft) return;
   if (draft.tokens.length === 0) throw invalid('draft.tokens is empty; leave the draft out');
   checkCount('draft.tokens', draft.tokens.length, draftTokensPerRequestMax);
   for (const token of draft.tokens) checkToken('draft.tokens', token, vocabularySize);
+  const { logits, threshold } = draft;
+  if (threshold !== undefined) {
+    if (!logits)
+      throw invalid('draft.threshold compares draft.logits; send them, or leave the threshold out');
+    checkNumber('draft.threshold', threshold, { low: 0, high: 1, lowIsOpen: true });
+  }
+  if (!logits) return;
+  checkCount('draft.logits', logits.length, draftLogitsMax);
+  if (logits.length === draft.tokens.length * vocabularySize) return;
+  const found = `draft.logits has ${logits.length} values for ${draft.tokens.length} drafts`;
+  throw invalid(`${found}; a row of ${vocabularySize} (the vocabulary) is needed for each`);
+}
+
+function checkSpeculation({ draftsMax = 0, lookup }: RequestSpeculation): void {
+  checkNumber('speculation.draftsMax', draftsMax, { low: 0, high: draftTokensMax, integer: true });
+  if (!lookup) return;
+  const { min, max } = lookup;
+  checkNumber('speculation.lookup.max', max, { low: 1, high: ngramLengthMax, integer: true });
+  checkNumber('speculation.lookup.min', min, { low: 1, high: max, integer: true });
 }
 
 function checkBias(bias: readonly (readonly [number, number])[], vocabularySize: number): void {

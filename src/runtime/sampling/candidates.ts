@@ -1,9 +1,11 @@
+import type { Distribution } from './distribution.ts';
 import { expNegativeSteps, leastWeight, stepMax, stepsPerUnit } from './exponential.ts';
 import { addCounts, addWeights, gatherPositions, weighBlocks } from './histogram.ts';
 import { type LogitRow, tokenAt } from './logit-row.ts';
 import {
   gatherAbove,
   likeliestPosition,
+  maskProbabilities,
   type ProbabilityRow,
   sumBlocksAbove,
   sumProbabilities,
@@ -18,6 +20,9 @@ const thresholdFactor = 8;
 
 /** How far a device's float32 probabilities of a row may be from summing to one. */
 const sumTolerance = 1e-3;
+
+/** Less than so much of a row's mass says too little in float32: sums of whole blocks may have been rounded away. */
+const maskedMassMin = 1e-12;
 
 /** Room for rounding when probabilities say what to gather and logits what to keep. */
 const gatherSlack = 1e-4;
@@ -80,13 +85,41 @@ export class Candidates {
     return this.#pick(uniform * this.#gatheredWeight());
   }
 
+  /** What {@link draw} draws from: tokens in ascending order, and their probabilities. */
+  distribution(row: LogitRow, maxPosition: number, cuts: Cuts): Distribution {
+    this.#row = row;
+    this.#max = row.logits[maxPosition] as number;
+    this.#scale = stepsPerUnit / cuts.temperature;
+    this.#gather(0, cuts.minP > 0 ? this.#minPSteps(cuts.minP) : stepMax);
+    if (cuts.topK > 0) this.#keepTop(cuts.topK);
+    if (cuts.topP < 1) this.#keepMass(cuts.topP * this.#gatheredWeight());
+    const total = this.#gatheredWeight();
+    const count = this.#count;
+    return {
+      tokens: Int32Array.from(this.#positions.subarray(0, count), (position) => tokenAt(row, position)),
+      probabilities: Float64Array.from(this.#weights.subarray(0, count), (weight) => weight / total),
+    };
+  }
+
   /**
    * As {@link draw}, to rounding, from the device's probabilities: they say which few tokens can be drawn, and only those are weighed.
-   * @returns −1 if the probabilities are none, since the logits hold NaN or infinity
+   * @param mask the tokens that may be drawn; the others' probabilities become 0
+   * @returns −1 if the probabilities are none, since the logits hold NaN or infinity, or say too little of what may be drawn
    */
-  drawLikely(row: LogitRow, probabilities: ProbabilityRow, cuts: Cuts, uniform: number): number {
-    const total = sumProbabilities(probabilities);
+  drawLikely(
+    row: LogitRow,
+    probabilities: ProbabilityRow,
+    cuts: Cuts,
+    uniform: number,
+    mask?: Uint32Array,
+  ): number {
+    let total = sumProbabilities(probabilities);
     if (!(Math.abs(total - 1) < sumTolerance)) return -1;
+    if (mask) {
+      maskProbabilities(probabilities, mask);
+      total = sumProbabilities(probabilities);
+      if (total < maskedMassMin) return -1;
+    }
     const maxPosition = likeliestPosition(probabilities);
     const likeliest = probabilities.values[maxPosition] as number;
     const { minP, topK, topP } = cuts;

@@ -40,6 +40,43 @@ export function sumBlocksAbove(
   return sum;
 }
 
+const wordsPerBlock = probabilityBlock / 32;
+
+/**
+ * Takes all but the allowed tokens out of a row, in place; blocks that all are allowed, or none, are not looked into.
+ * @param mask bit i mod 32 of word i / 32: whether token i is allowed
+ */
+export function maskProbabilities(row: ProbabilityRow, mask: Uint32Array): void {
+  const { values, start, width, blockSums, blockStart } = row;
+  const blocks = Math.floor(width / probabilityBlock);
+  for (let block = 0; block < blocks; block++) {
+    const low = mask[block * wordsPerBlock] as number;
+    const high = mask[block * wordsPerBlock + 1] as number;
+    if (low === 0xffffffff && high === 0xffffffff) continue;
+    let sum = 0;
+    // Of the first one the values count too: whoever looks for the likeliest begins there.
+    if (low !== 0 || high !== 0 || block === 0) {
+      const from = start + block * probabilityBlock;
+      sum = keepAllowed(values, from, from + 32, low) + keepAllowed(values, from + 32, from + 64, high);
+    }
+    blockSums[blockStart + block] = sum;
+  }
+  for (let token = blocks * probabilityBlock; token < width; token += 32) {
+    keepAllowed(values, start + token, start + Math.min(token + 32, width), mask[token >> 5] as number);
+  }
+}
+
+/** @returns what the allowed ones sum to */
+function keepAllowed(values: Float32Array, from: number, to: number, mask: number): number {
+  let bits = mask;
+  let sum = 0;
+  for (let position = from; position < to; position++, bits >>>= 1) {
+    if ((bits & 1) === 0) values[position] = 0;
+    else sum += values[position] as number;
+  }
+  return sum;
+}
+
 /** Where the likeliest token lies. */
 export function likeliestPosition(row: ProbabilityRow): number {
   const { start, width, blockSums, blockStart } = row;

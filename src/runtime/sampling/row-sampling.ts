@@ -12,8 +12,9 @@ export interface RowSampling {
   parameters: SamplingParameters;
   isGreedy: boolean;
   hasPenalties: boolean;
-  /** Logits are changed at every token: by penalties, a bias, bans or a guide. */
+  /** Logits are changed at every token: by penalties, a bias or bans. A guide changes none: it says which count. */
   changesLogits: boolean;
+  isGuided: boolean;
   /** Choices depend on a `SamplingHistory`. */
   needsHistory: boolean;
   badWords: BadWords | undefined;
@@ -46,7 +47,8 @@ export function compileSampling(request: GenerationRequest): RowSampling {
     parameters,
     isGreedy,
     hasPenalties,
-    changesLogits: request.guide !== undefined || hasPenalties || bias.length > 0 || bansBySaid || isDense,
+    changesLogits: hasPenalties || bias.length > 0 || bansBySaid || isDense,
+    isGuided: request.guide !== undefined,
     needsHistory,
     badWords: badWords.length > 0 ? new BadWords(badWords) : undefined,
     features:
@@ -66,7 +68,11 @@ export function compileSampling(request: GenerationRequest): RowSampling {
 /** Whether the argmax of the raw logits is the answer, so that the device may pick it itself. */
 export function isPlainGreedy(sampling: RowSampling, generated: number): boolean {
   return (
-    sampling.isGreedy && !sampling.changesLogits && sampling.logprobs < 0 && !bansStops(sampling, generated)
+    sampling.isGreedy &&
+    !sampling.isGuided &&
+    !sampling.changesLogits &&
+    sampling.logprobs < 0 &&
+    !bansStops(sampling, generated)
   );
 }
 
@@ -76,7 +82,7 @@ export function isPlainGreedy(sampling: RowSampling, generated: number): boolean
  */
 export const probabilityTemperatureMin = 0.1;
 
-/** Whether a token is drawn from the model's own logits, so that the device may make them probabilities. */
+/** Whether a token is drawn from the model's own logits, of a guided row from some of them, so that the device may make them probabilities. */
 export function isPlainDraw(sampling: RowSampling, generated: number): boolean {
   return (
     sampling.parameters.temperature >= probabilityTemperatureMin &&

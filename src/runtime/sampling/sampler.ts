@@ -3,10 +3,11 @@ import { threadTracer } from '../../trace/process-tracer.ts';
 import { RuntimeError } from '../errors.ts';
 import { type AdjustmentContext, Adjustments } from './adjustments.ts';
 import { Candidates, type Cuts } from './candidates.ts';
+import type { Distribution } from './distribution.ts';
 import { type LogitRow, likeliest, tokenAt } from './logit-row.ts';
-import { MaskedRow } from './masked-row.ts';
+import { likeliestAllowed, MaskedRow } from './masked-row.ts';
 import type { ProbabilityRow } from './probability-row.ts';
-import { isPlainDraw } from './row-sampling.ts';
+import { bansStops, isPlainDraw } from './row-sampling.ts';
 
 /** What a row's choice depends on beside its logits. */
 export interface RowContext extends AdjustmentContext {
@@ -46,12 +47,23 @@ export class Sampler {
     const { requestId } = context.sampling;
     threadTracer.begin(phases.logitsPostProcessor, requestId);
     threadTracer.begin(phases.applyMask);
+    const token = this.#plainMasked(row, mask, context);
     this.#masked ??= new MaskedRow(this.#vocabularySize);
-    const masked = this.#masked.of(row, mask);
+    const masked = token < 0 ? this.#masked.of(row, mask) : row;
     threadTracer.end(phases.applyMask);
     threadTracer.end(phases.logitsPostProcessor, requestId);
+    if (token >= 0) return token;
     if (likeliest(masked) < 0) throw nothingAllowed(context.position);
-    return this.#sample(masked, context);
+    return this.#sample(masked, { ...context, probabilities: undefined });
+  }
+
+  /** The token of a guided row that nothing else changes; −1 where the whole row must be looked at. */
+  #plainMasked(row: LogitRow, mask: Uint32Array, context: RowContext): number {
+    const { sampling, generated, probabilities, uniform } = context;
+    if (sampling.changesLogits || bansStops(sampling, generated)) return -1;
+    if (sampling.isGreedy) return likeliestAllowed(row, mask);
+    if (!probabilities || !isPlainDraw(sampling, generated)) return -1;
+    return this.#candidates.drawLikely(row, probabilities, this.#cutsOf(context), uniform, mask);
   }
 
   #sample(row: LogitRow, context: RowContext): number {
@@ -67,6 +79,17 @@ export class Sampler {
       if (best < 0) throw noToken(position);
       if (sampling.isGreedy) return tokenAt(row, best);
       return this.#candidates.draw(row, best, cuts, uniform);
+    } finally {
+      this.#adjustments.restore(row);
+    }
+  }
+
+  /** What {@link sample} would draw from, without a mask; undefined where no token is possible. The row is changed meanwhile and put back. */
+  distribution(row: LogitRow, context: RowContext): Distribution | undefined {
+    this.#adjustments.apply(row, context);
+    try {
+      const best = likeliest(row);
+      return best < 0 ? undefined : this.#candidates.distribution(row, best, this.#cutsOf(context));
     } finally {
       this.#adjustments.restore(row);
     }

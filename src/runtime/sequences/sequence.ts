@@ -1,6 +1,7 @@
 import { assert } from '../../base/errors.ts';
 import { baseModel, want } from '../../device/step.ts';
 import type { GrammarLease } from '../guidance/guidance.ts';
+import { guidedDraftsMax } from '../guidance/mask-board.ts';
 import type { SequenceGuide } from '../guidance/sequence-guide.ts';
 import type { KvPlace, TokenSource } from '../kv/kv-cache.ts';
 import { prefixKeyOf } from '../kv/prefix-hash.ts';
@@ -249,7 +250,8 @@ export class Sequence implements TokenSource {
   /** Drafts that may run behind its last known token; at most so many that the tokens they may bring fit. */
   get rowsOptional(): number {
     if (this.drafts.length === 0 || this.tokensInFlight > 0) return 0;
-    return Math.max(0, Math.min(this.drafts.length, this.positionsWorst - this.length - 1));
+    const most = this.guide ? Math.min(this.drafts.length, guidedDraftsMax) : this.drafts.length;
+    return Math.max(0, Math.min(most, this.positionsWorst - this.length - 1));
   }
 
   /** Rows of it in one step at most: rows with a logits row each are dear. */

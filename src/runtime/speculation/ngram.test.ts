@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { NgramIndex, ngramLengthsDefault } from './ngram.ts';
+import { NgramIndex } from './ngram.ts';
+import { ngramLengthsDefault } from './ngram-lengths.ts';
 
 class Text {
   readonly tokens: number[];

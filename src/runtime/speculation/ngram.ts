@@ -1,16 +1,7 @@
 import { hash32 } from '../../base/random.ts';
 import type { Sequence } from '../sequences/sequence.ts';
 import type { Drafter, DraftWish } from './drafter.ts';
-
-/** Lengths of what is looked up, longest first; vLLM's `prompt_lookup_max` and `prompt_lookup_min`. */
-export interface NgramLengths {
-  max: number;
-  min: number;
-}
-
-export const ngramLengthsDefault: NgramLengths = { max: 4, min: 2 };
-/** Longer ones find nothing that these do not, and cost a table each. */
-export const ngramLengthMax = 16;
+import { type NgramLengths, ngramLengthsDefault } from './ngram-lengths.ts';
 
 /**
  * Prompt lookup: what followed the last few tokens when they stood in the text before, prompt or answer, will follow again. Pays where an answer
@@ -33,7 +24,8 @@ export class NgramDrafter implements Drafter {
   #indexOf(sequence: Sequence): NgramIndex {
     let index = this.#texts.get(sequence);
     if (!index) {
-      index = new NgramIndex(sequence, this.#lengths, sequence.owner.request.prediction);
+      const { prediction, speculation } = sequence.owner.request;
+      index = new NgramIndex(sequence, speculation?.lookup ?? this.#lengths, prediction);
       this.#texts.set(sequence, index);
     }
     return index;

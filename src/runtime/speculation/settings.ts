@@ -1,4 +1,4 @@
-import type { NgramLengths } from './ngram.ts';
+import type { NgramLengths } from './ngram-lengths.ts';
 
 /** How an engine is told to speculate: plain data, for another process. */
 export type SpeculationSettings = {
@@ -9,5 +9,8 @@ export type SpeculationSettings = {
   /** The engine folder of the draft model; absent on the null device. */
   | { method: 'draft-model'; engineFolder?: string | undefined }
 );
+
+/** N-gram lookup alone. */
+export type LookupSettings = Extract<SpeculationSettings, { method: 'ngram' }>;
 
 export const speculationMethods = ['ngram', 'draft-model'] as const;

@@ -12,6 +12,8 @@ export interface DraftCounters {
   draftSteps: number;
   draftTokens: number;
   acceptedDraftTokens: number;
+  /** By place behind the last known token. */
+  acceptedDraftsByPlace: number[];
 }
 
 /** How an engine speculates. */
@@ -71,14 +73,12 @@ export class Speculation implements DraftSink {
   /** A request came: what it brings is used from its first step on. */
   add(sequences: readonly Sequence[]): void {
     for (const sequence of sequences) {
-      const { draft, prediction, guide } = sequence.owner.request;
-      // A guide's mask is for one token: guided sequences run without drafts.
-      if (guide) continue;
+      const { draft, prediction, speculation } = sequence.owner.request;
       if (draft) {
         sequence.drafts = Array.from(draft.tokens);
         this.#hasExternal = true;
       }
-      if (prediction) this.#lookup ??= new NgramDrafter();
+      if (prediction || speculation?.lookup) this.#lookup ??= new NgramDrafter();
     }
   }
 
@@ -119,7 +119,8 @@ export class Speculation implements DraftSink {
     const wishes = new Map<Drafter, DraftWish[]>();
     let wished = 0;
     for (const sequence of candidates) {
-      const draftsMax = Math.min(count, sequence.positionsWorst - sequence.length - 1);
+      const room = sequence.positionsWorst - sequence.length - 1;
+      const draftsMax = Math.min(count, room, sequence.owner.request.speculation?.draftsMax ?? count);
       const entry = this.#entries.get(sequence);
       if (!entry || draftsMax <= 0 || !sequence.isAwaitingStep) continue;
       const own = wishes.get(entry.drafter);
@@ -154,7 +155,13 @@ export class Speculation implements DraftSink {
   extend(planned: PlannedRows<Sequence>, batchTokensMax: number): void {
     if (!this.isOn && !this.#hasExternal) return;
     const hasDrafts = planned.sequences.some(({ rowsOptional }) => rowsOptional > 0);
-    if (hasDrafts) addOptionalRows(planned, batchTokensMax);
+    if (!hasDrafts || addOptionalRows(planned, batchTokensMax) === 0) return;
+    const { sequences, rows } = planned;
+    for (let index = 0; index < rows.length; index++) {
+      const { guide, drafts, rowsReady } = sequences[index] as Sequence;
+      const own = (rows[index] as number) - rowsReady;
+      if (guide && own > 0) guide.foresee(drafts.slice(0, own));
+    }
   }
 
   /** A step of so many rows was collected, and the whole turn took so long. */
@@ -180,16 +187,19 @@ export class Speculation implements DraftSink {
     this.#counters.draftSteps++;
     this.#counters.draftTokens += drafts;
     this.#counters.acceptedDraftTokens += accepted;
+    const byPlace = this.#counters.acceptedDraftsByPlace;
+    for (let place = 0; place < accepted; place++) byPlace[place] = (byPlace[place] ?? 0) + 1;
     const entry = this.#entries.get(sequence);
     if (entry) this.#governor.noteVerified(entry.record, drafts, accepted);
   }
 
   #entryOf(sequence: Sequence): Entry | undefined {
-    if (sequence.owner.request.guide) return undefined;
     const known = this.#entries.get(sequence);
     if (known) return known;
     if (sequence.owner.request.beams) return undefined;
-    const drafter = sequence.owner.request.prediction ? this.#lookup : this.#drafter;
+    const { prediction, speculation } = sequence.owner.request;
+    if (speculation?.draftsMax === 0) return undefined;
+    const drafter = prediction || speculation?.lookup ? this.#lookup : this.#drafter;
     if (!drafter) return undefined;
     const entry = { drafter, record: this.#governor.record(), rest: 0 };
     this.#entries.set(sequence, entry);

@@ -60,6 +60,7 @@ function isRequest(value: unknown): boolean {
     (request.prediction === undefined || request.prediction instanceof Int32Array) &&
     (request.beams === undefined || isRecord(request.beams)) &&
     (request.draft === undefined || isDraft(request.draft)) &&
+    (request.speculation === undefined || isSpeculation(request.speculation)) &&
     (request.returns === undefined || isRecord(request.returns)) &&
     isBans(sampling)
   );
@@ -86,8 +87,15 @@ function isRetention(value: unknown): boolean {
   return Array.isArray(ranges) && ranges.every(isRecord) && (decode === undefined || isRecord(decode));
 }
 
+function isSpeculation(value: unknown): boolean {
+  return isRecord(value) && (value.lookup === undefined || isRecord(value.lookup));
+}
+
 function isDraft(value: unknown): boolean {
-  return isRecord(value) && (value as Partial<DraftTokens>).tokens instanceof Int32Array;
+  if (!isRecord(value)) return false;
+  const { tokens, logits, threshold } = value as Partial<DraftTokens>;
+  const isRule = threshold === undefined || typeof threshold === 'number';
+  return isRule && tokens instanceof Int32Array && (logits === undefined || logits instanceof Float32Array);
 }
 
 function isBias(value: unknown): boolean {
@@ -151,7 +159,16 @@ function isPrefixes({ isSnapshot, stored, removed }: Partial<PrefixesMessage>): 
 }
 
 function isFigures(value: unknown): boolean {
-  return isRecord(value) && Object.values(value).every((figure) => typeof figure === 'number');
+  if (!isRecord(value)) return false;
+  const { acceptedDraftsByPlace: drafts = [], adapters, ...figures } = value;
+  const areNumbers = Object.values(figures).every((figure) => typeof figure === 'number');
+  return areNumbers && isNumbers(drafts) && (adapters === undefined || isAdapterUse(adapters));
+}
+
+function isAdapterUse(value: unknown): boolean {
+  if (!isRecord(value)) return false;
+  const isNames = (names: unknown) => Array.isArray(names) && names.every((name) => typeof name === 'string');
+  return isNames(value.running) && isNames(value.waiting) && isIndex(value.slots);
 }
 
 function isRecord(value: unknown): value is Record<string, unknown> {

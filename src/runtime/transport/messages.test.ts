@@ -31,7 +31,8 @@ test('events come out as they went in', () => {
   assert.deepEqual(unpackEvents(packEvents([])), []);
 });
 
-const statistics = { atNs: 1 };
+const adapterUse = { running: ['a'], waiting: [], slots: 8 };
+const statistics = { atNs: 1, acceptedDraftsByPlace: [3, 1], adapters: adapterUse };
 const prefixes = {
   kind: 'prefixes',
   isSnapshot: true,
@@ -56,6 +57,8 @@ test('what an engine says is taken only in its shape', () => {
     { ...step, extras: [[0.5, {}]] },
     { ...step, extras: [[0, undefined]] },
     { ...step, statistics: { atNs: 'now' } },
+    { ...step, statistics: { atNs: 1, acceptedDraftsByPlace: ['1'] } },
+    { ...step, statistics: { atNs: 1, adapters: { running: [1], waiting: [], slots: 1 } } },
     { ...prefixes, stored: [1] },
     { ...prefixes, isSnapshot: 1 },
     { ...hello, firstRequestId: -1 },

@@ -1,4 +1,4 @@
-import { grammarInvalid, repeated } from './grammar-text.ts';
+import { grammarInvalid } from './grammar-text.ts';
 import type { JsonRules } from './json-rules.ts';
 import { regexInJsonString } from './regex.ts';
 import { parseRegex, type RegexNode } from './regex-syntax.ts';
@@ -38,10 +38,7 @@ export function stringBody(
   const max = countOr(schema.maxLength, Number.POSITIVE_INFINITY, `${place}.maxLength`);
   if (min > max) throw grammarInvalid(`minLength ${min} is over maxLength ${max}`, place);
   const source = sourceOf(schema, place);
-  if (source === undefined) {
-    if (min === 0 && max === Number.POSITIVE_INFINITY) return rules.string;
-    return rules.grammar.rule(`"\\"" ${repeated(rules.character, min, max)} "\\""`);
-  }
+  if (source === undefined) return rules.string(min, max);
   const node = bounded(parseRegex(source), min, max);
   if (!node) refuse('minLength and maxLength beside a pattern or a format');
   return rules.grammar.rule(`"\\"" ${regexInJsonString(node ?? parseRegex(source), rules.grammar)} "\\""`);

@@ -12,10 +12,11 @@ export interface DraftSink {
 /**
  * Verifies drafts by equality: each output row makes the sequence's own next token, as if there were no drafts, and a row behind a draft counts as
  * long as all drafts before it were those tokens. Draws are keyed by (seed, sequence, position), so what comes out is what plain
- * decoding says, sampled or greedy, with one token more than there were accepted drafts.
+ * decoding says, sampled or greedy, with one token more than there were accepted drafts. Where drafts came with their logits, `tokens` chooses by the
+ * rejection rule instead (`speculation/rejection.ts`): it says the draft where the draft holds.
  */
 export class DraftRows implements DraftConsumer {
-  readonly needsLogits = false;
+  readonly needsLogits: boolean;
   readonly #sequence: Sequence;
   readonly #drafts: readonly number[];
   readonly #tokens: TokenConsumer;
@@ -24,7 +25,15 @@ export class DraftRows implements DraftConsumer {
   #accepted = 0;
   #isFollowed = true;
 
-  constructor(sequence: Sequence, drafts: readonly number[], tokens: TokenConsumer, sink: DraftSink) {
+  /** @param needsLogits whether `tokens` chooses by another rule than devices know */
+  constructor(
+    sequence: Sequence,
+    drafts: readonly number[],
+    tokens: TokenConsumer,
+    sink: DraftSink,
+    needsLogits = false,
+  ) {
+    this.needsLogits = needsLogits;
     this.#sequence = sequence;
     this.#drafts = drafts;
     this.#tokens = tokens;

@@ -3,6 +3,7 @@ import { uniform } from '../../../base/random.ts';
 import { noTokenPossible, type RowLogprobs, type StepOutput } from '../../../device/step.ts';
 import { RuntimeError } from '../../errors.ts';
 import { guideState } from '../../guidance/mask-board.ts';
+import type { SequenceGuide } from '../../guidance/sequence-guide.ts';
 import type { RequestOutputs } from '../../outputs/request-outputs.ts';
 import type { TokenLogprobs } from '../../requests/events.ts';
 import { type LogitRow, probabilitiesOf, rowOf } from '../../sampling/logit-row.ts';
@@ -17,6 +18,8 @@ export interface TokenSink {
   token(sequence: Sequence, token: number, logprobs: TokenLogprobs | undefined): void;
   /** Nothing may follow: its text is complete. */
   complete(sequence: Sequence): void;
+  /** Whether a guide has answered, or does while the step may still wait for it. */
+  isAnswered(guide: SequenceGuide): boolean;
   /** Its token cannot be chosen before its guide has answered; {@link TokenConsumer.resume} then. */
   deferred(sequence: Sequence): void;
   /** No token can be chosen. */
@@ -26,11 +29,11 @@ export interface TokenSink {
 /** Makes an output row into its sequence's next token: the one that the device chose, or one chosen here from logits. */
 export class TokenConsumer implements RowConsumer {
   readonly #sequence: Sequence;
-  readonly #sampler: Sampler;
+  readonly #sampler: Pick<Sampler, 'sample'>;
   readonly #vocabularySize: number;
   readonly #sink: TokenSink;
 
-  constructor(sequence: Sequence, sampler: Sampler, vocabularySize: number, sink: TokenSink) {
+  constructor(sequence: Sequence, sampler: Pick<Sampler, 'sample'>, vocabularySize: number, sink: TokenSink) {
     this.#sequence = sequence;
     this.#sampler = sampler;
     this.#vocabularySize = vocabularySize;
@@ -88,7 +91,7 @@ export class TokenConsumer implements RowConsumer {
     const { guide } = sequence;
     const logits = definite(output.logits, 'logits');
     const row = rowOf(logits, index, this.#vocabularySize);
-    if (!guide || guide.isAnswered) {
+    if (!guide || this.#sink.isAnswered(guide)) {
       this.#choose(row, probabilitiesOf(logits, index, this.#vocabularySize));
       return;
     }
@@ -110,7 +113,7 @@ export class TokenConsumer implements RowConsumer {
     const sequence = this.#sequence;
     const { sampling, seed } = sequence.owner;
     const { guide } = sequence;
-    const state = guide?.state();
+    const state = guide?.state;
     if (state === guideState.done) {
       this.#sink.complete(sequence);
       return;
