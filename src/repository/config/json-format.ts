@@ -29,8 +29,9 @@ const nowhere = { line: 1, column: 1 };
 
 function fieldValues(name: string, field: FieldSchema, given: unknown, depth: number): TextValue[] {
   if (field.label === 'repeated') {
-    if (!Array.isArray(given)) throw invalid(name, 'must be a list');
-    return given.map((one) => valueAsText(name, field, one, depth));
+    // One value is as good as a list of it.
+    const list = Array.isArray(given) ? given : [given];
+    return list.map((one) => valueAsText(name, field, one, depth));
   }
   if (field.label === 'map') {
     if (typeof given !== 'object' || Array.isArray(given)) throw invalid(name, 'must be an object');
