@@ -1,5 +1,5 @@
 /**
- * npm run bench:speculation -- [--rounds 7] [--threads 2] [--only draft|ngram|load]
+ * npm run bench:speculation -- [--rounds 7] [--threads 2] [--only draft|head|ngram|load]
  *
  * What guessing tokens ahead is worth: the same requests with and without it, interleaved in one process, texts compared. Bars: one stream of
  * nereid-16m with nereid-draft, and one of SmolLM2-135M editing a text by n-gram lookup, at least 1.5 times plain decoding each; 16
@@ -9,6 +9,7 @@ import { readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { ensureEngine } from '../src/artifact/resolver.ts';
 import { tokenizerFolderName } from '../src/builder/engine-folder.ts';
+import { openDraftHead } from '../src/builder/open-draft-head.ts';
 import { openEngine } from '../src/builder/open-engine.ts';
 import { silentReporter } from '../src/builder/reporter.ts';
 import { EngineCore } from '../src/runtime/loop/engine-core.ts';
@@ -54,11 +55,15 @@ const sizes: EngineSizes = {
   prefixReuse: false,
 };
 
+/** @param draft the folder of a head, or the name of a draft model */
 async function load(name: string, settings: SpeculationSettings, draft?: string): Promise<LoadedModel> {
   const engine = await ensureEngine(name, { reporter: silentReporter });
   const { source } = await openEngine(engine.folder);
   const draftSource =
-    draft && (await openEngine((await ensureEngine(draft, { reporter: silentReporter })).folder)).source;
+    draft &&
+    (settings.method === 'draft-head'
+      ? openDraftHead(draft, source)
+      : (await openEngine((await ensureEngine(draft, { reporter: silentReporter })).folder)).source);
   const speculation = await loadSpeculation(settings, source, draftSource || undefined, sizes);
   const { model, options } = await loadModel(name, source, sizes);
   const tokenizer = await openTokenizer(`${engine.folder}/${tokenizerFolderName}`);
@@ -159,7 +164,14 @@ that the rocks were near. When the storm came in the autumn of that year, the ke
     ' ',
   );
 
-if (flags.only !== 'ngram') {
+if (flags.only === undefined || flags.only === 'head') {
+  const model = await load('nereid-16m', { method: 'draft-head' }, 'models/nereid-16m-eagle');
+  for (const [index, question] of questions('define', 3).entries()) {
+    const asked = requestOf(model.encode(question), 64, model.stops);
+    await compare(`nereid-16m + its EAGLE head, one stream, question ${index + 1}`, model, [asked], 1);
+  }
+}
+if (flags.only !== 'ngram' && flags.only !== 'head') {
   const model = await load('nereid-16m', { method: 'draft-model' }, 'models/nereid-draft');
   const one = (question: string) => requestOf(model.encode(question), 64, model.stops);
   if (flags.only !== 'load') {

@@ -1,4 +1,5 @@
 import { availableParallelism } from 'node:os';
+import { resolve } from 'node:path';
 import { ensureEngine } from './artifact/resolver.ts';
 import { definite, type NereidError } from './base/errors.ts';
 import { type BuildRecipe, defaultRecipe } from './builder/config.ts';
@@ -82,6 +83,8 @@ export type EngineSpeculation = {
   | { method: 'ngram'; lookup?: NgramLengths }
   /** An engine folder, file, folder or name, as the model is given. */
   | { method: 'draft-model'; model: string }
+  /** The folder of a head that was trained for the model (EAGLE). */
+  | { method: 'draft-head'; head: string }
 );
 
 /** One generation's wishes; what is left out is the model's own advice (generation_config.json), then plain sampling. */
@@ -274,6 +277,7 @@ async function settingsOf(
   if (!speculation) return undefined;
   const { method, draftsMax } = speculation;
   if (method === 'ngram') return { method, draftsMax, lengths: speculation.lookup };
+  if (method === 'draft-head') return { method, draftsMax, headFolder: resolve(speculation.head) };
   const { folder } = await ensureEngine(speculation.model, how);
   return { method, draftsMax, engineFolder: folder };
 }
@@ -331,9 +335,19 @@ async function speculationOf(
 ): Promise<SpeculationOptions | undefined> {
   if (!settings) return undefined;
   const { loadSpeculation } = await import('./runtime/process/load-speculation.ts');
+  return loadSpeculation(settings, source, await draftSourceOf(settings, source), own);
+}
+
+async function draftSourceOf(
+  settings: SpeculationSettings,
+  target: DeviceModelSource,
+): Promise<DeviceModelSource | undefined> {
+  if (settings.method === 'draft-head' && settings.headFolder !== undefined) {
+    const { openDraftHead } = await import('./builder/open-draft-head.ts');
+    return openDraftHead(settings.headFolder, target);
+  }
   const folder = settings.method === 'draft-model' ? settings.engineFolder : undefined;
-  const draft = folder === undefined ? undefined : (await openEngine(folder)).source;
-  return loadSpeculation(settings, source, draft, own);
+  return folder === undefined ? undefined : (await openEngine(folder)).source;
 }
 
 function sizes(options: SettledOptions, manifest?: EngineManifest) {

@@ -22,6 +22,11 @@ test("vLLM's JSON says the same", () => {
     lengths: { max: 3, min: 2 },
   });
   assert.equal(config({ model: 'd' })?.method, 'draft-model');
+  assert.deepEqual(config({ method: 'eagle', model: 'h' }), {
+    method: 'draft-head',
+    draftHead: 'h',
+    draftsMax: undefined,
+  });
   assert.deepEqual(config({ method: 'ngram', prompt_lookup_max: 1 })?.lengths, { max: 1, min: 1 });
 });
 
@@ -31,7 +36,13 @@ test('what contradicts itself or is not known is refused by name', () => {
     [() => speculationChoice({ numSpeculativeTokens: 3 }), /needs --draft-model/],
     [() => speculationChoice({ draftModel: 'd', speculativeConfig: '{}' }), /not both/],
     [() => speculationChoice({ speculativeConfig: '[' }), /no JSON object/],
-    [() => config({ method: 'eagle' }), /the method 'eagle'; known: ngram, draft_model/],
+    [() => config({ method: 'medusa' }), /the method 'medusa'; known: ngram, draft_model, eagle/],
+    [() => config({ method: 'eagle' }), /needs a 'model' for the method eagle/],
+    [() => speculationChoice({ draftModel: 'd', draftHead: 'h' }), /--draft-head exclude each other/],
+    [
+      () => speculationChoice({ draftHead: 'h', speculation: 'ngram' }),
+      /--draft-head and --speculation ngram/,
+    ],
     [() => config({ method: 'draft_model' }), /needs a 'model'/],
     [() => config({ quantization: 'x' }), /has 'quantization'; known/],
     [() => config({ num_speculative_tokens: 33 }), /from 1 to 32/],

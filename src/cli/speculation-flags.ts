@@ -12,11 +12,14 @@ import { integerOption } from './values.ts';
 /** What `nereid serve` is told of guessing tokens ahead. */
 export function addSpeculationOptions(command: Command): void {
   const draftModel = 'a smaller model with the same tokenizer guesses tokens ahead; texts stay the same';
+  const draftHead =
+    'a head trained for the model (EAGLE) guesses from its hidden states; texts stay the same';
   const drafts = `tokens that are guessed at once, at most (1 to ${draftTokensMax}; fewer where that is faster)`;
   const config =
     "vLLM's JSON for the same: method, model, num_speculative_tokens, prompt_lookup_max, prompt_lookup_min";
   command
     .option('--draft-model <model>', draftModel)
+    .option('--draft-head <folder>', draftHead)
     .addOption(
       new Option('--speculation <method>', 'ngram: what repeats the text before is guessed from it').choices([
         'none',
@@ -29,6 +32,7 @@ export function addSpeculationOptions(command: Command): void {
 
 interface SpeculationFlags {
   draftModel?: string;
+  draftHead?: string;
   speculation?: 'none' | 'ngram';
   numSpeculativeTokens?: number;
   speculativeConfig?: string;
@@ -36,21 +40,28 @@ interface SpeculationFlags {
 
 /** @throws CliError CLI_VALUE_INVALID for flags that contradict each other, or a configuration that says what Nereid cannot do */
 export function speculationChoice(flags: SpeculationFlags): SpeculationChoice | undefined {
-  const { draftModel, speculation, numSpeculativeTokens: draftsMax, speculativeConfig } = flags;
+  const { draftModel, draftHead, speculation, numSpeculativeTokens: draftsMax, speculativeConfig } = flags;
+  const isNamed = draftModel !== undefined || draftHead !== undefined;
   if (speculativeConfig !== undefined) {
-    if (draftModel !== undefined || speculation !== undefined || draftsMax !== undefined) {
+    if (isNamed || speculation !== undefined || draftsMax !== undefined) {
       throw invalid('give --speculative-config, or --draft-model and --speculation, not both');
     }
     return choiceOfConfig(speculativeConfig);
   }
-  if (draftModel !== undefined && speculation === 'ngram') {
-    throw invalid('--draft-model and --speculation ngram exclude each other: give one');
+  if (draftModel !== undefined && draftHead !== undefined) {
+    throw invalid('--draft-model and --draft-head exclude each other: give one');
+  }
+  if (isNamed && speculation === 'ngram') {
+    const flag = draftModel === undefined ? '--draft-head' : '--draft-model';
+    throw invalid(`${flag} and --speculation ngram exclude each other: give one`);
   }
   if (draftModel !== undefined && speculation !== 'none')
     return { method: 'draft-model', draftModel, draftsMax };
+  if (draftHead !== undefined && speculation !== 'none')
+    return { method: 'draft-head', draftHead, draftsMax };
   if (speculation === 'ngram') return { method: 'ngram', draftsMax };
   if (draftsMax !== undefined) {
-    throw invalid('--num-speculative-tokens needs --draft-model or --speculation ngram');
+    throw invalid('--num-speculative-tokens needs --draft-model, --draft-head or --speculation ngram');
   }
   return undefined;
 }
@@ -66,11 +77,15 @@ function choiceOfConfig(text: string): SpeculationChoice {
   const { method = config.model === undefined ? 'ngram' : 'draft_model', model } = config;
   const draftsMax = integerOf(config, 'num_speculative_tokens', draftTokensMax);
   if (method === 'ngram') return { method, draftsMax, lengths: lengthsOf(config) };
-  if (method !== 'draft_model') {
-    throw invalid(`--speculative-config has the method '${String(method)}'; known: ngram, draft_model`);
+  if (method !== 'draft_model' && method !== 'eagle') {
+    throw invalid(
+      `--speculative-config has the method '${String(method)}'; known: ngram, draft_model, eagle`,
+    );
   }
-  if (typeof model !== 'string')
-    throw invalid("--speculative-config needs a 'model' for the method draft_model");
+  if (typeof model !== 'string') {
+    throw invalid(`--speculative-config needs a 'model' for the method ${method}`);
+  }
+  if (method === 'eagle') return { method: 'draft-head', draftHead: model, draftsMax };
   return { method: 'draft-model', draftModel: model, draftsMax };
 }
 

@@ -19,7 +19,7 @@ from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
 import pack
 import train
-from model import MLP, Config, Llama, RMSNorm, document_mask, rotate
+from model import MLP, Config, Llama, RMSNorm, rotate
 
 STEPS = 4
 STEP_WEIGHTS = [1.0, 0.9, 0.8, 0.7]

@@ -1,4 +1,5 @@
 import { existsSync } from 'node:fs';
+import { resolve } from 'node:path';
 import type { Logger } from 'pino';
 import { ensureEngine } from '../../artifact/resolver.ts';
 import { contentHash, readEngine, tokenizerFolderName } from '../../builder/engine-folder.ts';
@@ -235,10 +236,10 @@ function speculationSettings(
   { draftFolder }: PreparedModel,
 ): SpeculationSettings | undefined {
   if (!speculation) return undefined;
-  const { method, draftsMax, lengths } = speculation;
-  return method === 'ngram'
-    ? { method, draftsMax, lengths }
-    : { method, draftsMax, engineFolder: draftFolder };
+  const { method, draftsMax, lengths, draftHead } = speculation;
+  if (method === 'ngram') return { method, draftsMax, lengths };
+  if (method === 'draft-head') return { method, draftsMax, headFolder: draftHead && resolve(draftHead) };
+  return { method, draftsMax, engineFolder: draftFolder };
 }
 
 /** Waits for everything that starts; if one fails, stops the others and throws why. */

@@ -36,6 +36,8 @@ export interface SpeculationChoice {
   method: (typeof speculationMethods)[number];
   /** With `draft-model`: an engine, file, folder or name, as models are given. */
   draftModel?: string | undefined;
+  /** With `draft-head`: its folder. */
+  draftHead?: string | undefined;
   /** Drafts of a sequence in a step at most. */
   draftsMax?: number | undefined;
   /** With `ngram`: lengths of what is looked up. */

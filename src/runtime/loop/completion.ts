@@ -215,6 +215,10 @@ export class Completion implements TokenSink, PromptSink, DraftSink, BeamHost {
     if (isAnswered(sequence)) this.#options.onAnswers();
   }
 
+  hidden(sequence: Sequence, values: Float32Array, row: number): void {
+    this.#options.drafts.hidden(sequence, values, row);
+  }
+
   verified(sequence: Sequence, drafts: number, accepted: number): void {
     this.#options.drafts.verified(sequence, drafts, accepted);
     this.#options.events.countDrafts(sequence);

@@ -15,6 +15,7 @@ import { EngineCore } from '../loop/engine-core.ts';
 import { FileStore } from '../outputs/file-segment.ts';
 import { outputBytesMaxDefault } from '../outputs/output-store.ts';
 import type { RankSeat, TakenSeat } from '../ranks/seat.ts';
+import type { SpeculationSettings } from '../speculation/settings.ts';
 import type { SpeculationOptions } from '../speculation/speculation.ts';
 import { EngineServer } from '../transport/engine-server.ts';
 import type { EngineGroup } from './engine-group.ts';
@@ -96,8 +97,7 @@ async function speculationOf(
   const { speculation } = configuration;
   if (!speculation) return undefined;
   const { loadSpeculation } = await import('./load-speculation.ts');
-  const folder = speculation.method === 'draft-model' ? speculation.engineFolder : undefined;
-  const draft = folder === undefined ? undefined : (await openFolder(folder)).source;
+  const draft = await draftSourceOf(speculation, source);
   // On the null device both are the same model, which knows no weights.
   return loadSpeculation(
     speculation,
@@ -105,6 +105,18 @@ async function speculationOf(
     configuration.device === 'null' ? source : draft,
     configuration,
   );
+}
+
+async function draftSourceOf(
+  speculation: SpeculationSettings,
+  target: DeviceModelSource,
+): Promise<DeviceModelSource | undefined> {
+  if (speculation.method === 'draft-head' && speculation.headFolder !== undefined) {
+    const { openDraftHead } = await import('../../builder/open-draft-head.ts');
+    return openDraftHead(speculation.headFolder, target);
+  }
+  const folder = speculation.method === 'draft-model' ? speculation.engineFolder : undefined;
+  return folder === undefined ? undefined : (await openFolder(folder)).source;
 }
 
 /** This process watches over one process a rank. */

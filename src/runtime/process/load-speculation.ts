@@ -14,7 +14,7 @@ const singleThreadWeightBytesMax = 32 * 1024 * 1024;
 
 /**
  * Makes what an engine guesses tokens with. To be called before the model itself is loaded, whose KV cache may take all the memory that is left.
- * @param draft the draft model, where the settings ask for one
+ * @param draft the draft model or head, where the settings ask for one
  * @throws RuntimeError `OPTIONS_INVALID` for a draft model with another vocabulary; DeviceError
  */
 export async function loadSpeculation(
@@ -25,11 +25,14 @@ export async function loadSpeculation(
 ): Promise<SpeculationOptions> {
   const { draftsMax } = settings;
   if (settings.method === 'ngram') return { drafter: new NgramDrafter(settings.lengths), draftsMax };
-  if (!draft)
+  const isHead = settings.method === 'draft-head';
+  if (!draft) {
+    const flag = isHead ? '--draft-head' : '--draft-model';
     throw new RuntimeError(
       'OPTIONS_INVALID',
-      'speculation by a draft model needs one: name it (--draft-model)',
+      `speculation by a ${settings.method} needs one: name it (${flag})`,
     );
+  }
   if (draft.vocabularySize !== target.vocabularySize) {
     throw new RuntimeError(
       'OPTIONS_INVALID',
@@ -37,12 +40,12 @@ export async function loadSpeculation(
         'take a draft model with the same tokenizer',
     );
   }
-  const { ModelDrafter } = await import('../speculation/model-drafter.ts');
   const contextLength = Math.min(draft.contextLength, sizes.contextLength ?? target.contextLength);
   const { model, options } = await loadModel('draft', draft, {
     ...sizes,
     contextLength,
     threads: weightBytesOf(draft) <= singleThreadWeightBytesMax ? 1 : sizes.threads,
+    adapters: undefined,
     kvBytesMax: undefined,
     kvPositionsMax: undefined,
     kvHostBytesMax: undefined,
@@ -51,18 +54,18 @@ export async function loadSpeculation(
   const cache = createKvCache(model.kv, {
     contextLength: options.contextLength,
     kvBytesMax: options.kvBytesMax,
-    prefixReuse: sizes.prefixReuse,
+    // What a head computed depends on more than its tokens.
+    prefixReuse: sizes.prefixReuse && !isHead,
     prefixCacheBytesMax: options.kvBytesMax,
   });
   const { vocabularySize, batchTokensMax } = options;
-  const drafter = new ModelDrafter({
-    model,
-    cache,
-    vocabularySize,
-    contextLength: options.contextLength,
-    batchTokensMax,
-  });
-  return { drafter, draftsMax };
+  const own = { model, cache, vocabularySize, contextLength: options.contextLength, batchTokensMax };
+  if (isHead) {
+    const { HeadDrafter } = await import('../speculation/head-drafter.ts');
+    return { drafter: new HeadDrafter({ ...own, hiddenWidth: draft.hiddenWidth }), draftsMax };
+  }
+  const { ModelDrafter } = await import('../speculation/model-drafter.ts');
+  return { drafter: new ModelDrafter(own), draftsMax };
 }
 
 function weightBytesOf({ weights }: DeviceModelSource): number {

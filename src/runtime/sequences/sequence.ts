@@ -153,6 +153,8 @@ export class Sequence implements TokenSource {
   isHostChoosing = false;
   /** A beam that waits for what another one says: it has its place in the cache, and nothing to compute. */
   isHeld = false;
+  /** Its rows give their final hidden states, from which its drafts are made. */
+  showsHidden = false;
   /** It is to have drafts: its next step waits for its newest token, from which they are guessed. */
   isSpeculating = false;
   /** What may come next, for the next step to verify; good for the present {@link length} only. */

@@ -2,7 +2,7 @@ import { noKvOperations, type StepBatch, samplingFeature, want } from '../../dev
 import type { KvCache } from '../kv/kv-cache.ts';
 import { bansStops, isPlainDraw } from '../sampling/row-sampling.ts';
 import { SamplingColumns } from '../step/sampling-columns.ts';
-import type { DraftText } from './draft-text.ts';
+import type { DraftedText } from './drafted-text.ts';
 
 /** What a draft model's steps are made with. */
 export interface DraftBatchOptions {
@@ -10,15 +10,17 @@ export interface DraftBatchOptions {
   batchTokensMax: number;
   /** Bits of `samplingFeature`. */
   samplingFeatures: number;
+  /** Columns of the hidden states that rows start from, and give; absent for a model of its own. */
+  hiddenWidth?: number | undefined;
 }
 
 /** A step of the draft model. */
 export interface DraftStep {
   batch: StepBatch;
   /** By output row: whose next draft it gives. */
-  texts: DraftText[];
+  texts: DraftedText[];
   /** By text in the step: whose rows, and how many. */
-  rows: [text: DraftText, rows: number][];
+  rows: [text: DraftedText, rows: number][];
 }
 
 /** Writes draft models' steps: for each text what is missing before its next draft, as far as the step's budget goes. */
@@ -33,10 +35,12 @@ export class DraftBatches {
   }
 
   /** @param open texts that want another draft; those with more rows first, so that there are fewer mixes of row counts */
-  next(open: readonly DraftText[]): DraftStep {
-    const { cache } = this.#options;
+  next(open: readonly DraftedText[]): DraftStep {
+    const { cache, hiddenWidth } = this.#options;
+    const hidden = hiddenWidth ? want.hidden : 0;
     const tokens: number[] = [];
     const positions: number[] = [];
+    const states: Float32Array[] = [];
     const columns = {
       rows: [] as number[],
       kvLength: [] as number[],
@@ -53,6 +57,7 @@ export class DraftBatches {
       for (let position = text.computed; position < kvLength; position++) {
         tokens.push(text.tokenAt(position));
         positions.push(position);
+        if (text.hiddenAt) states.push(text.hiddenAt(position));
       }
       columns.rows.push(rows);
       columns.kvLength.push(kvLength);
@@ -60,7 +65,7 @@ export class DraftBatches {
       columns.blockStart.push(columns.blocks.length);
       step.rows.push([text, rows]);
       if (kvLength < text.length) continue;
-      outputs.wants.push(this.#want(text, outputs.rows.length));
+      outputs.wants.push(this.#want(text, outputs.rows.length) | hidden);
       outputs.rows.push(tokens.length - 1);
       step.texts.push(text);
     }
@@ -82,33 +87,40 @@ export class DraftBatches {
         sampling: this.#sampling,
       },
       kv: cache.hasOperations ? cache.takeOperations() : noKvOperations,
+      ...(hiddenWidth && { hidden: joined(states, hiddenWidth) }),
     };
     return { ...step, batch };
   }
 
   /** What the text's output row gives: a token where the device can choose it, else logits. Penalties and bias are left to the host. */
-  #want({ sequence, length }: DraftText, output: number): number {
+  #want({ sequence, nextPosition }: DraftedText, output: number): number {
     const { sampling } = sequence.owner;
-    const generated = length - sequence.promptLength;
+    const generated = nextPosition - sequence.promptLength;
     const isPlain = !sampling.changesLogits && !sampling.needsHistory && !bansStops(sampling, generated);
     if (sampling.isGreedy && isPlain) {
-      this.#sampling.setPlain(output, length);
+      this.#sampling.setPlain(output, nextPosition);
       return want.token;
     }
     if (isPlain && sequence.samplingState < 0 && this.#options.samplingFeatures & samplingFeature.draw) {
-      this.#sampling.set(output, sequence, length);
+      this.#sampling.set(output, sequence, nextPosition);
       return want.token;
     }
     if (!isPlainDraw(sampling, generated)) {
-      this.#sampling.setPlain(output, length);
+      this.#sampling.setPlain(output, nextPosition);
       return want.logits;
     }
-    this.#sampling.setTemperature(output, sequence, length);
+    this.#sampling.setTemperature(output, sequence, nextPosition);
     return want.logits | want.probabilities;
   }
 }
 
-function blocksOf(cache: KvCache, { place }: DraftText, kvLength: number): Int32Array {
+function joined(states: readonly Float32Array[], width: number): Float32Array {
+  const all = new Float32Array(states.length * width);
+  for (const [row, state] of states.entries()) all.set(state, row * width);
+  return all;
+}
+
+function blocksOf(cache: KvCache, { place }: DraftedText, kvLength: number): Int32Array {
   const blocks = new Int32Array(Math.ceil(kvLength / cache.chunkPositions) + 1);
   return blocks.subarray(0, cache.writeBlocks(place, kvLength, blocks, 0));
 }

@@ -1,8 +1,9 @@
 import type { KvPlace } from '../kv/kv-cache.ts';
 import type { Sequence } from '../sequences/sequence.ts';
+import type { DraftedText } from './drafted-text.ts';
 
-/** What a draft model holds of a sequence, and what it guesses behind it. */
-export class DraftText {
+/** What a draft model holds of a sequence, and what it guesses behind it: row r is the token at position r. */
+export class DraftText implements DraftedText {
   readonly sequence: Sequence;
   readonly place: KvPlace;
   /** Positions whose KV the draft model has, of these tokens. */
@@ -21,6 +22,14 @@ export class DraftText {
 
   get length(): number {
     return this.#known + this.drafts.length;
+  }
+
+  get nextPosition(): number {
+    return this.length;
+  }
+
+  advance(rows: number): void {
+    this.computed += rows;
   }
 
   get isDone(): boolean {

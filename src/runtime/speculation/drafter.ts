@@ -16,6 +16,10 @@ export interface Drafter {
    * is not computed. A drafter that runs on a device which answers later returns a promise; sequences may end meanwhile.
    */
   propose(wishes: readonly DraftWish[]): void | Promise<void>;
+  /**
+   * Of a drafter that starts from the model's final hidden states: takes the one of the sequence's last known token, a row of `values`. Whatever it keeps is a copy.
+   */
+  takeHidden?(sequence: Sequence, values: Float32Array, row: number): void;
   /** Forgets what it keeps of a sequence that ended. */
   forget(sequence: Sequence): void;
   close(): void;

@@ -8,9 +8,11 @@ export type SpeculationSettings = {
   | { method: 'ngram'; lengths?: NgramLengths | undefined }
   /** The engine folder of the draft model; absent on the null device. */
   | { method: 'draft-model'; engineFolder?: string | undefined }
+  /** The folder of a head over the model's own hidden states; absent on the null device. */
+  | { method: 'draft-head'; headFolder?: string | undefined }
 );
 
 /** N-gram lookup alone. */
 export type LookupSettings = Extract<SpeculationSettings, { method: 'ngram' }>;
 
-export const speculationMethods = ['ngram', 'draft-model'] as const;
+export const speculationMethods = ['ngram', 'draft-model', 'draft-head'] as const;

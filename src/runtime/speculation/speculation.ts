@@ -79,6 +79,7 @@ export class Speculation implements DraftSink {
         this.#hasExternal = true;
       }
       if (prediction || speculation?.lookup) this.#lookup ??= new NgramDrafter();
+      sequence.showsHidden = this.#drafterOf(sequence)?.takeHidden !== undefined;
     }
   }
 
@@ -193,13 +194,21 @@ export class Speculation implements DraftSink {
     if (entry) this.#governor.noteVerified(entry.record, drafts, accepted);
   }
 
+  hidden(sequence: Sequence, values: Float32Array, row: number): void {
+    this.#drafter?.takeHidden?.(sequence, values, row);
+  }
+
+  /** Who guesses for a sequence, if anybody does. */
+  #drafterOf({ owner }: Sequence): Drafter | undefined {
+    const { prediction, speculation, beams } = owner.request;
+    if (speculation?.draftsMax === 0 || beams) return undefined;
+    return prediction || speculation?.lookup ? this.#lookup : this.#drafter;
+  }
+
   #entryOf(sequence: Sequence): Entry | undefined {
     const known = this.#entries.get(sequence);
     if (known) return known;
-    if (sequence.owner.request.beams) return undefined;
-    const { prediction, speculation } = sequence.owner.request;
-    if (speculation?.draftsMax === 0) return undefined;
-    const drafter = prediction || speculation?.lookup ? this.#lookup : this.#drafter;
+    const drafter = this.#drafterOf(sequence);
     if (!drafter) return undefined;
     const entry = { drafter, record: this.#governor.record(), rest: 0 };
     this.#entries.set(sequence, entry);

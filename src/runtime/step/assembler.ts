@@ -252,6 +252,7 @@ export class BatchAssembler {
     verifier: DraftConsumer | undefined,
   ): number {
     const { sampling } = sequence.owner;
+    const hidden = sequence.showsHidden ? want.hidden : 0;
     const generated = position - sequence.promptLength;
     const lacking = sampling.features & ~this.#options.samplingFeatures;
     const needsLogits =
@@ -259,7 +260,7 @@ export class BatchAssembler {
     const isStateful = (sampling.features & samplingFeature.state) !== 0;
     if (!needsLogits && lacking === 0 && !(verifier && isStateful)) {
       const logprobs = sampling.logprobs >= 0 ? want.logprobs : 0;
-      const output = this.#addRow(row, want.token | logprobs);
+      const output = this.#addRow(row, want.token | logprobs | hidden);
       if (sampling.features === 0) this.#sampling.setPlain(output, position);
       else {
         if (sequence.needsStateLoad) step.loaded.push(sequence);
@@ -268,7 +269,7 @@ export class BatchAssembler {
       return output;
     }
     if (!needsLogits && isPlainGreedy(sampling, generated)) {
-      const output = this.#addRow(row, want.token);
+      const output = this.#addRow(row, want.token | hidden);
       this.#sampling.setPlain(output, position);
       return output;
     }
@@ -277,7 +278,7 @@ export class BatchAssembler {
     if (sequence.samplingState >= 0) sequence.needsStateLoad = true;
     const draws = !needsLogits && isPlainDraw(sampling, generated);
     const masked = sequence.guide ? want.masked : 0;
-    const output = this.#addRow(row, want.logits | masked | (draws ? want.probabilities : 0));
+    const output = this.#addRow(row, want.logits | masked | hidden | (draws ? want.probabilities : 0));
     if (draws) this.#sampling.setTemperature(output, sequence, position);
     else this.#sampling.setPlain(output, position);
     return output;

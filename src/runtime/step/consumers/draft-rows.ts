@@ -7,6 +7,8 @@ import type { TokenConsumer } from './token.ts';
 export interface DraftSink {
   /** @param accepted the first so many of the drafts were what the sequence says */
   verified(sequence: Sequence, drafts: number, accepted: number): void;
+  /** The final hidden state of a sequence's last known token, a row of `values`. */
+  hidden(sequence: Sequence, values: Float32Array, row: number): void;
 }
 
 /**

@@ -22,6 +22,8 @@ export interface TokenSink {
   isAnswered(guide: SequenceGuide): boolean;
   /** Its token cannot be chosen before its guide has answered; {@link TokenConsumer.resume} then. */
   deferred(sequence: Sequence): void;
+  /** The final hidden state of the sequence's last known token, a row of `values`. */
+  hidden(sequence: Sequence, values: Float32Array, row: number): void;
   /** No token can be chosen. */
   failed(sequence: Sequence, error: RuntimeError): void;
 }
@@ -51,6 +53,9 @@ export class TokenConsumer implements RowConsumer {
   /** Makes the row into the next token of a sequence that has not ended. */
   choose(output: StepOutput, place: RowPlace): void {
     const sequence = this.#sequence;
+    if (place.hidden >= 0) {
+      this.#sink.hidden(sequence, definite(output.rowHidden, 'hidden states').values, place.hidden);
+    }
     try {
       if (place.logits >= 0) this.#chooseOrDefer(output, place.logits);
       else this.#takeChosen(output, place);
