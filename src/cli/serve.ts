@@ -98,6 +98,7 @@ function addNetworkOptions(command: Command): void {
     .option('--grpc-port <n>', 'KServe over gRPC, health and reflection; off unless given', portOption)
     .option('--briton-port <n>', "Briton's gRPC service (usually 50051); off unless given", portOption)
     .option('--briton-config <file>', 'a BritonConfig file: engine, port, scheduler and KV cache settings')
+    .option('--briton-schemas <folder>', "JSON schemas by their hashes, for Briton's output_schema_hash")
     .option('--metrics-port <n>', '/metrics on a port of its own as well; off unless given', portOption)
     .option('--front-ends <n>', 'front-end processes that share the HTTP port', integerOption(1, 64), 1)
     .option('--stream-interval <n>', streamInterval, integerOption(1, 1024), 1)

@@ -5,6 +5,7 @@ import {
   type RequestReturns,
   type SamplingParameters,
 } from '../../src/runtime/requests/request.ts';
+import { simulatedGuide } from '../support/simulated-guides.ts';
 
 /** How a feature is turned on. Two features together are the one's changes after the other's. */
 export interface Feature {
@@ -52,6 +53,7 @@ export const features: readonly Feature[] = [
     }),
   },
   { name: 'n sequences', request: () => ({ sequences: 3 }) },
+  { name: 'a guide', request: ({ id }) => ({ guide: simulatedGuide({ salt: id % 3, length: 40 }) }) },
   { name: 'min tokens', request: ({ maxTokens }) => ({ minTokens: maxTokens - 1, stopTokenIds: allIds }) },
   {
     name: 'beam search',

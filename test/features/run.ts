@@ -5,12 +5,14 @@ import { packageRoot } from '../../src/base/entry.ts';
 import type { DeviceModelSource } from '../../src/device/device.ts';
 import { nullModelSource } from '../../src/device/null/index.ts';
 import { RuntimeError } from '../../src/runtime/errors.ts';
-import { EngineCore } from '../../src/runtime/loop/engine-core.ts';
+import { EngineCore, type EngineCoreOptions } from '../../src/runtime/loop/engine-core.ts';
 import { type EngineSizes, type LoadedEngine, loadModel } from '../../src/runtime/process/load-model.ts';
 import { loadSpeculation } from '../../src/runtime/process/load-speculation.ts';
 import type { SequenceEvent } from '../../src/runtime/requests/events.ts';
 import type { GenerationRequest } from '../../src/runtime/requests/request.ts';
 import { sourceOfHuggingFace } from '../device/golden-models.ts';
+import { runToEnd } from '../support/engine-simulator.ts';
+import { noMishaps, SimulatedFollower, simulatedVocabulary } from '../support/simulated-guides.ts';
 import { shownBy } from '../support/simulated-outputs.ts';
 import type { Feature } from './registry.ts';
 
@@ -38,6 +40,12 @@ export const places: readonly Place[] = [
 export const gpuPlace: Place = {
   ...{ name: 'cuda', device: 'cuda', kvBlockPositions: 16 },
   deviceOptions: { activations: 'f32' },
+};
+
+/** Guides are about ids, so that they mean the same on every device. */
+const guided: Pick<EngineCoreOptions, 'guidance' | 'vocabulary'> = {
+  vocabulary: simulatedVocabulary,
+  guidance: { start: (data) => new SimulatedFollower(data, noMishaps), lateMaskWaitMs: 0 },
 };
 
 const contextLength = 64;
@@ -83,7 +91,7 @@ export class FeatureBench {
     const { model, options: loaded } = this.#loaded;
     const core = new EngineCore(
       model,
-      { ...loaded, prefixReuse: false, inFlightStepsMax: 1, ...options, speculation },
+      { ...loaded, ...guided, prefixReuse: false, inFlightStepsMax: 1, ...options, speculation },
       (events) => {
         for (const event of events) {
           const key = `${event.requestId}/${event.sequence}`;
@@ -97,9 +105,10 @@ export class FeatureBench {
       },
     );
     for (const request of requests) core.submit(request);
-    while (core.hasRunnable) await core.step();
+    await runToEnd(core);
     core.releaseRetained();
     while (core.hasRunnable) await core.step();
+    await core.close();
     speculation?.drafter?.close();
     const [failed] = failures;
     if (failed?.error) throw new RuntimeError('ENGINE_FAILED', failed.error.message);

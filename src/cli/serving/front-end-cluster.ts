@@ -47,6 +47,7 @@ export class FrontEndCluster {
       httpPort: options.httpPort,
       grpcPort: options.grpcPort,
       britonPort: options.britonPort,
+      britonSchemas: options.britonSchemas,
       kserve: options.kserve,
       security: options.security,
       requestTimeoutSeconds: options.requestTimeoutSeconds,

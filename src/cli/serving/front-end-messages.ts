@@ -18,6 +18,7 @@ export interface FrontEndConfiguration {
   httpPort: number;
   grpcPort?: number;
   britonPort?: number;
+  britonSchemas?: string;
   kserve: KserveOptions;
   security: SecurityOptions;
   requestTimeoutSeconds: number;

@@ -73,12 +73,12 @@ async function start(configuration: FrontEndConfiguration): Promise<void> {
       void registry.getMetricsAsJSON().then((metrics) => send({ kind: 'metrics', number, metrics }));
     }
   });
-  const { host, httpPort, grpcPort, britonPort } = configuration;
+  const { host, httpPort, grpcPort, britonPort, britonSchemas: schemas } = configuration;
   await frontEnd.http.listen({ host, port: httpPort, backlog: listenBacklog });
   const { port } = frontEnd.http.server.address() as AddressInfo;
   const grpc = grpcPort === undefined ? undefined : await frontEnd.listenGrpc({ host, port: grpcPort });
   const briton =
-    britonPort === undefined ? undefined : await frontEnd.listenBriton({ host, port: britonPort });
+    britonPort === undefined ? undefined : await frontEnd.listenBriton({ host, port: britonPort, schemas });
   send({ kind: 'listening', port, grpcPort: grpc, britonPort: briton });
 }
 

@@ -34,6 +34,7 @@ import { EnginePool } from '../../runtime/routing/pool.ts';
 import { EncodePool, type PooledTokenizer } from '../../tokenizer/encode-pool.ts';
 import { openTokenizer } from '../../tokenizer/open.ts';
 import { TemplatePool } from '../../tokenizer/template-pool.ts';
+import type { BritonAddress } from './briton.ts';
 import { addKserve, type Kserve } from './kserve.ts';
 import type { AnswerOptions, KserveOptions, TrafficOptions } from './options.ts';
 import { readSecurity, type Security, type SecurityOptions } from './security.ts';
@@ -113,7 +114,7 @@ export interface FrontEnd {
   /** Opens the gRPC port; resolves with its number. */
   listenGrpc(address: { host: string; port: number }): Promise<number>;
   /** Opens Briton's gRPC port over the first model; resolves with its number. */
-  listenBriton(address: { host: string; port: number }): Promise<number>;
+  listenBriton(address: BritonAddress): Promise<number>;
   /** Takes other keys and certificates from now on. */
   reload(security: Security): void;
   /** Refuses new requests and waits for the running ones, so long at most; the port stays open. */
