@@ -1,4 +1,5 @@
 import { Command, InvalidArgumentError, Option } from 'commander';
+import { kvDtypes } from '../device/device.ts';
 import { devices } from '../device/registry.ts';
 import { ranksMax } from '../models/partition.ts';
 import { requestTimeoutMs } from '../protocol/limits.ts';
@@ -225,11 +226,7 @@ function addEngineOptions(command: Command): void {
     .option('--max-batch-tokens <n>', 'token budget of one step', integerOption(1, 65_536), 512)
     .option('--kv-cache-size <size>', kvCache, sizeOption)
     .addOption(
-      new Option('--kv-dtype <type>', "type of the KV cache (default: the engine's)").choices([
-        'f16',
-        'f32',
-        'fp8',
-      ]),
+      new Option('--kv-dtype <type>', "type of the KV cache (default: the engine's)").choices(kvDtypes),
     )
     .option('--context-length <n>', contextLength, integerOption(2, 2 ** 24))
     .addOption(alias('--max-model-len <n>', integerOption(2, 2 ** 24)))

@@ -64,7 +64,7 @@ export class FeatureBench {
     this.#source = source;
     this.#loaded = loaded;
     this.#sizes = sizes;
-    this.#isExact = sizes.device !== 'ggml';
+    this.#isExact = sizes.device === 'null' || sizes.device === 'reference';
   }
 
   static async open({ device, deviceOptions = {}, kvBlockPositions }: Place): Promise<FeatureBench> {

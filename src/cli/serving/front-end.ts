@@ -15,7 +15,7 @@ import type { GrpcServerOptions, RunningGrpcServer } from '../../protocol/grpc-s
 import { createHttpServer, type HttpLimits } from '../../protocol/http-server.ts';
 import { keyMetrics } from '../../protocol/key-metrics.ts';
 import { socketsMax, socketsPerAddressMax } from '../../protocol/limits.ts';
-import { ServerMetrics } from '../../protocol/metrics.ts';
+import { type Exposition, ServerMetrics } from '../../protocol/metrics.ts';
 import { errorResponse } from '../../protocol/openai/errors.ts';
 import { addOpenAi } from '../../protocol/openai/server.ts';
 import { reasoningFormatOf, reasoningFormats } from '../../protocol/reasoning/registry.ts';
@@ -96,6 +96,8 @@ export interface FrontEndOptions {
   repository: ModelRepository;
   /** Where the Responses API keeps responses. Default: in this process. */
   responses?: ResponseStorage;
+  /** What `/metrics` shows where other processes serve the same port. Default, and where it has none: this process's. */
+  metricsOfAll?: () => Promise<Exposition | undefined>;
 }
 
 /** One front end: the HTTP app over its models, not yet listening. Several may share a port (`cluster`). */
@@ -142,7 +144,7 @@ function httpServer(
 /** Puts the protocols over the engines, which must have answered once. */
 export function createFrontEnd(options: FrontEndOptions): FrontEnd {
   const { models, pools } = openModels(options.models, options.traffic);
-  const metrics = new ServerMetrics({ models });
+  const metrics = new ServerMetrics({ models, ofAll: options.metricsOfAll });
   const { logger, security, notReadyReason } = options;
   const keys =
     security.keys.length > 0 ? new ApiKeys(security.keys, keyMetrics(metrics.registry)) : undefined;

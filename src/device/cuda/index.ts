@@ -94,6 +94,10 @@ class CudaDevice implements Device {
     const { activations, matrices } = this.#options;
     const isFp8 = matrices === 'fp8';
     const isKvFp8 = kvDtype === 'fp8';
+    if (kvDtype === 'q8_0') {
+      const fix = 'give --kv-dtype fp8 for 8 bits';
+      throw new DeviceError('DEVICE_DTYPE_UNSUPPORTED', `the cuda device has no q8_0 KV cache: ${fix}`);
+    }
     const own = activations === 'auto' ? activationOf(source) : (activations as ActivationType);
     const activation = own === 'f32' && activations === 'auto' && (isFp8 || isKvFp8) ? 'bf16' : own;
     if (isFp8 || isKvFp8) checkFp8(gpu, activation);
