@@ -77,7 +77,7 @@ export interface EngineOptions {
 
 /** Guessing tokens ahead: by what the text repeats, or by a smaller model with the same tokenizer. */
 export type EngineSpeculation = {
-  /** Drafts of a sequence in a step at most; default 8. */
+  /** Drafts of a sequence in a step at most; default 7. */
   draftsMax?: number;
 } & (
   | { method: 'ngram'; lookup?: NgramLengths }

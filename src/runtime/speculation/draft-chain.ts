@@ -65,6 +65,8 @@ export class DraftChain {
       if (token >= 0) {
         this.#keepHidden(output, row, text);
         text.drafts.push(token);
+        // Behind the end of the text there is nothing to guess.
+        if (text.sequence.owner.stopTokens.has(token)) text.draftsMax = text.drafts.length;
       }
       // No token is possible for the draft model: it has no more to say here.
       else text.draftsMax = text.drafts.length;

@@ -24,7 +24,8 @@ export interface SpeculationOptions {
   draftsMax?: number | undefined;
 }
 
-export const draftsDefault = 8;
+/** With the known token before them eight rows. */
+export const draftsDefault = 7;
 
 /**
  * Where steps overlap, a sequence that is to have drafts gives that up; after so many fruitless looks in a row it runs as many steps, up to this, before
@@ -191,7 +192,9 @@ export class Speculation implements DraftSink {
     const byPlace = this.#counters.acceptedDraftsByPlace;
     for (let place = 0; place < accepted; place++) byPlace[place] = (byPlace[place] ?? 0) + 1;
     const entry = this.#entries.get(sequence);
-    if (entry) this.#governor.noteVerified(entry.record, drafts, accepted);
+    // Drafts behind the end of a text say nothing of the drafter.
+    const tried = sequence.state === 'finished' ? accepted : drafts;
+    if (entry) this.#governor.noteVerified(entry.record, tried, accepted);
   }
 
   hidden(sequence: Sequence, values: Float32Array, row: number): void {
