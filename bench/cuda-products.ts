@@ -85,6 +85,8 @@ function gemvCheck(): void {
     outputType: 'bf16',
     accumulates: false,
     hasBias: false,
+    isScaled: true,
+    splits: 1,
   } as const;
   gemms.prepare(shape, { weight: w, x, y })();
   console.log(
@@ -171,6 +173,7 @@ if (runs('gemm8')) {
           const shape = {
             ...{ rows, inputs, outputs, inputStride: inputs, outputStride: outputs },
             ...{ inputType: 'e4m3' as const, outputType: 'bf16' as const, accumulates, hasBias: false },
+            ...{ isScaled: true, splits: 1 },
           };
           const products = weights.map((weight) =>
             gemms.prepare(shape, { weight, x, y, weightScales: scales, inputScales: scales }, weights),
@@ -214,6 +217,8 @@ if (runs('gemm')) {
         outputType: 'bf16',
         accumulates: false,
         hasBias: false,
+        isScaled: true,
+        splits: 1,
       } as const;
       const products = weights.map((weight) => gemms.prepare(shape, { weight, x, y }, weights));
       const ms =

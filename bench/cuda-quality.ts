@@ -1,7 +1,11 @@
 // What 8 bits cost on the CUDA device: an engine's perplexity over chats and how often the likeliest token stays the same, 16-bit against fp8
 // matrices and KV cache; and
-// whether a greedy text depends on the sequences beside it: node --import tsx bench/cuda-quality.ts ENGINE CHATS.jsonl
-import { readFileSync } from 'node:fs';
+// whether a greedy text depends on the sequences beside it: node --import tsx bench/cuda-quality.ts ENGINE CHATS.jsonl [COUNT] [MODEL-FOLDER]
+// With the folder of the checkpoint that the engine was built from, all of it is compared with HF transformers too (python3 with torch).
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { openEngine } from '../src/builder/open-engine.ts';
 import { openDevice } from '../src/device/cuda/index.ts';
 import type { DeviceModel, KvDtype } from '../src/device/device.ts';
@@ -9,7 +13,7 @@ import { want } from '../src/device/step.ts';
 import { openTokenizer } from '../src/tokenizer/open.ts';
 import { batchOf, step } from './cuda-model.ts';
 
-const [folder, chats, count = '400'] = process.argv.slice(2);
+const [folder, chats, count = '400', checkpoint] = process.argv.slice(2);
 if (!folder || !chats) throw new Error('which engine, and which file of chats?');
 const { source, tokenizerFolder } = await openEngine(folder, { allowReleaseMismatch: true });
 const tokenizer = await openTokenizer(tokenizerFolder ?? folder);
@@ -53,6 +57,64 @@ async function logitsOf(model: DeviceModel, tokens: readonly number[]): Promise<
   return Float32Array.from(output.logits?.values.subarray(0, rows * words) ?? []);
 }
 
+interface Peer {
+  /** The likeliest token at every scored position. */
+  choices: number[];
+  /** Greedy continuations of the first texts' heads. */
+  greedy: number[][];
+}
+
+function askTransformers(model: string): Peer {
+  const own = mkdtempSync(join(tmpdir(), 'nereid-quality-'));
+  const [source, target] = [join(own, 'texts.json'), join(own, 'choices.json')];
+  writeFileSync(source, JSON.stringify(texts.map(({ head, answer }) => [head, answer])));
+  const script = join(import.meta.dirname, 'support/transformers_choices.py');
+  process.stdout.write(execFileSync('python3', [script, model, source, target], { encoding: 'utf8' }));
+  return JSON.parse(readFileSync(target, 'utf8')) as Peer;
+}
+
+const peer = checkpoint === undefined ? undefined : askTransformers(checkpoint);
+
+/** How much of what a run chose is what transformers chooses. */
+async function comparison(choices: readonly number[], matrices: 'auto' | 'fp8', kvDtype: KvDtype) {
+  if (!peer) return '';
+  const same = choices.filter((token, k) => token === peer.choices[k]).length / choices.length;
+  const { device, model } = await opened(matrices, kvDtype);
+  const prompts = texts.slice(0, peer.greedy.length).map(({ head }) => head);
+  let equal = 0;
+  let tokens = 0;
+  for (const [s, prompt] of prompts.entries()) {
+    const [own] = await greedyOf(model, [prompt]);
+    const theirs = peer.greedy[s] ?? [];
+    const until = theirs.findIndex((token, k) => token !== own?.[k]);
+    if (until < 0) equal++;
+    tokens += until < 0 ? theirs.length : until;
+  }
+  model.close();
+  device.close();
+  const shared = (tokens / prompts.length).toFixed(1);
+  return `; transformers' likeliest token at ${(100 * same).toFixed(2)} %, ${equal} of ${prompts.length} greedy texts of 49 tokens its own (${shared} tokens on average)`;
+}
+
+/** 49 greedy tokens behind each prompt, all at once. */
+async function greedyOf(model: DeviceModel, prompts: readonly number[][]): Promise<number[][]> {
+  const tables = prompts.map((_, s) => Array.from({ length: 8 }, (_, k) => s * 8 + k));
+  const out: number[][] = [];
+  for (const [s, tokens] of prompts.entries()) {
+    const { output } = await step(model, [{ tokens, position: 0, blocks: tables[s] ?? [], wants: true }]);
+    out.push([output.tokens[0] ?? 0]);
+  }
+  for (let n = 0; n < 48; n++) {
+    const parts = prompts.map((prompt, s) => ({
+      ...{ tokens: [out[s]?.at(-1) ?? 0], position: prompt.length + n },
+      ...{ blocks: tables[s] ?? [], wants: true },
+    }));
+    const { output } = await step(model, parts);
+    for (const s of prompts.keys()) out[s]?.push(output.tokens[s] ?? 0);
+  }
+  return out;
+}
+
 const best = (row: Float32Array) => row.reduce((at, value, k) => (value > (row[at] ?? 0) ? k : at), 0);
 
 async function run(matrices: 'auto' | 'fp8', kvDtype: KvDtype) {
@@ -78,7 +140,9 @@ async function run(matrices: 'auto' | 'fp8', kvDtype: KvDtype) {
 }
 
 const plain = await run('auto', 'f16');
-console.log(`${plain.choices.length} tokens; 16-bit perplexity ${plain.perplexity.toFixed(4)}`);
+console.log(
+  `${plain.choices.length} tokens; 16-bit perplexity ${plain.perplexity.toFixed(4)}${await comparison(plain.choices, 'auto', 'f16')}`,
+);
 for (const [matrices, kvDtype] of [
   ['fp8', 'f16'],
   ['auto', 'fp8'],
@@ -87,7 +151,7 @@ for (const [matrices, kvDtype] of [
   const { perplexity, choices } = await run(matrices, kvDtype);
   const same = choices.filter((token, k) => token === plain.choices[k]).length / choices.length;
   console.log(
-    `matrices ${matrices}, KV ${kvDtype}: perplexity ${perplexity.toFixed(4)}, the same likeliest token at ${(100 * same).toFixed(2)} %`,
+    `matrices ${matrices}, KV ${kvDtype}: perplexity ${perplexity.toFixed(4)}, the same likeliest token at ${(100 * same).toFixed(2)} %${await comparison(choices, matrices, kvDtype)}`,
   );
 }
 
@@ -95,27 +159,9 @@ for (const [matrices, kvDtype] of [
 async function invariance(): Promise<void> {
   const { device, model } = await opened('auto', 'f16');
   const prompts = texts.slice(0, 16).map(({ head }) => head);
-  const tables = prompts.map((_, s) => Array.from({ length: 8 }, (_, k) => s * 8 + k));
-  async function greedy(which: readonly number[]): Promise<number[][]> {
-    const out: number[][] = which.map(() => []);
-    for (const [k, s] of which.entries()) {
-      const tokens = prompts[s] ?? [];
-      const { output } = await step(model, [{ tokens, position: 0, blocks: tables[s] ?? [], wants: true }]);
-      out[k]?.push(output.tokens[0] ?? 0);
-    }
-    for (let n = 0; n < 48; n++) {
-      const parts = which.map((s, k) => ({
-        ...{ tokens: [out[k]?.at(-1) ?? 0], position: (prompts[s]?.length ?? 0) + n },
-        ...{ blocks: tables[s] ?? [], wants: true },
-      }));
-      const { output } = await step(model, parts);
-      for (const k of which.keys()) out[k]?.push(output.tokens[k] ?? 0);
-    }
-    return out;
-  }
   const alone: number[][] = [];
-  for (const s of prompts.keys()) alone.push(...(await greedy([s])));
-  const together = await greedy([...prompts.keys()]);
+  for (const prompt of prompts) alone.push(...(await greedyOf(model, [prompt])));
+  const together = await greedyOf(model, prompts);
   const same = alone.filter((text, k) => text.join() === together[k]?.join()).length;
   console.log(`greedy texts of 49 tokens, alone and 16 at once: ${same} of ${prompts.length} are the same`);
   model.close();

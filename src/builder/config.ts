@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { kvDtypes } from '../device/device.ts';
 import { ranksMax } from '../models/partition.ts';
 
 /** Types that a build can make, beside `auto`: keep every tensor as the checkpoint has it. */
@@ -41,7 +42,7 @@ export const buildConfigSchema = z.strictObject({
   tensorParallel: z.int().min(1).max(ranksMax).default(1),
   pipelineParallel: z.int().min(1).max(ranksMax).default(1),
   /** Type of the KV cache that the engine is meant to run with. */
-  kvDtype: z.enum(['f16', 'f32', 'fp8']).default('f16'),
+  kvDtype: z.enum(kvDtypes).default('f16'),
 });
 
 export type BuildConfig = z.output<typeof buildConfigSchema>;

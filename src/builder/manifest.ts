@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { kvDtypes } from '../device/device.ts';
 import { dtypeNames } from '../graph/dtype.ts';
 import { ranksMax } from '../models/partition.ts';
 import { buildConfigSchema, buildTargets } from './config.ts';
@@ -77,7 +78,7 @@ export const manifestSchema = z.object({
     tensors: z.record(z.string(), z.int()),
     exceptions: z.array(exceptionEntry),
   }),
-  kvDtype: z.enum(['f16', 'f32', 'fp8']),
+  kvDtype: z.enum(kvDtypes),
   recipe: buildConfigSchema.omit({ model: true, output: true, name: true }),
   /** One weight file a rank, in rank order. */
   ranks: z.array(relativePath).min(1).max(ranksMax),

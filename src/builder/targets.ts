@@ -15,7 +15,7 @@ export interface BuildTarget {
 export const buildTargetRows = {
   ggml: {
     dtypes: ['f32', 'f16', 'bf16', 'q8_0', 'q4_0', 'q4_k', 'q6_k'],
-    kvDtypes: ['f16', 'f32'],
+    kvDtypes: ['f16', 'f32', 'q8_0'],
     deviceOptions: () => ({}),
   },
   cuda: {

@@ -1,6 +1,7 @@
 import { availableParallelism } from 'node:os';
 import { Command, Option } from 'commander';
 import { buildTargets, modelDtypes } from '../builder/config.ts';
+import { kvDtypes } from '../device/device.ts';
 import { ranksMax } from '../models/partition.ts';
 import type { BuildFlags } from './build-flags.ts';
 import { withInterrupt } from './interrupt.ts';
@@ -46,9 +47,7 @@ export function createCommand(): Command {
       'positions of one sequence at most',
       integerOption(1, contextLengthMax),
     )
-    .addOption(
-      new Option('--kv-dtype <type>', 'type of the KV cache (default: f16)').choices(['f16', 'f32', 'fp8']),
-    )
+    .addOption(new Option('--kv-dtype <type>', 'type of the KV cache (default: f16)').choices(kvDtypes))
     .option(
       '--tensor-parallel <n>',
       'ranks that share every layer, one weight file each (default: 1)',

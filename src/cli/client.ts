@@ -56,6 +56,8 @@ function inflightCommand(): Command {
     .option('--lora-path <folder>', 'of hf_lora_convert.py: its weights go with the request')
     .option('--lora-task-id <id>', '0 is none', integerOption(0, Number.MAX_SAFE_INTEGER), 0)
     .option('--return-log-probs', '')
+    .option('--return-context-logits', 'print the shape of what comes')
+    .option('--return-generation-logits', 'print the shape of what comes with the last response')
     .option('--return-perf-metrics', '')
     .option('-c, --check-output', 'compare with --output-tokens-csv')
     .option('--correctness-threshold <share>', 'of ids that must be equal', numberOption(0, 1), 1)

@@ -1,5 +1,6 @@
 import { availableParallelism } from 'node:os';
 import { Command, Option } from 'commander';
+import { kvDtypes } from '../device/device.ts';
 import type { GenerateFlags } from './generate-flags.ts';
 import { withInterrupt } from './interrupt.ts';
 import { threadsMax } from './threads.ts';
@@ -45,11 +46,7 @@ export function createCommand(): Command {
     .option('--threads <n>', 'CPU threads', integerOption(1, threadsMax), availableParallelism())
     .option('--context-length <n>', 'positions of the sequence at most', integerOption(2, tokensMax))
     .addOption(
-      new Option('--kv-dtype <type>', "type of the KV cache (default: the engine's)").choices([
-        'f16',
-        'f32',
-        'fp8',
-      ]),
+      new Option('--kv-dtype <type>', "type of the KV cache (default: the engine's)").choices(kvDtypes),
     )
     .option('-q, --quiet', 'only the text')
     .addHelpText('after', examples)

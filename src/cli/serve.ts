@@ -1,4 +1,5 @@
 import { Command, InvalidArgumentError, Option } from 'commander';
+import { kvDtypes } from '../device/device.ts';
 import { devices } from '../device/registry.ts';
 import { ranksMax } from '../models/partition.ts';
 import { requestTimeoutMs } from '../protocol/limits.ts';
@@ -97,6 +98,7 @@ function addNetworkOptions(command: Command): void {
     .option('--grpc-port <n>', 'KServe over gRPC, health and reflection; off unless given', portOption)
     .option('--briton-port <n>', "Briton's gRPC service (usually 50051); off unless given", portOption)
     .option('--briton-config <file>', 'a BritonConfig file: engine, port, scheduler and KV cache settings')
+    .option('--briton-schemas <folder>', "JSON schemas by their hashes, for Briton's output_schema_hash")
     .option('--metrics-port <n>', '/metrics on a port of its own as well; off unless given', portOption)
     .option('--front-ends <n>', 'front-end processes that share the HTTP port', integerOption(1, 64), 1)
     .option('--stream-interval <n>', streamInterval, integerOption(1, 1024), 1)
@@ -224,11 +226,7 @@ function addEngineOptions(command: Command): void {
     .option('--max-batch-tokens <n>', 'token budget of one step', integerOption(1, 65_536), 512)
     .option('--kv-cache-size <size>', kvCache, sizeOption)
     .addOption(
-      new Option('--kv-dtype <type>', "type of the KV cache (default: the engine's)").choices([
-        'f16',
-        'f32',
-        'fp8',
-      ]),
+      new Option('--kv-dtype <type>', "type of the KV cache (default: the engine's)").choices(kvDtypes),
     )
     .option('--context-length <n>', contextLength, integerOption(2, 2 ** 24))
     .addOption(alias('--max-model-len <n>', integerOption(2, 2 ** 24)))

@@ -37,8 +37,9 @@ export interface DeviceModelSource {
   contextLength: number;
 }
 
-/** Type of the KV cache's elements. */
-export type KvDtype = 'f16' | 'f32' | 'fp8';
+/** Types of the KV cache's elements; each device has some of them. q8_0 has a scale for every 32 elements of a head. */
+export const kvDtypes = ['f16', 'f32', 'fp8', 'q8_0'] as const;
+export type KvDtype = (typeof kvDtypes)[number];
 
 /** How a model is put on its device. */
 export interface DeviceModelOptions {

@@ -153,12 +153,20 @@ const readings: readonly EngineReading[] = [
   },
 ];
 
+/** Metrics in Prometheus' text format. */
+export interface Exposition {
+  text: string;
+  contentType: string;
+}
+
 /** What {@link ServerMetrics} covers. */
 export interface ServerMetricsOptions {
   /** The models whose engines are read at scrape time. */
   models: readonly ServedModel[];
   /** Adds prom-client's `process_*` and `nodejs_*`. Default true. */
   processMetrics?: boolean;
+  /** Where several processes serve one port: what {@link ServerMetrics.exposition} shows instead, unless it has nothing to say. */
+  ofAll?: () => Promise<Exposition | undefined>;
 }
 
 /** All metrics of one front-end process. Front ends are added up with prom-client's `AggregatorRegistry` over {@link registry}'s JSON. */
@@ -167,7 +175,10 @@ export class ServerMetrics {
   readonly #families: Families;
   readonly #observers = new Map<string, ModelMetrics>();
 
-  constructor({ models, processMetrics = true }: ServerMetricsOptions) {
+  readonly #ofAll: (() => Promise<Exposition | undefined>) | undefined;
+
+  constructor({ models, processMetrics = true, ofAll }: ServerMetricsOptions) {
+    this.#ofAll = ofAll;
     if (processMetrics) {
       collectDefaultMetrics({ register: this.registry, eventLoopMonitoringPrecision: eventLoopSampleMs });
       subtractSampling(this.registry);
@@ -195,7 +206,9 @@ export class ServerMetrics {
   }
 
   /** The exposition text, and its content type. */
-  async exposition(): Promise<{ text: string; contentType: string }> {
+  async exposition(): Promise<Exposition> {
+    const ofAll = await this.#ofAll?.();
+    if (ofAll) return ofAll;
     return { text: await this.registry.metrics(), contentType: this.registry.contentType };
   }
 

@@ -54,7 +54,8 @@ export function servedVersions(policy: VersionPolicy, versions: readonly string[
     const wanted = new Set(policy.specific.versions.map(String));
     return versions.filter((version) => wanted.has(version));
   }
-  return versions.slice(-(policy.latest?.num_versions ?? 1));
+  const latest = policy.latest?.num_versions ?? 1;
+  return latest === 0 ? [] : versions.slice(-latest);
 }
 
 /**

@@ -140,7 +140,9 @@ async function readLabels(config: ModelConfig, folder: string): Promise<Map<stri
     if (file === '') continue;
     const path = join(folder, file);
     const text = await readFile(path, 'utf8').catch((cause: unknown) => {
-      throw new RepositoryError('INVALID_ARGUMENT', `failed to read labels ${path}: ${messageOf(cause)}`);
+      const isMissing = (cause as NodeJS.ErrnoException).code === 'ENOENT';
+      const reason = isMissing ? 'No such file or directory' : messageOf(cause);
+      throw new RepositoryError('INTERNAL', `failed to open text file for read ${path}: ${reason}`);
     });
     if (text.length > labelBytesMax) {
       throw new RepositoryError('INVALID_ARGUMENT', `${path} has over ${labelBytesMax} bytes of labels`);

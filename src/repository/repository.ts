@@ -219,7 +219,8 @@ export class Repository implements ModelRepository {
         throw notInRepository(name);
       }
       const isPlain = parameters.config === undefined && !parameters.files;
-      const loadedFrom = isPlain && own !== undefined ? await fingerprint(own) : undefined;
+      // A configuration that a load request brought stays until the folder changes, as tritonserver has it.
+      const loadedFrom = !parameters.files && own !== undefined ? await fingerprint(own) : undefined;
       const known = this.#models.get(name);
       if (isPlain && known && known.loadedFrom === loadedFrom && isEntryReady(known)) return;
       await this.#loadAnew(name, own, parameters, loadedFrom);

@@ -45,6 +45,7 @@ export class ServedVersion implements Model {
   readonly #backend: Backend;
   readonly #labels: ReadonlyMap<string, readonly string[]>;
   readonly #check: RequestCheck;
+  readonly #tensors: Omit<ModelMetadata, 'versions'>;
   readonly #scheduler: Scheduler;
   readonly #recorder: StatisticsRecorder;
   readonly #executionModel: ExecutionModel;
@@ -61,6 +62,12 @@ export class ServedVersion implements Model {
     this.#backend = backend;
     this.#labels = labels;
     this.#check = new RequestCheck(config);
+    this.#tensors = {
+      name: config.name,
+      platform: config.platform || config.backend,
+      inputs: config.input.map((input) => tensorMetadata(config, input)),
+      outputs: unique(config.output).map((output) => tensorMetadata(config, output)),
+    };
     this.#recorder = new StatisticsRecorder(clock);
     this.#recorder.loadSeconds = loadSeconds;
     const { isDecoupled } = this;
@@ -73,11 +80,8 @@ export class ServedVersion implements Model {
   }
 
   get metadata(): ModelMetadata {
-    const { config } = this;
-    const platform = config.platform || config.backend;
-    const inputs = config.input.map((input) => tensorMetadata(config, input));
-    const outputs = unique(config.output).map((output) => tensorMetadata(config, output));
-    return { name: this.name, versions: [...this.readyVersions], platform, inputs, outputs };
+    const { name, platform, inputs, outputs } = this.#tensors;
+    return { name, versions: [...this.readyVersions], platform, inputs, outputs };
   }
 
   /** The engines behind it. */

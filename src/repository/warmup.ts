@@ -18,7 +18,7 @@ export const warmupTimeoutMs = 600_000;
 export async function warmUp(model: Model, folder: string): Promise<void> {
   for (const sample of model.config.model_warmup) {
     const inputs = await sampleInputs(sample, model.config, folder);
-    for (let run = 0; run < sample.count; run++) {
+    for (let run = 0; run < Math.max(1, sample.count); run++) {
       try {
         await runOnce(model, inputs);
       } catch (cause) {

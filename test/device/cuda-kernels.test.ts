@@ -33,13 +33,19 @@ const variants: Record<string, Record<string, number>[]> = {
     { HEAD: 128, BLOCK: 32, KV_FP8: 1 },
   ],
   elementwise: Array.from({ length: 14 }, (_, OP) => ({ OP })),
-  rope: [{ ROPE_INTERLEAVED: 0 }, { ROPE_INTERLEAVED: 1 }, { ROPE_INTERLEAVED: 1, KV_FP8: 1 }],
+  rope: [{ ROPE_INTERLEAVED: 0 }, { ROPE_INTERLEAVED: 1 }, { ROPE_INTERLEAVED: 1, KV_FP8: 1 }, { SCALED: 1 }],
+  'sum-norm': [
+    { PARTS: 2 },
+    { PARTS: 1, SCALED: 1, NORM: 0, KEEPS: 0 },
+    { PARTS: 2, SCALED: 1, FP8: 1, VECTORS: 4 },
+  ],
   adapter: [{ ROWS: 4 }, { ROWS: 2, OUT_FLOAT: 1 }],
   sample: [{ TOP_MAX: 20 }],
   quantize: [
     { MODE: 0, VECTORS: 2 },
     { MODE: 1, VECTORS: 4 },
     { MODE: 2, VECTORS: 4 },
+    { MODE: 2, VECTORS: 4, SCALED: 1 },
   ],
 };
 

@@ -3,6 +3,7 @@ import { openDevice } from '../../src/device/cuda/index.ts';
 import { adapterConformance } from './adapter-conformance.ts';
 import { conformance } from './conformance.ts';
 import { missingGpu } from './cuda-gpu.ts';
+import { hiddenConformance } from './hidden-conformance.ts';
 import { modelConformance } from './model-conformance.ts';
 import { opConformance } from './op-conformance.ts';
 import { samplingConformance } from './sampling-conformance.ts';
@@ -61,6 +62,12 @@ else {
   ] as const) {
     adapterConformance(`cuda (${title})`, { openDevice: () => openDevice(own), tolerance, kvDtype: 'f32' });
   }
+  hiddenConformance('cuda', {
+    openDevice: () => openDevice({}),
+    matrixType: 'f32',
+    kvDtype: 'f32',
+    tolerance: 1e-4,
+  });
   samplingConformance('cuda', () => openDevice({ activations: 'f32' }));
   modelConformance('cuda', {
     openDevice: () => openDevice({}),

@@ -5,6 +5,7 @@ import {
   type RequestReturns,
   type SamplingParameters,
 } from '../../src/runtime/requests/request.ts';
+import { simulatedGuide } from '../support/simulated-guides.ts';
 import { featureAdapters } from './adapters.ts';
 
 /** How a feature is turned on. Two features together are the one's changes after the other's. */
@@ -24,6 +25,9 @@ export interface Feature {
 const sampling =
   (changes: Partial<SamplingParameters>): NonNullable<Feature['request']> =>
   (request) => ({ sampling: { ...request.sampling, ...changes } });
+
+/** What no device gives but ggml, `reference` and `null`. */
+export const hiddenFeature = 'embeddings, hidden states';
 
 const returning =
   (changes: RequestReturns): NonNullable<Feature['request']> =>
@@ -48,13 +52,14 @@ export const features: readonly Feature[] = [
   { name: 'context logits', request: returning({ contextLogits: true }) },
   { name: 'generation logits', request: returning({ generationLogits: true }) },
   {
-    name: 'embeddings, hidden states',
+    name: hiddenFeature,
     request: (request) => ({
       ...returning({ pooling: 'mean', contextHidden: true })(request),
       maxTokens: 0,
     }),
   },
   { name: 'n sequences', request: () => ({ sequences: 3 }) },
+  { name: 'a guide', request: ({ id }) => ({ guide: simulatedGuide({ salt: id % 3, length: 40 }) }) },
   { name: 'min tokens', request: ({ maxTokens }) => ({ minTokens: maxTokens - 1, stopTokenIds: allIds }) },
   {
     name: 'beam search',

@@ -6,13 +6,15 @@ import type { DeviceModelSource } from '../../src/device/device.ts';
 import { nullModelSource } from '../../src/device/null/index.ts';
 import type { AdapterCache } from '../../src/runtime/adapters/adapter-cache.ts';
 import { RuntimeError } from '../../src/runtime/errors.ts';
-import { EngineCore } from '../../src/runtime/loop/engine-core.ts';
+import { EngineCore, type EngineCoreOptions } from '../../src/runtime/loop/engine-core.ts';
 import { type EngineSizes, type LoadedEngine, loadModel } from '../../src/runtime/process/load-model.ts';
 import { loadSpeculation } from '../../src/runtime/process/load-speculation.ts';
 import type { SequenceEvent } from '../../src/runtime/requests/events.ts';
 import type { GenerationRequest } from '../../src/runtime/requests/request.ts';
 import { sourceOfHuggingFace } from '../device/golden-models.ts';
+import { runToEnd } from '../support/engine-simulator.ts';
 import { randomHead } from '../support/random-head.ts';
+import { noMishaps, SimulatedFollower, simulatedVocabulary } from '../support/simulated-guides.ts';
 import { shownBy } from '../support/simulated-outputs.ts';
 import { adapterSettings, openFeatureAdapters } from './adapters.ts';
 import type { Feature } from './registry.ts';
@@ -43,6 +45,12 @@ export const gpuPlace: Place = {
   deviceOptions: { activations: 'f32' },
 };
 
+/** Guides are about ids, so that they mean the same on every device. */
+const guided: Pick<EngineCoreOptions, 'guidance' | 'vocabulary'> = {
+  vocabulary: simulatedVocabulary,
+  guidance: { start: (data) => new SimulatedFollower(data, noMishaps), lateMaskWaitMs: 0 },
+};
+
 const contextLength = 64;
 /** Of the small model; the null device takes the same. */
 export const vocabularySize = 256;
@@ -66,7 +74,7 @@ export class FeatureBench {
     this.#adapters = adapters;
     this.#loaded = loaded;
     this.#sizes = sizes;
-    this.#isExact = sizes.device !== 'ggml';
+    this.#isExact = sizes.device === 'null' || sizes.device === 'reference';
   }
 
   static async open({ device, deviceOptions = {}, kvBlockPositions }: Place): Promise<FeatureBench> {
@@ -96,10 +104,7 @@ export class FeatureBench {
     const core = new EngineCore(
       model,
       {
-        ...loaded,
-        prefixReuse: false,
-        inFlightStepsMax: 1,
-        ...options,
+        ...{ ...loaded, ...guided, prefixReuse: false, inFlightStepsMax: 1, ...options },
         speculation,
         adapters: this.#adapters,
       },
@@ -116,9 +121,10 @@ export class FeatureBench {
       },
     );
     for (const request of requests) core.submit(request);
-    while (core.hasRunnable) await core.step();
+    await runToEnd(core);
     core.releaseRetained();
     while (core.hasRunnable) await core.step();
+    await core.close();
     speculation?.drafter?.close();
     const [failed] = failures;
     if (failed?.error) throw new RuntimeError('ENGINE_FAILED', failed.error.message);

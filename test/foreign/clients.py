@@ -120,37 +120,11 @@ def anthropic():
 
 
 def lm_eval():
-    import tempfile
-    from pathlib import Path
-
-    import lm_eval as library
     import openai
+    from tiny_task import run_tiny_task
 
     questions = [("The sky is", [" blue", " a spoon"]), ("One and one is", [" two", " green"])]
-    folder = Path(tempfile.mkdtemp())
-    rows = [json.dumps({"text": text, "choices": choices}) for text, choices in questions]
-    (folder / "rows.jsonl").write_text("\n".join(rows))
-    (folder / "tiny.yaml").write_text(
-        f"""task: tiny
-dataset_path: json
-dataset_kwargs: {{data_files: {{test: {folder}/rows.jsonl}}, cache_dir: {folder}/cache}}
-test_split: test
-output_type: multiple_choice
-doc_to_text: "{{{{text}}}}"
-doc_to_choice: "{{{{choices}}}}"
-doc_to_target: 0
-target_delimiter: ""
-metric_list: [{{metric: acc}}]
-"""
-    )
-    result = library.simple_evaluate(
-        model="local-completions",
-        model_args=f"model=test,base_url={says_url}/v1/completions,tokenizer_backend=remote,num_concurrent=2",
-        tasks=["tiny"],
-        task_manager=library.tasks.TaskManager(include_path=str(folder), include_defaults=False),
-        log_samples=True,
-        bootstrap_iters=0,
-    )
+    result = run_tiny_task(says_url, "test", [{"text": text, "choices": choices} for text, choices in questions])
     client = openai.OpenAI(base_url=f"{says_url}/v1", api_key="none")
     for sample, (text, choices) in zip(result["samples"]["tiny"], questions):
         for choice, (found, _) in zip(choices, (response for [response] in sample["resps"])):

@@ -5,37 +5,14 @@ Usage: lm_eval_values.py URL RECORDED_JSON
 
 import json
 import sys
-import tempfile
 from pathlib import Path
 
-import lm_eval
+from tiny_task import run_tiny_task
 
 url, recorded_file = sys.argv[1:3]
 recorded = json.loads(Path(recorded_file).read_text())
 rows = recorded["rows"]
-folder = Path(tempfile.mkdtemp())
-(folder / "rows.jsonl").write_text("\n".join(json.dumps({"text": row["text"], "choices": row["choices"]}) for row in rows))
-(folder / "tiny.yaml").write_text(
-    f"""task: tiny
-dataset_path: json
-dataset_kwargs: {{data_files: {{test: {folder}/rows.jsonl}}, cache_dir: {folder}/cache}}
-test_split: test
-output_type: multiple_choice
-doc_to_text: "{{{{text}}}}"
-doc_to_choice: "{{{{choices}}}}"
-doc_to_target: 0
-target_delimiter: ""
-metric_list: [{{metric: acc}}]
-"""
-)
-result = lm_eval.simple_evaluate(
-    model="local-completions",
-    model_args=f"model=default,base_url={url}/v1/completions,tokenizer_backend=remote,num_concurrent=4",
-    tasks=["tiny"],
-    task_manager=lm_eval.tasks.TaskManager(include_path=str(folder), include_defaults=False),
-    log_samples=True,
-    bootstrap_iters=0,
-)
+result = run_tiny_task(url, "default", rows)
 assert result["results"]["tiny"]["acc,none"] == recorded["accuracy"], result["results"]
 largest = 0.0
 for sample, row in zip(result["samples"]["tiny"], rows):

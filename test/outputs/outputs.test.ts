@@ -91,6 +91,7 @@ for (const { device, blockPositions, tolerance } of places) {
             asked(3, { maxTokens: 4, returns: { contextLogits: true, generationLogits: true } }),
             asked(4, { maxTokens: 4 }),
             asked(5, { maxTokens: 4, sequences: 2, returns: { generationLogits: true } }),
+            asked(6, { maxTokens: 4, beams, returns: { contextLogits: true } }),
           ]);
           const hidden = lastHidden(golden, hiddenWidth);
           near(of(0).at(-1)?.embedding, hidden.slice(-hiddenWidth));
@@ -108,6 +109,7 @@ for (const { device, blockPositions, tolerance } of places) {
           );
           checkGenerated(of(3), 0, plain);
           for (const sequence of [0, 1]) checkGenerated(of(5), sequence, plain);
+          near(outputRows(of(6)[0]?.outputs, 'contextLogits')?.values, golden.logits.at(-1)!);
         } finally {
           close();
         }
@@ -115,6 +117,8 @@ for (const { device, blockPositions, tolerance } of places) {
     }
   });
 }
+
+const beams = { width: 2, lengthPenalty: 1, earlyStopping: false, diversityRate: 0 };
 
 /** Each token's logits come with it, and it is the likeliest of them. */
 function checkGenerated(events: readonly SequenceEvent[], sequence: number, plain: readonly number[]): void {

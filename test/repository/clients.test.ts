@@ -45,6 +45,10 @@ describe('nereid client', () => {
     assert.match(whole.stdout, /PASS!\n$/);
     const streamed = await runCli([...base, '-S', '--request-output-len', '8', '--exclude-input-in-output']);
     assert.match(streamed.stdout, /Output beam 0: chef and\n/);
+    const logits = ['--return-context-logits', '--return-generation-logits', '-S'];
+    const shown = await runCli([...base, ...logits, '--request-output-len', '2']);
+    assert.match(shown.stdout, new RegExp(`^context_logits.shape: \\(1, ${prompt.length}, \\d+\\)$`, 'm'));
+    assert.match(shown.stdout, /^generation_logits.shape: \(1, 1, 1, \d+\)$/m);
     writeFileSync(expected, '1,2,3');
     const wrong = await runCli([...base, '--request-output-len', '4', '-c', '--output-tokens-csv', expected]);
     assert.match(wrong.stdout, /FAIL!/);

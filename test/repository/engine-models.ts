@@ -86,7 +86,11 @@ export function nullEngineHost(tokenizerFolder: string, options: EngineModelsOpt
       });
       const atStart = { device: 'null', adapters, adaptersAtStart: specification.adaptersAtStart };
       const cache = await openAdapters(model.adapters, atStart, () => nullLinears);
-      const engine = new LocalEngine(model, { ...core, adapters: cache });
+      const engine = new LocalEngine(model, {
+        ...core,
+        adapters: cache,
+        vocabulary: { folder: tokenizerFolder },
+      });
       engines.push(engine);
       return { client: engine, tokenizerFolder, release: () => engine.close() };
     },

@@ -19,7 +19,6 @@ const step = (model: string, inputs: Record<string, string>, outputs: Record<str
 const ensemble = (steps: string[], extra = '') => `
   platform: "ensemble"
   input { name: "X" data_type: TYPE_INT32 dims: [ -1 ] }
-  input { name: "E" data_type: TYPE_INT32 dims: [ -1 ] optional: true }
   output { name: "Y" data_type: TYPE_INT32 dims: [ -1 ] } ${extra}
   ensemble_scheduling { step [ ${steps.join(', ')} ] }`;
 const x = (...values: number[]) => tensorOf('X', 'INT32', [values.length], Int32Array.from(values));
@@ -38,7 +37,8 @@ describe('an ensemble', () => {
       step('a', { I: 'X', extra_a: 'E' }, { O: 'mid', extra_out_a: 'EO' }),
       step('b', { I: 'mid' }, { O: 'Y' }),
     ];
-    const extra = 'output { name: "EO" data_type: TYPE_INT32 dims: [ -1 ] }';
+    const extra = `input { name: "E" data_type: TYPE_INT32 dims: [ -1 ] optional: true }
+      output { name: "EO" data_type: TYPE_INT32 dims: [ -1 ] }`;
     const { repository, close } = await testRepository({
       ...models,
       'e/config.pbtxt': ensemble(chain, extra),
@@ -62,10 +62,7 @@ describe('an ensemble', () => {
   });
 
   test('is decoupled where a step is, and says which response is the last', async () => {
-    const decoupled = [
-      step('r', { IN: 'X' }, { OUT: 'one', IDX: 'at' }),
-      step('b', { I: 'one' }, { O: 'Y' }),
-    ];
+    const decoupled = [step('r', { IN: 'X' }, { OUT: 'one' }), step('b', { I: 'one' }, { O: 'Y' })];
     const { repository, close } = await testRepository({ ...models, 'e/config.pbtxt': ensemble(decoupled) });
     const model = repository.model('e');
     assert.equal(model.isDecoupled, true);
@@ -123,7 +120,21 @@ describe('an ensemble', () => {
       /contains models that are not available or ambiguous: z/,
     );
     assert.match(await reason(ensemble([step('e', { I: 'X' }, { O: 'Y' })])), /circular dependency/);
-    assert.match(await reason(ensemble([step('a', {}, { O: 'Y' })])), /must specify the required input 'I'/);
+    assert.match(await reason(ensemble([step('a', {}, { O: 'Y' })])), /must specify 'input_map'/);
+    assert.match(await reason(ensemble([step('a', { I: 'X' }, {})])), /must specify 'output_map'/);
+    assert.match(await reason(ensemble([step('', { I: 'X' }, { O: 'Y' })])), /must specify 'model_name'/);
+    assert.match(
+      await reason(ensemble([step('a', { I: 'X' }, { O: 'X' })])),
+      /is an input and a step's output/,
+    );
+    assert.match(
+      await reason(ensemble([good, step('b', { I: 'X' }, { O: 'W' })])),
+      /nothing reads ensemble tensor 'W'/,
+    );
+    assert.match(
+      await reason(ensemble([good], 'input { name: "W" data_type: TYPE_INT32 dims: [ -1 ] }')),
+      /no step reads the input 'W'/,
+    );
     assert.match(
       await reason(ensemble([step('a', { I: 'X', Q: 'X' }, { O: 'Y' })])),
       /tensor X is mapping to non-existing input Q in model a/,
@@ -143,11 +154,15 @@ describe('an ensemble', () => {
     assert.match(await reason(ensemble([good, step('b', { I: 'X' }, { O: 'Y' })])), /only once/);
     assert.match(
       await reason(
-        ensemble([
-          step('a', { I: 'q' }, { O: 'p' }),
-          step('b', { I: 'p' }, { O: 'q' }),
-          step('r', { IN: 'p' }, { OUT: 'Y' }),
-        ]),
+        ensemble(
+          [
+            step('a', { I: 'q' }, { O: 'p' }),
+            step('b', { I: 'p' }, { O: 'q' }),
+            step('r', { IN: 'p' }, { OUT: 'Y' }),
+            step('b', { I: 'X' }, { O: 'Z' }),
+          ],
+          'output { name: "Z" data_type: TYPE_INT32 dims: [ -1 ] }',
+        ),
       ),
       /circular dependency/,
     );

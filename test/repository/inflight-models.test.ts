@@ -192,6 +192,22 @@ describe('inflight_batcher_llm', () => {
     await models.close();
   });
 
+  test('blocks of the KV cache are counted: new ones, and those that an earlier prompt left', async () => {
+    const models = await engineModels();
+    const ids = Array.from({ length: 100 }, (_, index) => index);
+    const inputs = [int('input_ids', ...ids), int('input_lengths', 100), int('request_output_len', 2)];
+    const counts = async () => {
+      const [response] = await run(models, 'tensorrt_llm', [...inputs, bool('return_perf_metrics')]);
+      return ['alloc_total', 'alloc_new', 'reused'].map(
+        (name) => valuesOf(output(response, `kv_cache_${name}_blocks`), 'INT32')[0],
+      );
+    };
+    // Of 32 positions on the null device.
+    assert.deepEqual(await counts(), [4, 4, 0]);
+    assert.deepEqual(await counts(), [4, 1, 3]);
+    await models.close();
+  });
+
   test('beams come as one tensor, best first, padded, with their log-probabilities', async () => {
     const models = await engineModels();
     const good = [int('input_ids', 65, 66), int('input_lengths', 2), int('request_output_len', 5)];
@@ -226,7 +242,6 @@ describe('inflight_batcher_llm', () => {
       await refused([float('draft_acceptance_threshold', 0.5)]),
       /^INVALID_ARGUMENT 'draft_acceptance_threshold' needs 'draft_input_ids'/,
     );
-    assert.match(await refused([bool('return_context_logits')]), /^UNSUPPORTED context logits/);
     assert.match(
       await refused([text('guided_decoding_guide', '{}')]),
       /^INVALID_ARGUMENT 'guided_decoding_guide' needs a 'guided_decoding_guide_type'/,

@@ -183,9 +183,11 @@ describe('a repository', () => {
     assert.equal(repository.model('m').config.max_batch_size, 2);
     await assert.rejects(
       repository.load('m', { config: '{"max_batch_size": -1, "backend": "identity"}' }),
-      /load failed for model 'm': version 1 is at UNAVAILABLE state: Invalid argument: 'max_batch_size' must be non-negative/,
+      /failed to load 'm', failed to poll from model repository: 'max_batch_size' must be non-negative/,
     );
     assert.equal(repository.model('m').config.max_batch_size, 2, 'a failed reload leaves what was there');
+    await repository.load('m');
+    assert.equal(repository.model('m').config.max_batch_size, 2, 'the folder is as it was');
     folder.write('m/config.pbtxt', `${identityConfig} metric_tags { key: "a" value: "b" }`);
     await repository.load('m');
     assert.deepEqual(repository.model('m').config.metric_tags, { a: 'b' });

@@ -47,12 +47,13 @@ test('a BritonConfig becomes options, and says what of it changes nothing', () =
     kvMemoryShare: 0.9,
     kvHostCacheBytes: 1_000_000,
     stepsInFlight: 1,
+    britonSchemas: '/cache',
     maxBatchTokens: 1024,
   });
   assert.deepEqual(adapters, { rankMax: 32, hostBytesMax: 1000 });
   assert.deepEqual(
     notes.map((note) => note.split(' ')[0]),
-    ['fsm_cache_dir', 'added_tokens'],
+    ['added_tokens'],
   );
 });
 

@@ -185,9 +185,13 @@ describe('nereid serve', { concurrency: false }, () => {
       assert.equal(status, 200, JSON.stringify(body));
     }
     const metricsPort = /Started Metrics Service at 127\.0\.0\.1:(\d+)/.exec(server.log())?.[1];
-    const metrics = await (await fetch(`http://127.0.0.1:${metricsPort}/metrics`)).text();
-    assert.match(metrics, /vllm:request_success_total\{[^}]*length[^}]*\} 21/);
-    assert.match(metrics, /vllm:generation_tokens_total\{[^}]*\} 96/);
+    // The HTTP port answers for all of them too, whichever front end is asked.
+    const ask = async (url: string) => (await fetch(url, { headers: { connection: 'close' } })).text();
+    const urls = [`http://127.0.0.1:${metricsPort}`, ...Array.from({ length: 4 }, () => server.url)];
+    for (const metrics of await Promise.all(urls.map((url) => ask(`${url}/metrics`)))) {
+      assert.match(metrics, /vllm:request_success_total\{[^}]*length[^}]*\} 21/);
+      assert.match(metrics, /vllm:generation_tokens_total\{[^}]*\} 96/);
+    }
     assert.equal(await stop(server), 0);
   });
 

@@ -155,13 +155,13 @@ export async function outcomesAlone(request: GenerationRequest): Promise<Outcome
   const { core } = await auditedEngine(options, (events) => outcomes.take(events));
   core.submit(request);
   await runToEnd(core);
+  await core.close();
   return Array.from({ length: request.sequences }, (_, sequence) => outcomes.of(request.id, sequence));
 }
 
 /** Steps until nothing is left, whatever it has to wait for. */
-async function runToEnd(core: EngineCore): Promise<void> {
+export async function runToEnd(core: EngineCore): Promise<void> {
   for (; !core.isEmpty; await whenRunnable(core)) await core.step();
-  await core.close();
 }
 
 /** Waits for what an engine that is not empty has to wait for: its guides. */

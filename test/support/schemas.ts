@@ -11,6 +11,17 @@ export function realWorldSchemas(count: number): Schema[] {
 }
 
 const handwritten: readonly Schema[] = [
+  { type: 'string', minLength: 2, maxLength: 200 },
+  {
+    type: 'object',
+    properties: {
+      summary: { type: 'string', maxLength: 40 },
+      body: { type: 'string', minLength: 10, maxLength: 64 },
+    },
+    required: ['summary', 'body'],
+    additionalProperties: false,
+  },
+  { anyOf: [{ type: 'string', maxLength: 100 }, { type: 'string', maxLength: 40 }, { enum: ['none'] }] },
   {
     type: 'object',
     properties: { name: { type: 'string' }, age: { type: 'integer', minimum: 0, maximum: 120 } },

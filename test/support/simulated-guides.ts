@@ -31,8 +31,13 @@ export function addGuides(random: SeededRandom, requests: readonly GenerationReq
   for (const request of requests) {
     const grammar: SimulatedGrammar = { salt: random.integer(5), length: 3 + random.integer(30) };
     if (!isUsed || request.beams || request.maxTokens === 0 || random.integer(3) > 0) continue;
-    request.guide = { kind: 'grammar', source: JSON.stringify(grammar) } satisfies Guide;
+    request.guide = simulatedGuide(grammar);
   }
+}
+
+/** A guide that {@link SimulatedFollower} knows. */
+export function simulatedGuide(grammar: SimulatedGrammar): Guide {
+  return { kind: 'grammar', source: JSON.stringify(grammar) };
 }
 
 class SimulatedMatcher implements GuideMatcher {

@@ -14,8 +14,23 @@ export interface Recorded {
   body: string;
 }
 
-/** Sends one case over a connection of its own. */
-export function ask(port: number, { method, path, headers, body }: HttpCase): Promise<Recorded> {
+/** As it stands in a text within JSON. */
+const escaped = (text: string): string => text.replaceAll('"', '\\"');
+
+/** Where a configuration names the backend that differs. */
+const twinEscaped = escaped('"backend":"TWIN"');
+
+/**
+ * Sends one case over a connection of its own.
+ * @param backend of configurations that name none of their own
+ */
+export function ask(
+  port: number,
+  { method, path, headers, body: given }: HttpCase,
+  backend = 'identity',
+): Promise<Recorded> {
+  const body =
+    typeof given === 'string' ? given.replace(twinEscaped, escaped(`"backend":"${backend}"`)) : given;
   return new Promise((resolve, reject) => {
     const length = body === undefined ? {} : { 'content-length': String(Buffer.byteLength(body)) };
     const options = {

@@ -14,9 +14,16 @@ import { type TritonServer, tritonServer } from './test-server.ts';
 const read = <T>(name: string): Record<string, T> =>
   JSON.parse(readFileSync(join(import.meta.dirname, name), 'utf8'));
 
+/** We say why, where a client that reads on finds it; tritonserver says it in its log. */
+function withoutReason(text: string): string {
+  return text
+    .replace(/(failed to poll from model repository): .*"}$/, '$1"}')
+    .replace(/; [^"]* needs a folder named 1 [^"]*\\n"}$/, '\\n"}');
+}
+
 /** The server's own names for what runs a model are not compared. */
 function withoutBackend(text: string): string {
-  return text
+  return withoutReason(text)
     .replaceAll(/"(platform|backend)":"(python|identity|repeat|node)"/g, '"$1":""')
     .replaceAll(/"default_model_filename":"[^"]*",?/g, '');
 }
@@ -42,17 +49,7 @@ describe('answers are those of a genuine tritonserver 2.51.0', () => {
     rmSync(folder, { recursive: true });
   });
 
-  const recordedHttp = read<Recorded | 'died'>('http-recorded.json');
-  for (const one of httpCases) {
-    const recorded = recordedHttp[one.name];
-    if (recorded === undefined || recorded === 'died' || differsBecause(one.name)) continue;
-    test(one.name, async () => {
-      const answer = await ask(server.httpPort, one);
-      const compared = { ...recorded, body: withoutBackend(recorded.body) };
-      assert.deepEqual({ ...answer, body: withoutBackend(answer.body) }, compared);
-    });
-  }
-
+  // In the order of the recording: the last HTTP cases change what the models are.
   const recordedGrpc = read<RecordedCall>('grpc-recorded.json');
   for (const one of grpcCases) {
     const recorded = recordedGrpc[one.name];
@@ -64,6 +61,17 @@ describe('answers are those of a genuine tritonserver 2.51.0', () => {
       // Its texts that end with a space do not survive gRPC's headers.
       if (expected.code !== 0 && expected.details === '') expected.details = got.details;
       assert.deepEqual(got, expected);
+    });
+  }
+
+  const recordedHttp = read<Recorded | 'died'>('http-recorded.json');
+  for (const one of httpCases) {
+    const recorded = recordedHttp[one.name];
+    if (recorded === undefined || recorded === 'died' || differsBecause(one.name)) continue;
+    test(one.name, async () => {
+      const answer = await ask(server.httpPort, one);
+      const compared = { ...recorded, body: withoutBackend(recorded.body) };
+      assert.deepEqual({ ...answer, body: withoutBackend(answer.body) }, compared);
     });
   }
 

@@ -1,4 +1,5 @@
 import { composedCases } from './composed-cases.ts';
+import { configCases } from './config-cases.ts';
 import { generate, get, type HttpCase, infer, int32, post, x } from './http-case.ts';
 import { inferCases } from './infer-cases.ts';
 
@@ -246,4 +247,5 @@ export const httpCases: readonly HttpCase[] = [
   ...generates,
   ...administration,
   ...composedCases,
+  ...configCases,
 ];

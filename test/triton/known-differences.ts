@@ -28,14 +28,18 @@ const otherProtocols = [
 /** Its maps are printed in the order of their hashes, and an ensemble's parameters once for each output. */
 const otherOrder = ['GET /v2/models/maybe/config', 'infer maybe: both'];
 
+/** Its configuration stays as it was where nothing but the version policy changes. */
+const oldPolicies = ['all versions', 'two versions', 'a version', 'a version in a text'];
+
 const reasons = new Map<string, string>([
   ...better.map((name) => [name, 'ours says which input is missing'] as const),
   ...brokenPacks.map((name) => [name, 'ours says that the body cannot be unpacked'] as const),
   ...otherProtocols.map((name) => [name, 'the port is shared with other protocols'] as const),
+  ...oldPolicies.map((name) => [`configuration: ${name}, shown`, 'ours shows the new policy'] as const),
+  ['configuration: parameters, shown', 'another order of the same members'],
   ...otherOrder.map((name) => [name, 'another order of the same members'] as const),
   ['infer ident: binary: bytes length too large', 'the same status and text as JSON'],
   ['infer ident: written: float exponents', 'other digits of the same number (the nearest instead of any)'],
-  ['load single: another name', 'the same text with the reason behind it'],
   ['load single: unknown backend', 'the same text with the known backends behind it'],
   ['ModelStatistics of a version only', 'counts depend on what was asked before'],
   ['index after an unload', 'whether the last request is over by then'],

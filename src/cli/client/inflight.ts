@@ -36,6 +36,8 @@ export interface InflightFlags extends ConnectionFlags {
   loraTaskId: number;
   returnLogProbs?: boolean;
   returnPerfMetrics?: boolean;
+  returnContextLogits?: boolean;
+  returnGenerationLogits?: boolean;
   checkOutput?: boolean;
   correctnessThreshold: number;
 }
@@ -120,6 +122,8 @@ function inputsOf(flags: InflightFlags, prompt: readonly number[], endId: number
     ['exclude_input_in_output', flags.excludeInputInOutput],
     ['return_log_probs', flags.returnLogProbs],
     ['return_perf_metrics', flags.returnPerfMetrics],
+    ['return_context_logits', flags.returnContextLogits],
+    ['return_generation_logits', flags.returnGenerationLogits],
   ] as const) {
     if (isSet) inputs.push(truth(name, true));
   }
@@ -212,7 +216,8 @@ function gather(gathered: Gathered, response: ClientResponse): void {
   const ids = gathered.ids[sequence] ?? [];
   ids.push(...valuesOf(tensor, 'INT32'));
   gathered.ids[sequence] = ids;
-  gathered.last = response.outputs;
+  // The prompt's logits come with the first response only.
+  gathered.last = new Map([...gathered.last, ...response.outputs]);
 }
 
 async function report(
@@ -250,6 +255,7 @@ function printExtra(flags: InflightFlags, name: string, tensor: Tensor): void {
     if (flags.returnLogProbs) print(`${name}: ${[...valuesOf(tensor, 'FP32')].join(', ')}`);
   } else if (name.endsWith('_time_ns')) print(`${name}: ${[...valuesOf(tensor, 'INT64')].join(', ')}`);
   else if (/^(?:kv_cache|total)_/.test(name)) print(`${name}: ${[...valuesOf(tensor, 'INT32')].join(', ')}`);
+  else if (name.endsWith('_logits')) print(`${name}.shape: (${tensor.shape.join(', ')})`);
   else if (name === 'acceptance_rate') print(`${name}: ${[...valuesOf(tensor, 'FP32')].join(', ')}`);
 }
 

@@ -27,7 +27,6 @@ type Field = (values: readonly TextValue[], name: string) => Read | string;
 /** `lora` stands for the engine's settings of adapters. */
 type Read = Partial<ServeOptions> & { lora?: Partial<AdapterSettings> };
 
-const noGuidance = 'structured output is not served yet';
 const noMedusa = 'Medusa heads are not served';
 
 /** Every field of BritonConfig by name; those whose numbers are not public are known by name as well. */
@@ -51,8 +50,8 @@ const fields: Record<string, Field> = {
   lora_cache_gpu_memory_fraction: () =>
     'room for adapters is what --max-loras of them take; give --lora-device-cache-size',
   lora_cache_host_memory_bytes: (values, name) => ({ lora: { hostBytesMax: integerOf(values, name) } }),
-  fsm_cache_dir: () => noGuidance,
-  xgrammar_config: () => noGuidance,
+  fsm_cache_dir: (values, name) => ({ britonSchemas: textOf(values, name) }),
+  xgrammar_config: () => 'the vocabulary is read from tokenizer.json',
   added_tokens: () => 'they are read from tokenizer.json',
 };
 

@@ -15,14 +15,21 @@ export interface BritonSide {
   bounds: ClientBounds;
 }
 
+/** Where it listens, and the folder of its schemas. */
+export interface BritonAddress {
+  host: string;
+  port: number;
+  schemas?: string | undefined;
+}
+
 /** Starts Briton's gRPC port over a front end's first model, with the same keys and certificates. @throws Error `EADDRINUSE` and the like */
 export async function openBriton(
   { models, keys, metrics, readiness, bounds }: BritonSide,
-  { host, port }: { host: string; port: number },
+  { host, port, schemas }: BritonAddress,
   tls: TlsMaterial | undefined,
 ): Promise<RunningBriton> {
   const model = definite(models[0], 'a model (the options were checked)');
   const { startBriton } = await import('../../protocol/briton/server.ts');
   const observer = metrics.observer(model.name);
-  return startBriton({ model, keys, observer, host, port, readiness, tls, bounds });
+  return startBriton({ model, keys, observer, host, port, schemas, readiness, tls, bounds });
 }

@@ -3,11 +3,13 @@ import type { Logger } from 'pino';
 import { AggregatorRegistry, Registry } from 'prom-client';
 import { entryPoint } from '../../base/entry.ts';
 import { definite } from '../../base/errors.ts';
+import type { Exposition } from '../../protocol/metrics.ts';
 import type { RunningModel } from './engines.ts';
 import type { FrontEndConfiguration } from './front-end-messages.ts';
 import { type FrontEndPorts, FrontEndSlot, type SlotObserver } from './front-end-slot.ts';
 import { SharedKeyUse } from './key-sharing.ts';
 import { logFormatOf } from './log.ts';
+import { answerMetricsOfAll } from './metrics-of-all.ts';
 import type { ServeOptions } from './options.ts';
 import { SharedResponses } from './shared-responses.ts';
 
@@ -45,6 +47,7 @@ export class FrontEndCluster {
       httpPort: options.httpPort,
       grpcPort: options.grpcPort,
       britonPort: options.britonPort,
+      britonSchemas: options.britonSchemas,
       kserve: options.kserve,
       security: options.security,
       requestTimeoutSeconds: options.requestTimeoutSeconds,
@@ -56,6 +59,7 @@ export class FrontEndCluster {
     const responses = new SharedResponses(() => slots);
     const observers: SlotObserver[] = [
       { message: (message, slot) => void responses.hear(message, slot) },
+      { message: (message, slot) => void answerMetricsOfAll(message, slot, () => metricsOf(slots)) },
       new SharedKeyUse(() => slots),
     ];
     const slots: FrontEndSlot[] = Array.from(
@@ -82,13 +86,9 @@ export class FrontEndCluster {
     return this.#slots.some((slot) => slot.listening);
   }
 
-  /** Those of the front ends that answer, added up; one that starts or stands still is left out. */
-  async metricsText(): Promise<{ text: string; contentType: string }> {
-    const all = await Promise.all(this.#slots.map((slot) => slot.metrics()));
-    const present = all.filter((one) => one !== undefined);
-    const contentType = Registry.PROMETHEUS_CONTENT_TYPE;
-    if (present.length === 0) return { text: '', contentType };
-    return { text: await AggregatorRegistry.aggregate(present).metrics(), contentType };
+  /** See {@link metricsOf}. */
+  metricsText(): Promise<Exposition> {
+    return metricsOf(this.#slots);
   }
 
   /** All of them refuse new requests, and all listen on until the last one's answers are out. */
@@ -99,4 +99,13 @@ export class FrontEndCluster {
   async close(): Promise<void> {
     await Promise.all(this.#slots.map((slot) => slot.finish({ kind: 'close' })));
   }
+}
+
+/** Metrics of the front ends that answer, added up; one that starts or stands still is left out. */
+async function metricsOf(slots: readonly FrontEndSlot[]): Promise<Exposition> {
+  const all = await Promise.all(slots.map((slot) => slot.metrics()));
+  const present = all.filter((one) => one !== undefined);
+  const contentType = Registry.PROMETHEUS_CONTENT_TYPE;
+  if (present.length === 0) return { text: '', contentType };
+  return { text: await AggregatorRegistry.aggregate(present).metrics(), contentType };
 }

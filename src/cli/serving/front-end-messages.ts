@@ -1,4 +1,5 @@
 import type { KeyChange } from '../../protocol/authentication.ts';
+import type { Exposition } from '../../protocol/metrics.ts';
 import type { StoredResponse } from '../../protocol/responses/store.ts';
 import type { LogFormat } from './log.ts';
 import type { AnswerOptions, KserveOptions, TrafficOptions } from './options.ts';
@@ -17,6 +18,7 @@ export interface FrontEndConfiguration {
   httpPort: number;
   grpcPort?: number;
   britonPort?: number;
+  britonSchemas?: string;
   kserve: KserveOptions;
   security: SecurityOptions;
   requestTimeoutSeconds: number;
@@ -36,6 +38,8 @@ export type ControlMessage =
   | { kind: 'ping' }
   /** Answered with `metrics` of the same number. */
   | { kind: 'metrics'; number: number }
+  /** Answers the same: the metrics of all front ends. */
+  | { kind: 'metrics-of-all'; exposition: Exposition }
   /** What other front ends used of the keys. */
   | { kind: 'key-use'; changes: KeyChange[] }
   /** Answers `response-get` and `response-delete` of the same number; without `stored` there was none. */
@@ -52,10 +56,12 @@ export type FrontEndMessage =
   | { kind: 'listening'; port: number; grpcPort?: number; britonPort?: number }
   | { kind: 'alive' }
   | { kind: 'metrics'; number: number; metrics: object[] }
+  /** Asks for those of all front ends. */
+  | { kind: 'metrics-of-all' }
   | { kind: 'drained' }
-  /** Of the Responses API, whose store all front ends share. */
   /** What this front end used of the keys since it last said so. */
   | { kind: 'key-use'; changes: KeyChange[] }
+  /** Of the Responses API, whose store all front ends share. */
   | { kind: 'response-put'; stored: StoredResponse }
   | { kind: 'response-get' | 'response-delete'; number: number; id: string; owner: string }
   | { kind: 'failed'; message: string };

@@ -9,6 +9,7 @@ import type { ControlMessage, FrontEndConfiguration, FrontEndMessage } from './f
 import { keepRequestsYoung } from './heap.ts';
 import { shareKeyUse } from './key-sharing.ts';
 import { createLogger, surviveLostOutput } from './log.ts';
+import { MetricsOfAll } from './metrics-of-all.ts';
 import { RemoteResponses } from './remote-responses.ts';
 import { readSecurity } from './security.ts';
 import { openServed } from './served-models.ts';
@@ -36,9 +37,11 @@ async function start(configuration: FrontEndConfiguration): Promise<void> {
   const notReadyReason = (): string | undefined => (draining ? 'the server is shutting down' : undefined);
   const served = await openServed(models, logger);
   const responses = new RemoteResponses(send);
+  const metricsOfAll = new MetricsOfAll(send);
   const frontEnd = createFrontEnd({
     models,
     responses,
+    metricsOfAll: () => metricsOfAll.ask(),
     logger,
     security: await readSecurity(configuration.security),
     requestTimeoutSeconds: configuration.requestTimeoutSeconds,
@@ -52,6 +55,7 @@ async function start(configuration: FrontEndConfiguration): Promise<void> {
   if (frontEnd.keys) shareKeyUse(frontEnd.keys, (changes) => send({ kind: 'key-use', changes }));
   process.on('message', (message: ControlMessage) => {
     if (message.kind === 'response') responses.hear(message);
+    else if (message.kind === 'metrics-of-all') metricsOfAll.hear(message);
     else if (message.kind === 'key-use') frontEnd.keys?.usedElsewhere(message.changes);
     else if (message.kind === 'drain' && !draining) {
       draining = true;
@@ -69,12 +73,12 @@ async function start(configuration: FrontEndConfiguration): Promise<void> {
       void registry.getMetricsAsJSON().then((metrics) => send({ kind: 'metrics', number, metrics }));
     }
   });
-  const { host, httpPort, grpcPort, britonPort } = configuration;
+  const { host, httpPort, grpcPort, britonPort, britonSchemas: schemas } = configuration;
   await frontEnd.http.listen({ host, port: httpPort, backlog: listenBacklog });
   const { port } = frontEnd.http.server.address() as AddressInfo;
   const grpc = grpcPort === undefined ? undefined : await frontEnd.listenGrpc({ host, port: grpcPort });
   const briton =
-    britonPort === undefined ? undefined : await frontEnd.listenBriton({ host, port: britonPort });
+    britonPort === undefined ? undefined : await frontEnd.listenBriton({ host, port: britonPort, schemas });
   send({ kind: 'listening', port, grpcPort: grpc, britonPort: briton });
 }
 

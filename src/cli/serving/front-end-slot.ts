@@ -9,7 +9,7 @@ import type { ControlMessage, FrontEndConfiguration, FrontEndMessage } from './f
 /** A front end whose event loop stands still for so long is killed and started again. */
 export const frontEndDeadlineMs = 10_000;
 /** How long a scrape waits for one front end: less than Prometheus does for all. */
-const metricsTimeoutMs = 8_000;
+export const metricsTimeoutMs = 8_000;
 
 /** Where a front end listens. */
 export interface FrontEndPorts {

@@ -15,7 +15,7 @@ import type { GrpcServerOptions, RunningGrpcServer } from '../../protocol/grpc-s
 import { createHttpServer, type HttpLimits } from '../../protocol/http-server.ts';
 import { keyMetrics } from '../../protocol/key-metrics.ts';
 import { socketsMax, socketsPerAddressMax } from '../../protocol/limits.ts';
-import { ServerMetrics } from '../../protocol/metrics.ts';
+import { type Exposition, ServerMetrics } from '../../protocol/metrics.ts';
 import { errorResponse } from '../../protocol/openai/errors.ts';
 import { addOpenAi } from '../../protocol/openai/server.ts';
 import { reasoningFormatOf, reasoningFormats } from '../../protocol/reasoning/registry.ts';
@@ -34,6 +34,7 @@ import { EnginePool } from '../../runtime/routing/pool.ts';
 import { EncodePool, type PooledTokenizer } from '../../tokenizer/encode-pool.ts';
 import { openTokenizer } from '../../tokenizer/open.ts';
 import { TemplatePool } from '../../tokenizer/template-pool.ts';
+import type { BritonAddress } from './briton.ts';
 import { addKserve, type Kserve } from './kserve.ts';
 import type { AnswerOptions, KserveOptions, TrafficOptions } from './options.ts';
 import { readSecurity, type Security, type SecurityOptions } from './security.ts';
@@ -95,6 +96,8 @@ export interface FrontEndOptions {
   repository: ModelRepository;
   /** Where the Responses API keeps responses. Default: in this process. */
   responses?: ResponseStorage;
+  /** What `/metrics` shows where other processes serve the same port. Default, and where it has none: this process's. */
+  metricsOfAll?: () => Promise<Exposition | undefined>;
 }
 
 /** One front end: the HTTP app over its models, not yet listening. Several may share a port (`cluster`). */
@@ -111,7 +114,7 @@ export interface FrontEnd {
   /** Opens the gRPC port; resolves with its number. */
   listenGrpc(address: { host: string; port: number }): Promise<number>;
   /** Opens Briton's gRPC port over the first model; resolves with its number. */
-  listenBriton(address: { host: string; port: number }): Promise<number>;
+  listenBriton(address: BritonAddress): Promise<number>;
   /** Takes other keys and certificates from now on. */
   reload(security: Security): void;
   /** Refuses new requests and waits for the running ones, so long at most; the port stays open. */
@@ -141,7 +144,7 @@ function httpServer(
 /** Puts the protocols over the engines, which must have answered once. */
 export function createFrontEnd(options: FrontEndOptions): FrontEnd {
   const { models, pools } = openModels(options.models, options.traffic);
-  const metrics = new ServerMetrics({ models });
+  const metrics = new ServerMetrics({ models, ofAll: options.metricsOfAll });
   const { logger, security, notReadyReason } = options;
   const keys =
     security.keys.length > 0 ? new ApiKeys(security.keys, keyMetrics(metrics.registry)) : undefined;

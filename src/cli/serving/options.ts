@@ -54,6 +54,8 @@ export interface ServeOptions {
   grpcPort?: number;
   /** Undefined: no Briton port. */
   britonPort?: number;
+  /** Folder of JSON schemas that Briton's requests name by their hashes. */
+  britonSchemas?: string;
   /** Undefined: `/metrics` on the HTTP port only. */
   metricsPort?: number;
   servedModelName?: string;

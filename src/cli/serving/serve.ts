@@ -231,7 +231,7 @@ async function listenHttp(
 
 async function listen(
   frontEnd: FrontEnd,
-  { host, httpPort, grpcPort, britonPort }: ServeOptions,
+  { host, httpPort, grpcPort, britonPort, britonSchemas: schemas }: ServeOptions,
 ): Promise<FrontEndPorts> {
   const failed = async (thrown: unknown, flag: string, port: number): Promise<never> => {
     await frontEnd.close();
@@ -252,7 +252,11 @@ async function listen(
   return {
     port,
     grpcPort: await opened(frontEnd.listenGrpc, '--grpc-port', grpcPort),
-    britonPort: await opened(frontEnd.listenBriton, '--briton-port', britonPort),
+    britonPort: await opened(
+      (address) => frontEnd.listenBriton({ ...address, schemas }),
+      '--briton-port',
+      britonPort,
+    ),
   };
 }
 

@@ -20,6 +20,10 @@ export const cublasLtTable = {
     declare<(layout: Out, type: number, rows: number, columns: number, leading: number) => number>(
       'p int u64 u64 int64_t',
     ),
+  cublasLtMatrixLayoutSetAttribute:
+    declare<(layout: Handle, attribute: number, value: Uint8Array, bytes: number) => number>(
+      'p int p size_t',
+    ),
   cublasLtMatrixLayoutDestroy: declare<(layout: Handle) => number>('p'),
   cublasLtMatmulPreferenceCreate: declare<(preference: Out) => number>('p'),
   cublasLtMatmulPreferenceDestroy: declare<(preference: Handle) => number>('p'),
@@ -90,6 +94,9 @@ export const matmulAttributes = {
   scaleModeA: 31,
   scaleModeB: 32,
 } as const;
+
+/** `cublasLtMatrixLayoutAttribute_t` */
+export const layoutAttributes = { batchCount: 5, batchOffset: 6 } as const;
 
 /** `cublasLtMatmulPreferenceAttributes_t` */
 export const preferenceWorkspaceBytes = 1;

@@ -11,9 +11,18 @@ import { architectureOf } from './gpu.ts';
 import { openDevice } from './index.ts';
 import { float, int, packArguments, pointer } from './launch.ts';
 import { splitsOf } from './lower-attention.ts';
+import { splitsOfProduct } from './lower-sums.ts';
 import { moduleKey } from './module-cache.ts';
 import { ropeFrequencies, ropeMagnitude } from './rope-table.ts';
-import { bucketOf, roundRows, StepLayout, stepNeeds } from './step-layout.ts';
+import {
+  bucketOf,
+  decodeBuckets,
+  emptyStep,
+  picksLogits,
+  roundRows,
+  StepLayout,
+  stepNeeds,
+} from './step-layout.ts';
 import { placeRegions, type Region } from './views.ts';
 
 const region = (bytes: number, firstUse: number, lastUse: number): Region => ({ bytes, firstUse, lastUse });
@@ -69,9 +78,15 @@ test('a step is written with its padding, its decode items and its prefill piece
     },
   };
   const needs = stepNeeds(step);
-  assert.deepEqual(needs, { rows: 132, outputRows: 3, decodeItems: 2, prefillItems: 2, hasAdapters: false });
+  assert.deepEqual(needs, {
+    ...{ rows: 132, outputRows: 3, logitRows: 3, decodeItems: 2, prefillItems: 2 },
+    ...{ hasHidden: false, hasAdapters: false },
+  });
   const bucket = bucketOf(needs);
-  assert.deepEqual(bucket, { rows: 192, outputRows: 8, decodeItems: 4, prefillItems: 4, hasAdapters: false });
+  assert.deepEqual(bucket, {
+    ...{ rows: 192, outputRows: 8, logitRows: 8, decodeItems: 4, prefillItems: 4 },
+    ...{ hasHidden: false, hasAdapters: false },
+  });
   const layout = new StepLayout(bucket);
   const words = new Int32Array(layout.blocks + 16).fill(99);
   const floats = new Float32Array(words.buffer);
@@ -139,6 +154,30 @@ test('a step of adapters says each row’s slot; padded rows run the model as it
   assert.ok(!stepNeeds({ ...step, adapters: Int32Array.of(-1, -1) }).hasAdapters);
 });
 
+test('rows of logits say which output row they are, where not all get some', () => {
+  const step = {
+    tokens: Int32Array.from({ length: 20 }, (_, k) => k),
+    positions: Int32Array.from({ length: 20 }, (_, k) => k),
+    outputRows: Int32Array.from({ length: 20 }, (_, k) => k),
+    ends: { logitRows: Int32Array.of(3, 19), logitPlaces: new Int32Array(20).fill(-1) },
+    segments: 1,
+    segmentRows: Int32Array.of(20),
+    kvLengths: Int32Array.of(20),
+    blockStarts: Int32Array.of(0),
+    blocks: Int32Array.of(1),
+    sampling: plainSampling(20),
+  };
+  const layout = new StepLayout(bucketOf(stepNeeds(step)));
+  assert.equal(layout.bucket.logitRows, 8);
+  const words = new Int32Array(layout.blocks + 2).fill(99);
+  const memory = { words, floats: new Float32Array(words.buffer), doubles: new Float64Array(words.buffer) };
+  layout.write(memory, step, 32, 640);
+  assert.deepEqual([...words.subarray(layout.logitRows, layout.logitRows + 4)], [3, 19, 0, 0]);
+  assert.deepEqual([...words.subarray(layout.logitBatchRows, layout.logitBatchRows + 3)], [3, 19, 0]);
+  const outputs = Array.from({ length: 8 }, (_, place) => words[layout.sampling + place * 16 + 15]);
+  assert.deepEqual(outputs, [3, 19, -1, -1, -1, -1, -1, -1]);
+});
+
 function plainSampling(rows: number) {
   const column = () => new Float64Array(rows);
   return {
@@ -155,19 +194,53 @@ test('buckets are few, and hold what they are asked for', () => {
     sizes.add(rounded);
   }
   assert.ok(sizes.size <= 60, `${sizes.size} sizes`);
-  assert.deepEqual(bucketOf({ rows: 9, outputRows: 9, decodeItems: 9, prefillItems: 0, hasAdapters: true }), {
-    rows: 16,
-    outputRows: 16,
-    decodeItems: 16,
-    prefillItems: 0,
+  const needs = { rows: 9, outputRows: 9, logitRows: 9, hasHidden: false, decodeItems: 9 };
+  assert.deepEqual(bucketOf({ ...needs, prefillItems: 0, hasAdapters: true }), {
+    ...{ rows: 16, outputRows: 16, logitRows: 16, hasHidden: false, decodeItems: 16, prefillItems: 0 },
     hasAdapters: true,
   });
+  // Hidden states of all rows of a prompt, and logits of none or of a few of them.
+  const hidden = {
+    ...needs,
+    rows: 300,
+    outputRows: 300,
+    hasHidden: true,
+    prefillItems: 3,
+    hasAdapters: false,
+  };
+  assert.equal(bucketOf({ ...hidden, logitRows: 0 }).logitRows, 0);
+  const few = bucketOf({ ...hidden, logitRows: 10 });
+  assert.deepEqual([few.outputRows, few.logitRows, picksLogits(few)], [320, 16, true]);
+  assert.ok(!picksLogits(bucketOf({ ...hidden, logitRows: 300 })));
+});
+
+test('warming up goes through the buckets of decoding once each, in steps that are all padding', () => {
+  const buckets = decodeBuckets(40);
+  assert.deepEqual(
+    buckets.map(({ rows }) => rows),
+    [1, 2, 3, 4, 5, 6, 7, 8, 16, 24, 32, 40],
+  );
+  assert.deepEqual(decodeBuckets(0), []);
+  const layout = new StepLayout(buckets[8]!);
+  const words = new Int32Array(layout.blocks + 2).fill(99);
+  const memory = { words, floats: new Float32Array(words.buffer), doubles: new Float64Array(words.buffer) };
+  assert.equal(layout.write(memory, emptyStep, 32, 640), layout.blocks);
+  assert.ok(words.subarray(layout.kvPlaces, layout.kvPlaces + 16).every((place) => place === 640));
+  assert.ok(words.subarray(layout.decodeItems, layout.prefillCount).every((word) => word === 0));
 });
 
 test('few sequences are split over many blocks, many are not', () => {
   assert.equal(splitsOf(1, 8, 132), 32);
   assert.equal(splitsOf(16, 8, 132), 3);
   assert.equal(splitsOf(256, 8, 132), 1);
+});
+
+test('a product’s sum is cut in two where its tiles would leave half of the GPU idle', () => {
+  assert.equal(splitsOfProduct(256, 4096, 14336, 132), 2);
+  assert.equal(splitsOfProduct(64, 4096, 4096, 132), 2);
+  assert.equal(splitsOfProduct(512, 4096, 4096, 132), 1);
+  assert.equal(splitsOfProduct(64, 28672, 4096, 132), 1);
+  assert.equal(splitsOfProduct(64, 256, 384, 132), 1);
 });
 
 test('rope as a table of frequencies is the reference device’s', () => {
@@ -236,9 +309,13 @@ test('a compiled kernel belongs to its source, macros and target', () => {
 test('options that the device does not have are refused before anything is loaded', () => {
   assert.throws(
     () => openDevice({ speed: 'high' }),
-    /no option 'speed'; it has gpu, library, activations, matrices, weights/,
+    /no option 'speed'; it has gpu, library, activations, matrices, weights, warm-up/,
   );
   assert.throws(() => openDevice({ activations: 'f64' }), /activations is 'f64': give auto, f32, f16, bf16/);
   assert.throws(() => openDevice({ matrices: 'int4' }), /matrices is 'int4': give auto, fp8/);
   assert.throws(() => openDevice({ weights: 'zero' }), /weights is 'zero': give random:SEED/);
+  assert.throws(
+    () => openDevice({ 'warm-up': '4000' }),
+    /warm-up is '4000': give how many sequences, 0 to 2048/,
+  );
 });

@@ -1,6 +1,6 @@
 import { assert, definite } from '../../base/errors.ts';
 import { logprobsMax } from '../../base/limits.ts';
-import type { Graph } from '../../graph/graph.ts';
+import type { BatchShape, Graph } from '../../graph/graph.ts';
 import { DeviceError } from '../errors.ts';
 import { type FusedGraph, fuse } from '../passes/fuse.ts';
 import type { AdapterPool } from './adapter-pool.ts';
@@ -29,7 +29,7 @@ const outputsReserved = 1024;
 const samplingThreads = 1024;
 
 /** How a graph is recorded for a bucket. */
-export type RecordGraph = (rows: number, outputRows: number) => Graph;
+export type RecordGraph = (shape: BatchShape) => Graph;
 
 /** Limits of an executor's steps. */
 export interface ExecutorOptions {
@@ -44,7 +44,7 @@ export interface ExecutorOptions {
 const canStack = () => true;
 
 /** What a bucket's program needs, ready. */
-interface Ready {
+export interface Ready {
   readonly program: Program;
   readonly layout: StepLayout;
 }
@@ -58,7 +58,7 @@ export class Executor {
   readonly #programs = new Map<string, Ready>();
   readonly #seen = new Set<string>();
   readonly #inputs: DevicePointer;
-  /** Tokens that the last step sampled, [batchTokensMax]. */
+  /** Tokens that the last step sampled, by output row. */
   readonly sampled: DevicePointer;
   readonly #arrivals: DevicePointer;
   #arena: { pool: MemoryPool; at: DevicePointer; bytes: number } | undefined;
@@ -78,10 +78,10 @@ export class Executor {
     this.#options = options;
     this.#pool = pool;
     this.#inputs = pool.take(this.inputWordsMax * 4);
-    this.sampled = pool.take(options.batchTokensMax * 4);
+    this.sampled = pool.take(this.#rowsMax * 4);
     this.#arrivals = pool.take(arrivalsMax * 4);
     gpu.driver.cuMemsetD8Async(this.#arrivals, 0, arrivalsMax * 4, gpu.stream);
-    gpu.driver.cuMemsetD8Async(this.sampled, 0, options.batchTokensMax * 4, gpu.stream);
+    gpu.driver.cuMemsetD8Async(this.sampled, 0, this.#rowsMax * 4, gpu.stream);
     this.parts = {
       gpu,
       gemms: new Gemms(gpu, pool.take(gemmWorkspaceBytes)),
@@ -102,9 +102,13 @@ export class Executor {
 
   /** 32-bit words that the largest step's upload takes. */
   get inputWordsMax(): number {
-    const { batchTokensMax, sequencesMax, tableEntriesMax } = this.#options;
-    const rows = Math.ceil(batchTokensMax / 1024) * 1024 + 1024;
-    return rows * (7 + samplingWords + 4) + sequencesMax * 16 + tableEntriesMax + 1024;
+    const { sequencesMax, tableEntriesMax } = this.#options;
+    return this.#rowsMax * (9 + samplingWords + 4) + sequencesMax * 16 + tableEntriesMax + 1024;
+  }
+
+  /** Rows of the largest bucket, at most. */
+  get #rowsMax(): number {
+    return Math.ceil(this.#options.batchTokensMax / 1024) * 1024 + 1024;
   }
 
   /** Makes room for the largest step, so that KV memory can be sized from what is left. */
@@ -113,12 +117,12 @@ export class Executor {
     const sequencesMax = Math.min(batchTokensMax, outputsReserved);
     const hasAdapters = this.parts.adapters !== undefined;
     const decode = bucketOf({
-      ...{ rows: sequencesMax, outputRows: 1, decodeItems: 1, prefillItems: 0 },
-      hasAdapters,
+      ...{ rows: sequencesMax, outputRows: 1, logitRows: 1, decodeItems: 1, prefillItems: 0 },
+      ...{ hasHidden: false, hasAdapters },
     });
     const prefill = bucketOf({
-      ...{ rows: batchTokensMax, outputRows: sequencesMax, decodeItems: sequencesMax, prefillItems: 1 },
-      hasAdapters,
+      ...{ rows: batchTokensMax, outputRows: sequencesMax, logitRows: sequencesMax },
+      ...{ decodeItems: sequencesMax, prefillItems: 1, hasHidden: false, hasAdapters },
     });
     const plain = hasAdapters ? [decode, prefill].map((bucket) => ({ ...bucket, hasAdapters: false })) : [];
     const sizes = [decode, prefill, ...plain].map((bucket) => this.#plan(bucket).program.arenaBytes);
@@ -127,9 +131,8 @@ export class Executor {
 
   /**
    * Queues a step whose columns lie in `words` already.
-   * @returns where its logits lie
    */
-  queue(ready: Ready, upload: bigint, words: number): DevicePointer {
+  queue(ready: Ready, upload: bigint, words: number): void {
     const { gpu } = this.parts;
     gpu.driver.cuMemcpyHtoDAsync_v2(this.#inputs, upload, words * 4, gpu.stream);
     const { bucket } = ready.program;
@@ -137,7 +140,6 @@ export class Executor {
     const captures = bucket.rows <= captureRowsMax && this.#seen.has(key);
     this.#seen.add(key);
     ready.program.run(captures);
-    return ready.program.logitsAddress;
   }
 
   /**
@@ -149,7 +151,11 @@ export class Executor {
       const problem = `a step with ${step.blocks.length} KV blocks in its tables; ${this.#options.tableEntriesMax} are the most`;
       throw new DeviceError('DEVICE_OUT_OF_MEMORY', `${problem}: run fewer sequences at once`);
     }
-    const bucket = bucketOf(stepNeeds(step));
+    return this.readyIn(bucketOf(stepNeeds(step)));
+  }
+
+  /** A bucket's program, made where there is none. */
+  readyIn(bucket: Bucket): Ready {
     const key = keyOf(bucket);
     const known = this.#programs.get(key);
     if (known) {
@@ -171,8 +177,8 @@ export class Executor {
   }
 
   /** The graph of a bucket as the lowering sees it; also says which weights the model has. */
-  fused(rows: number, outputRows: number): FusedGraph {
-    return fuse(this.#record(rows, outputRows), canStack);
+  fused(shape: BatchShape): FusedGraph {
+    return fuse(this.#record(shape), canStack);
   }
 
   /**
@@ -210,7 +216,8 @@ export class Executor {
       'a step that fits its upload',
     );
     const addresses = layout.addresses(this.#inputs, this.sampled, this.#arrivals);
-    const fused = this.fused(bucket.rows, bucket.outputRows);
+    const { rows, outputRows, logitRows, hasHidden } = bucket;
+    const fused = this.fused({ tokens: rows, outputRows, ...(hasHidden && { logitRows }) });
     const tail = (state: LoweringState, logits: View) =>
       this.#pushSampling(state, logits, addresses.sampling);
     return { layout, program: new Program(this.parts, fused, bucket, addresses, tail) };
@@ -236,6 +243,7 @@ export class Executor {
     for (const { program } of this.#programs.values()) program.close();
     this.#programs.clear();
     this.#arena?.pool.close();
+    this.#arena = undefined;
     const pool = new MemoryPool(gpu.driver);
     this.#arena = { pool, at: pool.take(bytes), bytes };
   }
@@ -251,8 +259,8 @@ export class Executor {
   }
 }
 
-function keyOf({ rows, outputRows, decodeItems, prefillItems, hasAdapters }: Bucket): string {
-  return `${rows}/${outputRows}/${decodeItems}/${prefillItems}${hasAdapters ? '/adapters' : ''}`;
+function keyOf(bucket: Bucket): string {
+  return Object.values(bucket).join('/');
 }
 
 function uploadedConstants(gpu: Gpu, pool: MemoryPool): Constants {

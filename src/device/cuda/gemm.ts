@@ -1,11 +1,13 @@
 import { assert, definite } from '../../base/errors.ts';
 import { DeviceError } from '../errors.ts';
+import { CapturedGraph } from './capture.ts';
 import {
   checkCublas,
   computeFloat32,
   cudaDataTypes,
   epilogueBias,
   heuristicResult,
+  layoutAttributes,
   matmulAttributes,
   preferenceWorkspaceBytes,
   scaleOuterVector,
@@ -15,7 +17,7 @@ import type { Gpu } from './gpu.ts';
 
 /** Algorithms that are timed for a shape before one is kept, and how often each runs. */
 const candidatesDefault = 8;
-const timedRuns = 4;
+const timedRuns = 8;
 
 /** cuBLASLt's scratch memory; NVIDIA's own advice for Hopper is 32 MiB. */
 export const gemmWorkspaceBytes = 32 * 1024 * 1024;
@@ -32,6 +34,10 @@ export interface GemmShape {
   readonly outputType: 'f32' | 'f16' | 'bf16';
   readonly accumulates: boolean;
   readonly hasBias: boolean;
+  /** Of e4m3: whether rows' scales are multiplied in; else that is left to who reads the result. */
+  readonly isScaled: boolean;
+  /** Pieces that the sum over the inputs is cut into: y is [splits, rows, outputs], and its pieces are to be added up. */
+  readonly splits: number;
 }
 
 /** The addresses of one product. Scales (one float32 a row of x and of weight) belong to e4m3. */
@@ -136,6 +142,8 @@ export class Gemms {
     }
     if (shape.inputType === 'e4m3') {
       set(matmulAttributes.fastAccumulation, 1, 1);
+    }
+    if (shape.inputType === 'e4m3' && shape.isScaled) {
       set(matmulAttributes.scaleModeA, scaleOuterVector);
       set(matmulAttributes.scaleModeB, scaleOuterVector);
       set(matmulAttributes.scalePointerA, BigInt(definite(operands.weightScales, 'scales of the weight')));
@@ -148,22 +156,43 @@ export class Gemms {
   #layoutsOf(key: string, shape: GemmShape): readonly [Handle, Handle, Handle] {
     const known = this.#layouts.get(key);
     if (known) return known;
-    const { rows, inputs, outputs, inputStride, outputStride, inputType, outputType } = shape;
-    const make = (type: keyof typeof cudaDataTypes, height: number, width: number, leading: number) =>
-      handleFrom((out) => {
-        const { calls } = this.#gpu.cublas;
-        const status = calls.cublasLtMatrixLayoutCreate(out, cudaDataTypes[type], height, width, leading);
-        checkCublas(status, 'a layout');
-        return 0;
-      });
+    const { rows, inputs, outputs, inputStride, outputStride, inputType, outputType, splits } = shape;
+    const own = inputs / splits;
     const layouts = [
-      make(inputType, inputs, outputs, inputs),
-      make(inputType, inputs, rows, inputStride),
-      make(outputType, outputs, rows, outputStride),
+      this.#layout(inputType, [own, outputs, inputs], splits, own),
+      this.#layout(inputType, [own, rows, inputStride], splits, own),
+      this.#layout(outputType, [outputs, rows, outputStride], splits, rows * outputStride),
     ] as const;
     this.#handles.layouts.push(...layouts);
     this.#layouts.set(key, layouts);
     return layouts;
+  }
+
+  /** @param offset elements from one piece to the next, where there are several */
+  #layout(
+    type: keyof typeof cudaDataTypes,
+    [height, width, leading]: readonly [number, number, number],
+    splits: number,
+    offset: number,
+  ): Handle {
+    const { calls } = this.#gpu.cublas;
+    const layout = handleFrom((out) => {
+      const status = calls.cublasLtMatrixLayoutCreate(out, cudaDataTypes[type], height, width, leading);
+      checkCublas(status, 'a layout');
+      return 0;
+    });
+    if (splits === 1) return layout;
+    const count = new Uint8Array(Int32Array.of(splits).buffer);
+    const offsets = new Uint8Array(BigInt64Array.of(BigInt(offset)).buffer);
+    checkCublas(
+      calls.cublasLtMatrixLayoutSetAttribute(layout, layoutAttributes.batchCount, count, 4),
+      'a count of pieces',
+    );
+    checkCublas(
+      calls.cublasLtMatrixLayoutSetAttribute(layout, layoutAttributes.batchOffset, offsets, 8),
+      'an offset of pieces',
+    );
+    return layout;
   }
 
   #choose(
@@ -239,11 +268,16 @@ export class Gemms {
     const { driver, stream } = this.#gpu;
     const start = handleFrom((out) => driver.cuEventCreate(out, 0));
     const end = handleFrom((out) => driver.cuEventCreate(out, 0));
+    let graph: CapturedGraph | undefined;
     try {
-      for (let run = -2; run < timedRuns; run++) {
-        if (run === 0) driver.cuEventRecord(start, stream);
-        this.#run(plan, shape, operands, definite(weights[(run + 2) % weights.length], 'a weight'));
-      }
+      // Small products take less time than the host needs to launch them one by one.
+      graph = new CapturedGraph(driver, stream, () => {
+        for (let run = 0; run < timedRuns; run++)
+          this.#run(plan, shape, operands, definite(weights[run % weights.length], 'a weight'));
+      });
+      graph.launch(stream);
+      driver.cuEventRecord(start, stream);
+      graph.launch(stream);
       driver.cuEventRecord(end, stream);
       driver.cuEventSynchronize(end);
       const ms = new Float32Array(1);
@@ -253,6 +287,7 @@ export class Gemms {
       if (thrown instanceof DeviceError && thrown.message.includes('cuBLASLt')) return undefined;
       throw thrown;
     } finally {
+      graph?.close();
       driver.cuEventDestroy_v2(start);
       driver.cuEventDestroy_v2(end);
     }

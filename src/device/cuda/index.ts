@@ -6,10 +6,12 @@ import { loadDriver } from './driver.ts';
 import { findLibrary, systemPlaces } from './find-libraries.ts';
 import { fp8CapabilityMin } from './fp8.ts';
 import { Gpu } from './gpu.ts';
-import { activationOf, CudaLoadedWeights, type StorageTypes } from './model.ts';
+import { activationOf, CudaLoadedWeights, type CudaModelOptions, type StorageTypes } from './model.ts';
 import type { ActivationType } from './views.ts';
 
-const optionNames = ['gpu', 'library', 'activations', 'matrices', 'weights'];
+const optionNames = ['gpu', 'library', 'activations', 'matrices', 'weights', 'warm-up'];
+/** Sequences that `warm-up` may name: more are rarely one bucket for long. */
+const warmUpMax = 2048;
 const matrixNames = ['auto', 'fp8'];
 const activationNames = ['auto', 'f32', 'f16', 'bf16'];
 const mebibyte = 1024 * 1024;
@@ -22,6 +24,7 @@ interface CudaOptions {
   readonly activations: string;
   readonly matrices: string;
   readonly weights: string | undefined;
+  readonly warmUp: number;
 }
 
 /** Runs graphs on an NVIDIA GPU: kernels compiled on this machine, products by cuBLASLt, steps as CUDA graphs. */
@@ -72,7 +75,7 @@ class CudaDevice implements Device {
   ): CudaLoadedWeights | Promise<CudaLoadedWeights> {
     const { collective } = options;
     const gpu = this.#gpu(collective?.rank);
-    const types = this.#typesOf(gpu, source, options);
+    const types = { ...this.#typesOf(gpu, source, options), warmUp: this.#options.warmUp };
     const filled = this.#filled(source);
     if (!collective || collective.ranks === 1) return new CudaLoadedWeights(gpu, filled, options, types);
     return this.#loadDivided(gpu, filled, { ...options, collective }, types);
@@ -82,7 +85,7 @@ class CudaDevice implements Device {
     gpu: Gpu,
     source: DeviceModelSource,
     options: DeviceModelOptions & { collective: Collective },
-    types: StorageTypes,
+    types: CudaModelOptions,
   ): Promise<CudaLoadedWeights> {
     const { NcclGroup } = await import('./nccl.ts');
     const group = await NcclGroup.join(gpu, this.#options.folders, options.collective);
@@ -94,6 +97,10 @@ class CudaDevice implements Device {
     const { activations, matrices } = this.#options;
     const isFp8 = matrices === 'fp8';
     const isKvFp8 = kvDtype === 'fp8';
+    if (kvDtype === 'q8_0') {
+      const fix = 'give --kv-dtype fp8 for 8 bits';
+      throw new DeviceError('DEVICE_DTYPE_UNSUPPORTED', `the cuda device has no q8_0 KV cache: ${fix}`);
+    }
     const own = activations === 'auto' ? activationOf(source) : (activations as ActivationType);
     const activation = own === 'f32' && activations === 'auto' && (isFp8 || isKvFp8) ? 'bf16' : own;
     if (isFp8 || isKvFp8) checkFp8(gpu, activation);
@@ -137,7 +144,7 @@ function ncclPath(folders: readonly string[]): string | undefined {
  * Options: `gpu` (its number, default 0; rank r of a group takes the one r further), `library` (folders of NVRTC, cuBLASLt and CUDA's headers, joined by ':'), `activations` (`auto`,
  * `f32`, `f16` or `bf16`: what values between ops are stored as; `auto` takes the weights' type), `matrices` (`fp8` makes those of products
  * e4m3 as they are loaded), `weights` (`random:SEED` makes them up on the
- * GPU, for benchmarks of a shape whose file holds none).
+ * GPU, for benchmarks of a shape whose file holds none), `warm-up` (sequences up to which decoding's programs are captured at load).
  * @throws DeviceError naming what is missing and how to get it
  */
 export function openDevice(options: Readonly<Record<string, string>>): Device {
@@ -165,8 +172,20 @@ export function openDevice(options: Readonly<Record<string, string>>): Device {
       `weights is '${weights}': give random:SEED, or leave it out`,
     );
   }
+  const warmUp = Number(options['warm-up'] ?? '0');
+  if (!Number.isInteger(warmUp) || warmUp < 0 || warmUp > warmUpMax) {
+    const problem = `warm-up is '${options['warm-up']}': give how many sequences, 0 to ${warmUpMax}`;
+    throw new DeviceError('DEVICE_OPTION_INVALID', problem);
+  }
   const folders = (options.library ?? '').split(':').filter(Boolean);
   // Says at once where there is no GPU at all.
   loadDriver();
-  return new CudaDevice({ ordinal: Number(options.gpu ?? '0'), folders, activations, matrices, weights });
+  return new CudaDevice({
+    ordinal: Number(options.gpu ?? '0'),
+    folders,
+    activations,
+    matrices,
+    weights,
+    warmUp,
+  });
 }

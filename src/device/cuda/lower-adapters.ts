@@ -1,5 +1,6 @@
 import { assert, definite } from '../../base/errors.ts';
 import type { GraphNode } from '../../graph/graph.ts';
+import type { DevicePointer } from './driver.ts';
 import { int, pointer } from './launch.ts';
 import { type LoweringState, unsupported } from './lowering.ts';
 import { elementBytes, type View } from './views.ts';
@@ -13,20 +14,23 @@ const rowsPerBlockMax = 4;
 /** Shared memory that a block's rows of x may take, so that two fit a multiprocessor. */
 const sharedBytesMax = 112 * 1024;
 
-/** By node: whether its rows are the wanted ones (behind `rows`), not all of the batch. */
-function wantedNodes(state: LoweringState): readonly boolean[] {
-  const wanted: boolean[] = [];
-  for (const node of state.fused.graph.nodes)
-    wanted.push(node.op === 'rows' || node.inputs.some((id) => wanted[id] === true));
-  return wanted;
+/** By node: how often its rows were picked: all of the batch, then the wanted ones, of those the ones that get logits. */
+function picksOf(state: LoweringState): readonly number[] {
+  const picks: number[] = [];
+  for (const node of state.fused.graph.nodes) {
+    const before = Math.max(0, ...node.inputs.map((id) => picks[id] ?? 0));
+    picks.push(node.op === 'rows' ? before + 1 : before);
+  }
+  return picks;
 }
 
-const wantedBy = new WeakMap<LoweringState, readonly boolean[]>();
+const picksBy = new WeakMap<LoweringState, readonly number[]>();
 
-function hasWantedRows(state: LoweringState, node: GraphNode): boolean {
-  const known = wantedBy.get(state) ?? wantedNodes(state);
-  wantedBy.set(state, known);
-  return known[node.id] === true;
+/** The batch row of each of a node's rows; 0 where they are the same. */
+function batchRowsOf(state: LoweringState, node: GraphNode): DevicePointer {
+  const known = picksBy.get(state) ?? picksOf(state);
+  picksBy.set(state, known);
+  return [0, state.step.outputRows, state.step.logitBatchRows][known[node.id] ?? 0] ?? 0;
 }
 
 /** Adds to y = x · weight' what the rows' adapters change, in a program of steps that have some. */
@@ -58,7 +62,7 @@ export function pushAdapters(state: LoweringState, node: LinearNode, x: View, y:
     parameters: (at: (view: View) => { readonly pointer: number }) => [
       ...[at(x), at(y), at(low)],
       pointer(step.adapters),
-      pointer(hasWantedRows(state, node) ? step.outputRows : 0),
+      pointer(batchRowsOf(state, node)),
       ...[pointer(pool.ranks), pointer(pool.pages)],
       ...[x.rows, inputs, x.stride, y.stride, pool.linears, pool.pagesMax, pool.rankMax, parts.length].map(
         int,

@@ -1,7 +1,7 @@
 import { assert } from '../../base/errors.ts';
 import type { GraphNode } from '../../graph/graph.ts';
 import { type Argument, float, int, pointer } from './launch.ts';
-import { type LoweringState, unsupported } from './lowering.ts';
+import { type LoweringState, type Unscaled, unsupported } from './lowering.ts';
 import { ropeFrequencies, ropeMagnitude } from './rope-table.ts';
 import { fixedView, type View } from './views.ts';
 
@@ -88,10 +88,12 @@ interface Turning {
   heads: number;
   dimension: number;
   rope: RopeNode | undefined;
+  /** Of the product whose columns q, k and v are, where it left them to its reader. */
+  scales?: Unscaled | undefined;
   cache?: { k: View; v: View; kv: View; kvHeads: number; valueDimension: number };
 }
 
-function pushRope(state: LoweringState, { q, qOut, heads, dimension, rope, cache }: Turning): void {
+function pushRope(state: LoweringState, { q, qOut, heads, dimension, rope, scales, cache }: Turning): void {
   const table = rope && frequencies(state, rope);
   const positions = fixedView(state.step.positions, 1, q.rows, 'f32');
   const places = fixedView(state.step.kvPlaces, 1, q.rows, 'f32');
@@ -101,10 +103,11 @@ function pushRope(state: LoweringState, { q, qOut, heads, dimension, rope, cache
     defines: {
       ROPE_INTERLEAVED: rope?.attributes.mode === 'interleaved' ? 1 : 0,
       KV_FP8: cache && state.parts.kvType === 'e4m3' ? 1 : 0,
+      SCALED: scales ? 1 : 0,
     },
     grid: [q.rows, 1, 1],
     threads: ropeThreads,
-    touches: [q, qOut, ...(cache ? [cache.k, cache.v] : [])],
+    touches: [q, qOut, ...(cache ? [cache.k, cache.v] : []), ...(scales ? [scales.rows] : [])],
     parameters: (at) => [
       at(q),
       at(qOut),
@@ -125,6 +128,7 @@ function pushRope(state: LoweringState, { q, qOut, heads, dimension, rope, cache
       int(state.parts.blockPositions),
       int(rope?.attributes.dimensions ?? 0),
       float(rope ? ropeMagnitude(rope.attributes) : 1),
+      ...(scales ? [at(scales.rows), at(scales.columns)] : []),
     ],
   });
 }
@@ -145,31 +149,35 @@ function throughReshapes(state: LoweringState, node: GraphNode): GraphNode {
   return node.op === 'reshape' ? throughReshapes(state, state.input(node, 0)) : node;
 }
 
-/**
- * The attention that a stacked q/k/v product feeds, if the product may do what lies between: columns in the order q, k, v, all read by
- * nothing else, rope over neighbouring pairs.
- */
-export function cacheTarget(state: LoweringState, product: GraphNode): CacheTarget | undefined {
+/** The attention whose q, k and v are exactly one product's columns, in this order, read by nothing else but the rope that lies between. */
+export function attentionOf(
+  state: LoweringState,
+  product: GraphNode,
+): { attention: AttentionNode; rope: RopeNode } | undefined {
   const attention = state.fused.graph.nodes.find(
     (node): node is AttentionNode =>
       node.op === 'attention' && node.id > product.id && isColumns(state, state.input(node, 2), product),
   );
   if (!attention) return undefined;
-  const { layer, heads, kvHeads, headDimension, valueHeadDimension } = attention.attributes;
+  const { heads, kvHeads, headDimension, valueHeadDimension } = attention.attributes;
   const rope = joinedRope(state, attention);
   const width = (heads + 2 * kvHeads) * headDimension;
-  if (
-    rope?.attributes.mode !== 'interleaved' ||
-    headDimension !== valueHeadDimension ||
-    headDimension % 2 !== 0
-  )
-    return undefined;
-  if (product.shape[1] !== width || rope.shape[1] !== heads + kvHeads) return undefined;
+  if (!rope || headDimension !== valueHeadDimension || product.shape[1] !== width) return undefined;
   const isWhole =
+    rope.shape[1] === heads + kvHeads &&
     isColumns(state, state.input(rope, 0), product, 0) &&
     isColumns(state, state.input(attention, 2), product, (heads + kvHeads) * headDimension) &&
     state.readersOf(product).every(({ node }) => node.op === 'slice' && state.readersOf(node).length <= 1);
-  if (!isWhole) return undefined;
+  return isWhole ? { attention, rope } : undefined;
+}
+
+/** The attention that a stacked q/k/v product feeds, if the product may do what lies between: rope over neighbouring pairs. */
+export function cacheTarget(state: LoweringState, product: GraphNode): CacheTarget | undefined {
+  const fed = attentionOf(state, product);
+  if (fed?.rope.attributes.mode !== 'interleaved' || fed.attention.attributes.headDimension % 2 !== 0)
+    return undefined;
+  const { attention, rope } = fed;
+  const { layer } = attention.attributes;
   state.filledAttentions.add(attention.id);
   const rows = product.shape[0] ?? 1;
   return {
@@ -235,6 +243,7 @@ export function lowerAttention(state: LoweringState, node: GraphNode): void {
       heads: rope ? heads : 0,
       dimension: headDimension,
       rope,
+      scales: scalesOf(state, node),
       cache: {
         k: state.viewOf(node, 1),
         v: state.viewOf(node, 2),
@@ -257,6 +266,12 @@ export function lowerAttention(state: LoweringState, node: GraphNode): void {
   }
   if (state.bucket.decodeItems > 0) pushDecode(state, node, turned, out, kv);
   if (state.bucket.prefillItems > 0) pushPrefill(state, node, turned, out, kv);
+}
+
+/** The scales that the product of an attention's v (and so of its q and k) left out. */
+function scalesOf(state: LoweringState, attention: AttentionNode): Unscaled | undefined {
+  const slice = throughReshapes(state, state.input(attention, 2));
+  return slice.op === 'slice' ? state.unscaled.get(state.input(slice, 0).id) : undefined;
 }
 
 /** How many blocks a sequence's keys are divided over, so that few sequences still fill the GPU. */

@@ -3,7 +3,7 @@ import type { GraphNode } from '../../graph/graph.ts';
 import { rowLength } from '../../graph/rules.ts';
 import { quantizeModes, quantizeVariant, quantizeWidthMax } from './fp8.ts';
 import { float, int } from './launch.ts';
-import type { LoweringState, QuantizedRows } from './lowering.ts';
+import type { LoweringState, QuantizedRows, Unscaled } from './lowering.ts';
 import { streams } from './streaming.ts';
 import type { View } from './views.ts';
 
@@ -14,17 +14,24 @@ export function isFp8Product(state: LoweringState, node: GraphNode): boolean {
 }
 
 /** Whether nobody wants a value but 8-bit products, as their input. */
-function feedsFp8Only(state: LoweringState, node: GraphNode): boolean {
+export function feedsFp8Only(state: LoweringState, node: GraphNode): boolean {
   const readers = state.readersOf(node);
   const isWanted = readers.length > 0 && !state.isOutput(node) && node.shape.length === 2;
   return isWanted && readers.every(({ node: reader, index }) => index === 0 && isFp8Product(state, reader));
+}
+
+interface Quantizing {
+  mode: keyof typeof quantizeModes;
+  weight?: View;
+  epsilon?: number;
+  unscaled?: Unscaled | undefined;
 }
 
 function pushQuantize(
   state: LoweringState,
   x: View,
   width: number,
-  { mode, weight, epsilon = 0 }: { mode: keyof typeof quantizeModes; weight?: View; epsilon?: number },
+  { mode, weight, epsilon = 0, unscaled }: Quantizing,
 ): QuantizedRows {
   const values = state.fresh(x.rows, width, 'e4m3');
   const scales = state.fresh(x.rows, 1, 'f32');
@@ -33,10 +40,10 @@ function pushQuantize(
     file: 'quantize',
     name: 'quantize',
     label: `quantize ${mode}`,
-    defines: { MODE: quantizeModes[mode], VECTORS: vectors },
+    defines: { MODE: quantizeModes[mode], VECTORS: vectors, SCALED: unscaled ? 1 : 0 },
     grid: [x.rows, 1, 1],
     threads,
-    touches: [x, values, scales],
+    touches: [x, values, scales, ...(unscaled ? [unscaled.rows] : [])],
     parameters: (at) => [
       at(x),
       at(weight),
@@ -45,6 +52,7 @@ function pushQuantize(
       int(width),
       int(x.stride),
       float(epsilon),
+      ...(unscaled ? [at(unscaled.rows), at(unscaled.columns)] : []),
     ],
   });
   return { values, scales };
@@ -80,6 +88,8 @@ export function quantizeGated(state: LoweringState, node: GraphNode): boolean {
     gate.region === up.region && gate.stride === up.stride && up.offset === gate.offset + gate.width;
   const width = definite(node.shape[1], 'a width');
   if (!isOne || gate.width !== width || width > quantizeWidthMax) return false;
-  state.quantized.set(node.id, pushQuantize(state, gate, width, { mode: 'swiglu' }));
+  const slice = state.input(node, 0);
+  const unscaled = slice.op === 'slice' ? state.unscaled.get(state.input(slice, 0).id) : undefined;
+  state.quantized.set(node.id, pushQuantize(state, gate, width, { mode: 'swiglu', unscaled }));
   return true;
 }

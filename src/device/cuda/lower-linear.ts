@@ -1,11 +1,13 @@
 import { assert, definite } from '../../base/errors.ts';
 import type { GraphNode } from '../../graph/graph.ts';
+import { quantizeWidthMax } from './fp8.ts';
 import type { GemmShape } from './gemm.ts';
 import { float, int, pointer } from './launch.ts';
 import { pushAdapters } from './lower-adapters.ts';
-import { type CacheTarget, cacheTarget, ropeArguments } from './lower-attention.ts';
-import { isFp8Product, quantizedInput } from './lower-fp8.ts';
+import { attentionOf, type CacheTarget, cacheTarget, ropeArguments } from './lower-attention.ts';
+import { feedsFp8Only, isFp8Product, quantizedInput } from './lower-fp8.ts';
 import { gatherBehind, gatheredStride, pushAllReduce } from './lower-ranks.ts';
+import { fitsRow, isSummedByNorm, pushSum, readerRowsMax, splitsOfProduct } from './lower-sums.ts';
 import type { LoweringState } from './lowering.ts';
 import { gemvSharedBytes, streams, variantOf } from './streaming.ts';
 import type { ActivationType, View } from './views.ts';
@@ -19,6 +21,8 @@ interface Around {
   /** The RMSNorm of the input, done on the way in. */
   norm?: { weight: View; epsilon: number };
   isGated: boolean;
+  /** Who reads the result multiplies its scales in. */
+  isUnscaled?: boolean;
   /** The result is q, k and v: they turn, and k and v go into the cache. */
   cache?: CacheTarget;
 }
@@ -101,6 +105,11 @@ export function lowerLinear(state: LoweringState, node: GraphNode): void {
   let y: View;
   const into =
     gated || isLogits || !(streamed || canAccumulate(state, node)) ? undefined : accumulation(state, node);
+  const scaling = isLogits || streamed || biasView(state, node) ? undefined : unscaledShape(state, node);
+  if (into && !streamed && !biasView(state, node) && comesInPieces(state, into, scaling)) {
+    pushPieces(state, node, into, scaling);
+    return;
+  }
   if (into) {
     y = into.residual;
     // Of several ranks the first adds the residual to its part of the sum, the others put theirs in its place.
@@ -118,6 +127,7 @@ export function lowerLinear(state: LoweringState, node: GraphNode): void {
     y = { ...state.fresh(rows, gather ? gatheredStride(gather) : width, type), width };
     state.setView(node, y);
   }
+  around.isUnscaled = scaling !== undefined && !into && leavesScales(state, node);
   const cache = streamed && !gated && !into && !hasAdapters ? cacheTarget(state, node) : undefined;
   if (cache) around.cache = cache;
   if (streamed) pushGemv(state, node, norm?.x ?? state.viewOf(node, 0), y, around);
@@ -146,7 +156,83 @@ function gemmShape(
     outputType,
     accumulates: false,
     hasBias: false,
+    isScaled: true,
+    splits: 1,
   };
+}
+
+/**
+ * The shape of an 8-bit product that leaves its scales to its reader, which is faster; undefined where it cannot. Its sums of up to 448² a term
+ * want bfloat16's range.
+ */
+function unscaledShape(state: LoweringState, node: LinearNode): GemmShape | undefined {
+  const isFew = (node.shape[0] ?? 0) <= readerRowsMax;
+  if (!isFew || !isFp8Product(state, node) || state.parts.activation !== 'bf16' || state.bucket.hasAdapters)
+    return undefined;
+  const shape = { ...gemmShape(state, node, 'bf16', node.shape[1] ?? 0), isScaled: false };
+  return state.parts.gemms.supports(shape) ? shape : undefined;
+}
+
+/** Whether all that reads a product is a kernel that multiplies scales in: a gate that becomes e4m3, or rope and the cache's writing. */
+function leavesScales(state: LoweringState, node: LinearNode): boolean {
+  const gate = gatedReader(state, node);
+  if (gate) return feedsFp8Only(state, gate) && (gate.shape[1] ?? 0) <= quantizeWidthMax;
+  return attentionOf(state, node) !== undefined;
+}
+
+/** Whether a product onto the residual stream is done in pieces: for the norm behind it, or where ranks add theirs up, for its scales. */
+function comesInPieces(
+  state: LoweringState,
+  { add, sum }: Accumulation,
+  unscaled: GemmShape | undefined,
+): boolean {
+  if (!sum) return isSummedByNorm(state, add);
+  return unscaled !== undefined && fitsRow(state, add.shape[1] ?? 0);
+}
+
+/** A product whose pieces are added onto the residual stream: by the norm behind it, or at once where that is another rank's business too. */
+function pushPieces(
+  state: LoweringState,
+  node: LinearNode,
+  { add, residual, sum }: Accumulation,
+  unscaled: GemmShape | undefined,
+): void {
+  const { gemms, activation, gpu } = state.parts;
+  const [rows = 0, outputs = 0] = node.shape;
+  const whole = unscaled ?? gemmShape(state, node, activation, outputs);
+  const splits = splitsOfProduct(rows, outputs, whole.inputs, gpu.facts.multiprocessors);
+  const cut = { ...whole, splits };
+  const shape = (whole.isScaled && whole.inputType === 'e4m3') || !gemms.supports(cut) ? whole : cut;
+  const weightNode = state.input(node, 1);
+  const quantized = whole.inputType === 'e4m3' ? quantizedInput(state, state.input(node, 0)) : undefined;
+  const x = quantized?.values ?? state.viewOf(node, 0);
+  const weight = state.weightView(weightNode);
+  const columns = quantized && state.scalesView(weightNode);
+  const parts = state.fresh(rows * shape.splits, outputs);
+  state.push({
+    name: `gemm ${weight.rows} × ${weight.width}`,
+    touches: [x, parts, ...(quantized ? [quantized.scales] : [])],
+    prepare: (address) => {
+      const operands = {
+        ...{ weight: address(weight), x: address(x), y: address(parts) },
+        ...(quantized &&
+          columns && { weightScales: address(columns), inputScales: address(quantized.scales) }),
+      };
+      return gemms.prepare(shape, operands, state.rotationOf(weight));
+    },
+  });
+  const scales = quantized && columns && !shape.isScaled && { rows: quantized.scales, columns };
+  const pending = { residual, parts, ...(scales && { scales }) };
+  state.setView(add, residual);
+  state.markDone(add);
+  if (!sum) {
+    state.pendingSums.set(add.id, pending);
+    return;
+  }
+  state.markDone(sum);
+  // Of several ranks the first adds the residual to its part of the sum, the others put theirs in its place.
+  pushSum(state, pending, !(state.parts.group && state.parts.group.rank > 0));
+  pushAllReduce(state, residual);
 }
 
 /** cuBLASLt has no 8-bit products of some kinds on some GPUs: those are done in two steps. */
@@ -235,7 +321,9 @@ function pushGemm(state: LoweringState, node: LinearNode, y: View, around: Aroun
   const plain = {
     ...gemmShape(state, node, y.type as ActivationType, y.stride),
     accumulates: around.residual !== undefined,
+    isScaled: !around.isUnscaled,
   };
+  if (around.isUnscaled && scales) state.unscaled.set(node.id, { rows: scales.x, columns: scales.weight });
   // cuBLASLt's bias is of the result's type; float32 logits with a 16-bit bias get it from a kernel.
   const hasBias =
     bias !== undefined && y.type === activation && (!rows || gemms.supports({ ...plain, hasBias: true }));

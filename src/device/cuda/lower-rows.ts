@@ -5,6 +5,7 @@ import { elementCount, rowLength } from '../../graph/rules.ts';
 import { float, int, pointer } from './launch.ts';
 import { quantizeGated, quantizeNorm } from './lower-fp8.ts';
 import { deferNorm } from './lower-linear.ts';
+import { lowerSumNorm } from './lower-sums.ts';
 import { gridOver, type Lower, type LoweringState, unsupported } from './lowering.ts';
 import { elementBytes, isContiguous, type View } from './views.ts';
 
@@ -135,6 +136,7 @@ function lowerElementwise(state: LoweringState, node: GraphNode): void {
 
 function lowerNorm(state: LoweringState, node: GraphNode): void {
   assert(node.op === 'rmsNorm' || node.op === 'layerNorm', 'a norm');
+  if (node.op === 'rmsNorm' && lowerSumNorm(state, node)) return;
   if (node.op === 'rmsNorm' && (deferNorm(state, node) || quantizeNorm(state, node))) return;
   const x = state.viewOf(node, 0);
   const out = state.result(node);
@@ -186,6 +188,7 @@ function pushGather(state: LoweringState, table: View, ids: GraphNode, out: View
     tokens: step.tokens,
     positions: step.positions,
     outputRows: step.outputRows,
+    logitRows: step.logitRows,
   };
   const address = definite(named[ids.attributes.name], `input '${ids.attributes.name}'`);
   const isTokens = ids.attributes.name === 'tokens';

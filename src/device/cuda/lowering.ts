@@ -53,6 +53,9 @@ export interface StepAddresses {
   readonly tokens: DevicePointer;
   readonly positions: DevicePointer;
   readonly outputRows: DevicePointer;
+  /** Where not all output rows get logits: which do, by output row and by batch row. */
+  readonly logitRows: DevicePointer;
+  readonly logitBatchRows: DevicePointer;
   readonly kvPlaces: DevicePointer;
   readonly tables: DevicePointer;
   readonly decodeItems: DevicePointer;
@@ -73,6 +76,10 @@ export interface StepAddresses {
 export interface Bucket {
   readonly rows: number;
   readonly outputRows: number;
+  /** Output rows that get logits: all of them, unless {@link hasHidden}. */
+  readonly logitRows: number;
+  /** Whether some row wants its final hidden state. */
+  readonly hasHidden: boolean;
   /** Sequences that extend by one row; 0 where none does. */
   readonly decodeItems: number;
   /** Pieces of up to 128 rows of longer extensions; 0 where there are none. */
@@ -96,6 +103,20 @@ export interface QuantizedRows {
   readonly scales: View;
 }
 
+/** A result of an 8-bit product that is still to be multiplied by the scales of its rows and columns. */
+export interface Unscaled {
+  readonly rows: View;
+  readonly columns: View;
+}
+
+/** A product in pieces that are still to be added onto the residual stream. */
+export interface PendingSum {
+  readonly residual: View;
+  /** [pieces · rows, width]. */
+  readonly parts: View;
+  readonly scales?: Unscaled;
+}
+
 type Reads = readonly { node: GraphNode; index: number }[];
 
 /** A graph on its way to kernels: views of its values, and the operations so far. */
@@ -110,6 +131,10 @@ export class LoweringState {
   readonly deferredNorms = new Map<number, { x: View; weight: View; epsilon: number }>();
   /** Values as e4m3, by node: some exist only so. */
   readonly quantized = new Map<number, QuantizedRows>();
+  /** By product: its result lacks its scales. */
+  readonly unscaled = new Map<number, Unscaled>();
+  /** By add, until the norm behind it does it. */
+  readonly pendingSums = new Map<number, PendingSum>();
   /** Attentions whose q has turned, and whose k and v are in the cache, before they are lowered. */
   readonly filledAttentions = new Set<number>();
   readonly #views = new Map<number, View>();

@@ -1,6 +1,6 @@
 import { systemClock } from '../../base/clock.ts';
 import { definite } from '../../base/errors.ts';
-import type { Graph } from '../../graph/graph.ts';
+import type { BatchShape, Graph } from '../../graph/graph.ts';
 import { type AdapterTable, linearShapes } from '../adapters.ts';
 import { StepChecker } from '../check-step.ts';
 import type {
@@ -14,6 +14,7 @@ import type {
   LoadedWeights,
 } from '../device.ts';
 import { DeviceError } from '../errors.ts';
+import { rowEnds } from '../row-ends.ts';
 import {
   hostChooses,
   type StepBatch,
@@ -23,7 +24,7 @@ import {
   want,
 } from '../step.ts';
 import { AdapterPool } from './adapter-pool.ts';
-import { type Handle, handleFrom } from './driver.ts';
+import { type DevicePointer, type Handle, handleFrom } from './driver.ts';
 import { Executor } from './executor.ts';
 import type { Gpu } from './gpu.ts';
 import { HostMemory } from './host-memory.ts';
@@ -37,7 +38,7 @@ import {
   SamplingRoom,
   type SamplingRows,
 } from './sampling-rows.ts';
-import type { StepColumns } from './step-layout.ts';
+import { decodeBuckets, emptyStep, picksLogits, type StepColumns } from './step-layout.ts';
 import type { ActivationType, ElementType } from './views.ts';
 import { GpuWeights } from './weights.ts';
 
@@ -60,6 +61,12 @@ export interface StorageTypes {
   readonly kv: ElementType;
 }
 
+/** What a model is loaded with beyond what every device is told. */
+export interface CudaModelOptions extends StorageTypes {
+  /** Sequences up to which the programs of pure decoding are made before the first step. */
+  readonly warmUp: number;
+}
+
 /** The type that activations are stored in: that of most of the matrices' elements; bfloat16 where they are quantized. */
 export function activationOf(source: DeviceModelSource): ActivationType {
   const elements = new Map<ActivationType, number>();
@@ -78,7 +85,7 @@ export class CudaLoadedWeights implements LoadedWeights {
   readonly #gpu: Gpu;
   readonly #source: DeviceModelSource;
   readonly #options: DeviceModelOptions;
-  readonly #types: StorageTypes;
+  readonly #types: CudaModelOptions;
   readonly #group: NcclGroup | undefined;
   readonly #pool: MemoryPool;
   readonly #weights: GpuWeights;
@@ -93,7 +100,7 @@ export class CudaLoadedWeights implements LoadedWeights {
     gpu: Gpu,
     source: DeviceModelSource,
     options: DeviceModelOptions,
-    types: StorageTypes,
+    types: CudaModelOptions,
     group?: NcclGroup,
   ) {
     this.#gpu = gpu;
@@ -108,7 +115,7 @@ export class CudaLoadedWeights implements LoadedWeights {
     try {
       this.#adapters = this.#openAdapters();
       this.#executor = this.#openExecutor();
-      const { graph, stacked } = this.#executor.fused(1, 1);
+      const { graph, stacked } = this.#executor.fused({ tokens: 1, outputRows: 1 });
       this.#weights.load(graph, stacked);
       this.#executor.reserve();
     } catch (thrown) {
@@ -119,11 +126,8 @@ export class CudaLoadedWeights implements LoadedWeights {
 
   #openAdapters(): AdapterPool | undefined {
     const { adapters } = this.#options;
-    if (!adapters) return undefined;
-    if (this.#group) {
-      const problem = 'several GPUs serve no LoRA adapters: leave --lora out, or serve it on one';
-      throw new DeviceError('DEVICE_ADAPTER_INVALID', problem);
-    }
+    // A model that is divided among GPUs offers none: the runtime refuses them by name.
+    if (!adapters || this.#group) return undefined;
     const linears = linearShapes(this.#source.record({ tokens: 1, outputRows: 1 }));
     return new AdapterPool(this.#gpu, this.#pool, this.#types.activation, adapters, linears);
   }
@@ -138,7 +142,7 @@ export class CudaLoadedWeights implements LoadedWeights {
         return weights.#blockPositions;
       },
     };
-    const record = (tokens: number, outputRows: number): Graph => this.#source.record({ tokens, outputRows });
+    const record = (shape: BatchShape): Graph => this.#source.record(shape);
     const adapters = this.#adapters;
     return new Executor(
       this.#gpu,
@@ -175,7 +179,7 @@ export class CudaLoadedWeights implements LoadedWeights {
     this.#blockPositions = size.blockPositions;
     this.#cache = new KvPool(this.#gpu, this.#source.kv, this.#types.kv, size);
     const facts = { ...size, bytesPerPosition: this.kv.bytesPerPosition };
-    return new CudaModel(
+    const model = new CudaModel(
       this.#gpu,
       this.#source,
       this.#options,
@@ -185,6 +189,8 @@ export class CudaLoadedWeights implements LoadedWeights {
       this.weightBytes,
       this.#adapters,
     );
+    model.warmUp(this.#types.warmUp);
+    return model;
   }
 
   close(): void {
@@ -199,6 +205,7 @@ interface RingEntry {
   upload: HostMemory;
   tokens: HostMemory;
   logits: HostMemory | undefined;
+  hidden: HostMemory | undefined;
   sampling: SamplingMemory;
   started: Handle;
   done: Handle;
@@ -213,11 +220,14 @@ interface InFlight {
 
 /** What of a step travels to the host beside its tokens. */
 interface QueuedOutputs {
+  /** Where each output row's logits are; absent: in its own place. */
+  logitPlaces?: Int32Array | undefined;
+  hiddenRows: number;
   logitRows: number;
   logprobs: PendingLogprobs | undefined;
 }
 
-const nothingQueued: QueuedOutputs = { logitRows: 0, logprobs: undefined };
+const nothingQueued: QueuedOutputs = { hiddenRows: 0, logitRows: 0, logprobs: undefined };
 
 function columnsOf(
   { tokens, positions, outputs, segments }: StepBatch,
@@ -228,6 +238,7 @@ function columnsOf(
     tokens,
     positions,
     outputRows: outputs.rows.subarray(0, outputs.count),
+    ends: rowEnds(outputs),
     segments: segments.count,
     adapters: segments.adapter,
     sampling: outputs.sampling,
@@ -244,6 +255,7 @@ export class CudaModel implements DeviceModel {
   readonly weightBytes: number;
   readonly inFlightStepsMax = inFlightStepsMax;
   readonly adapters?: AdapterTable;
+  readonly hiddenWidth: number;
   readonly samplingFeatures = samplingFeature.draw | samplingFeature.state | samplingFeature.logprobs;
   readonly #gpu: Gpu;
   readonly #source: DeviceModelSource;
@@ -256,6 +268,7 @@ export class CudaModel implements DeviceModel {
   readonly #ring: RingEntry[] = [];
   readonly #flight: InFlight[] = [];
   #launched = 0;
+  #collected: RingEntry | undefined;
   #previousOutputs = 0;
   #closed = false;
 
@@ -278,6 +291,7 @@ export class CudaModel implements DeviceModel {
     this.weightBytes = weightBytes;
     this.#checker = new StepChecker(kv.blocks);
     this.#sampling = new SamplingRoom(gpu, source.vocabularySize);
+    this.hiddenWidth = source.hiddenWidth ?? 0;
     this.#adapters = adapters;
     if (adapters) this.adapters = adapters.table;
     for (let k = 0; k <= inFlightStepsMax; k++) this.#ring.push(this.#openEntry());
@@ -289,6 +303,7 @@ export class CudaModel implements DeviceModel {
       upload: new HostMemory(driver, this.#executor.inputWordsMax * 4),
       tokens: new HostMemory(driver, Math.max(1, this.#options.batchTokensMax) * 4),
       logits: undefined,
+      hidden: undefined,
       sampling: { staging: undefined, logprobs: undefined },
       started: handleFrom((out) => driver.cuEventCreate(out, 0)),
       done: handleFrom((out) => driver.cuEventCreate(out, 0)),
@@ -306,6 +321,7 @@ export class CudaModel implements DeviceModel {
       batchTokensMax: this.#options.batchTokensMax,
       previousOutputs: this.#previousOutputs,
       adapters: this.#adapters,
+      givesHidden: this.hiddenWidth > 0,
     });
     const { driver, stream } = this.#gpu;
     const entry = definite(this.#ring[this.#launched++ % this.#ring.length], 'a ring entry');
@@ -326,32 +342,49 @@ export class CudaModel implements DeviceModel {
     const columns = columnsOf(batch, rows);
     const { blockPositions } = this.kv;
     const words = ready.layout.write(entry.upload, columns, blockPositions, this.#cache.sinkPlace);
-    const logits = this.#executor.queue(ready, entry.upload.address, words);
+    this.#executor.queue(ready, entry.upload.address, words);
     if (count === 0) return nothingQueued;
     driver.cuMemcpyDtoHAsync_v2(entry.tokens.address, this.#executor.sampled, count * 4, stream);
     const logprobs = rows && this.#sampling.fetch(rows, entry.sampling);
+    const logitPlaces = picksLogits(ready.layout.bucket) ? columns.ends?.logitPlaces : undefined;
     let logitRows = 0;
-    for (let row = 0; row < count; row++) if ((wants[row] as number) & want.logits) logitRows = row + 1;
-    if (logitRows === 0) return { logitRows, logprobs };
-    const bytes = logitRows * this.#source.vocabularySize * 4;
-    entry.logits = HostMemory.atLeast(driver, bytes, entry.logits);
-    driver.cuMemcpyDtoHAsync_v2(entry.logits.address, logits, bytes, stream);
-    return { logitRows, logprobs };
+    let hiddenRows = 0;
+    for (let row = 0; row < count; row++) {
+      if ((wants[row] as number) & want.logits) logitRows = (logitPlaces?.[row] ?? row) + 1;
+      if ((wants[row] as number) & want.hidden) hiddenRows = row + 1;
+    }
+    const { logitsAddress, hiddenAddress } = ready.program;
+    entry.logits = this.#fetch(logitsAddress, logitRows * this.#source.vocabularySize, entry.logits);
+    entry.hidden = this.#fetch(hiddenAddress, hiddenRows * this.hiddenWidth, entry.hidden);
+    return { logitPlaces, logitRows, hiddenRows, logprobs };
+  }
+
+  /** Queues the copy of so many float32 to the host. @returns where they arrive */
+  #fetch(from: DevicePointer, count: number, known: HostMemory | undefined): HostMemory | undefined {
+    if (count === 0) return known;
+    const { driver, stream } = this.#gpu;
+    const memory = HostMemory.atLeast(driver, count * 4, known);
+    driver.cuMemcpyDtoHAsync_v2(memory.address, from, count * 4, stream);
+    return memory;
   }
 
   collect(): StepResult {
     const { entry, outputs, wants, queued } = definite(this.#flight.shift(), 'a launched step');
     const startedNs = systemClock.nowNs();
     this.#gpu.driver.cuEventSynchronize(entry.done);
+    this.#collected = entry;
     const tokens = entry.tokens.words.subarray(0, outputs);
     for (let row = 0; row < outputs; row++)
       if (!((wants[row] as number) & want.token)) tokens[row] = hostChooses;
     const computeNs = systemClock.nowNs() - startedNs;
     const output: StepOutput = { tokens };
-    const { logitRows, logprobs } = queued;
+    const { logitPlaces: places, logitRows, hiddenRows, logprobs } = queued;
     if (logitRows > 0 && entry.logits) {
-      output.logits = { values: entry.logits.floats.subarray(0, logitRows * this.#source.vocabularySize) };
+      const values = entry.logits.floats.subarray(0, logitRows * this.#source.vocabularySize);
+      output.logits = { values, ...(places && { places }) };
     }
+    if (hiddenRows > 0 && entry.hidden)
+      output.rowHidden = { values: entry.hidden.floats.subarray(0, hiddenRows * this.hiddenWidth) };
     if (logprobs && entry.sampling.logprobs)
       output.logprobs = readLogprobs(logprobs, entry.sampling.logprobs);
     return { output, computeNs };
@@ -359,10 +392,28 @@ export class CudaModel implements DeviceModel {
 
   /** Milliseconds that the GPU took for the step that was collected last; for benchmarks. */
   lastStepMs(): number {
-    const entry = definite(this.#ring[(this.#launched - 1) % this.#ring.length], 'a step');
+    const entry = definite(this.#collected, 'a collected step');
     const ms = new Float32Array(1);
     this.#gpu.driver.cuEventElapsedTime_v2(ms, entry.started, entry.done);
     return ms[0] ?? Number.NaN;
+  }
+
+  /** Makes and captures the programs of pure decoding up to so many sequences, with steps that hold nothing. */
+  warmUp(sequencesMax: number): void {
+    const entry = definite(this.#ring[0], 'a ring entry');
+    for (const bucket of decodeBuckets(Math.min(sequencesMax, this.#options.batchTokensMax))) {
+      const ready = this.#executor.readyIn(bucket);
+      const words = ready.layout.write(
+        entry.upload,
+        emptyStep,
+        this.kv.blockPositions,
+        this.#cache.sinkPlace,
+      );
+      // The first run is kernel by kernel, the second is captured.
+      for (let run = 0; run < 2; run++) this.#executor.queue(ready, entry.upload.address, words);
+      // The next one is written where this one is read from.
+      this.#gpu.synchronize();
+    }
   }
 
   /** Milliseconds of each kind of operation in a step like this one, which must have run before; for benchmarks. */
@@ -374,8 +425,9 @@ export class CudaModel implements DeviceModel {
     if (this.#closed) return;
     this.#closed = true;
     this.#gpu.synchronize();
-    for (const { upload, tokens, logits, sampling, started, done } of this.#ring) {
-      for (const memory of [upload, tokens, logits, sampling.staging, sampling.logprobs]) memory?.close();
+    for (const { upload, tokens, logits, hidden, sampling, started, done } of this.#ring) {
+      for (const memory of [upload, tokens, logits, hidden, sampling.staging, sampling.logprobs])
+        memory?.close();
       this.#gpu.driver.cuEventDestroy_v2(started);
       this.#gpu.driver.cuEventDestroy_v2(done);
     }

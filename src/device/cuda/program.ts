@@ -41,6 +41,7 @@ export class Program {
   readonly #parts: ModelParts;
   readonly #state: LoweringState;
   readonly #logits: View | undefined;
+  readonly #hidden: View | undefined;
   #queue: (() => void)[] | undefined;
   #captured: CapturedGraph | undefined;
   #arena: DevicePointer = 0;
@@ -56,12 +57,17 @@ export class Program {
       const lower = ops[node.op] ?? unsupported(`op '${node.op}'`);
       lower(state, node);
     }
-    if (fused.graph.outputs.hidden !== undefined) unsupported('stages of layers (pipeline parallelism)');
-    const output = fused.graph.outputs.logits;
+    const { hidden, logits: output } = fused.graph.outputs;
+    if (hidden !== undefined && !bucket.hasHidden) unsupported('stages of layers (pipeline parallelism)');
+    if (hidden !== undefined) {
+      this.#hidden = asFloat32(state, state.view(definite(fused.graph.nodes[hidden], 'the hidden states')));
+    }
     if (output !== undefined) {
       this.#logits = asFloat32(state, state.view(definite(fused.graph.nodes[output], 'the logits')));
       tail(state, this.#logits);
     }
+    // They are read when the step is done.
+    if (this.#hidden) this.#hidden.region.lastUse = state.operations.length;
     this.arenaBytes = placeRegions(state.regions);
     this.#state = state;
   }
@@ -77,7 +83,12 @@ export class Program {
     this.#queue = this.#state.operations.map((operation) => operation.prepare(resolver(arena)));
   }
 
-  /** Where the [R, vocabulary] float32 logits lie after a run; 0 for a program without output rows. */
+  /** Where the [R, width] float32 hidden states lie after a run; 0 for a program that gives none. */
+  get hiddenAddress(): DevicePointer {
+    return this.#hidden ? addressOf(this.#hidden, this.#arena) : 0;
+  }
+
+  /** Where the [L, vocabulary] float32 logits lie after a run; 0 for a program that makes none. */
   get logitsAddress(): DevicePointer {
     return this.#logits ? addressOf(this.#logits, this.#arena) : 0;
   }

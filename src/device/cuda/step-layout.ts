@@ -1,4 +1,5 @@
 import { uniform } from '../../base/random.ts';
+import type { RowEnds } from '../row-ends.ts';
 import { baseModel, type SamplingTable } from '../step.ts';
 import type { DevicePointer } from './driver.ts';
 import { decodeTile, prefillRows } from './lower-attention.ts';
@@ -12,6 +13,8 @@ export interface StepColumns {
   readonly tokens: Int32Array;
   readonly positions: Int32Array;
   readonly outputRows: Int32Array;
+  /** In a step some of whose rows want hidden states: which output rows get logits. Absent: all do. */
+  readonly ends?: RowEnds | undefined;
   /** By sequence, in row order: rows, positions in its KV after the step, where its block table starts in {@link blocks}. */
   readonly segmentRows: Int32Array;
   readonly kvLengths: Int32Array;
@@ -59,6 +62,8 @@ export class StepLayout {
   readonly kvPlaces: number;
   readonly tables: number;
   readonly outputRows: number;
+  readonly logitRows: number;
+  readonly logitBatchRows: number;
   readonly sampling: number;
   readonly decodeItems: number;
   readonly prefillCount: number;
@@ -73,8 +78,11 @@ export class StepLayout {
     this.kvPlaces = rows * 2;
     this.tables = rows * 3;
     this.outputRows = rows * 4;
-    this.sampling = this.outputRows + align(bucket.outputRows);
-    this.decodeItems = this.sampling + align(bucket.outputRows * samplingWords);
+    this.logitRows = this.outputRows + align(bucket.outputRows);
+    const picked = picksLogits(bucket) ? align(bucket.logitRows) : 0;
+    this.logitBatchRows = this.logitRows + picked;
+    this.sampling = this.logitBatchRows + picked;
+    this.decodeItems = this.sampling + align(bucket.logitRows * samplingWords);
     this.prefillCount = this.decodeItems + bucket.decodeItems * itemWords;
     this.prefillItems = this.prefillCount + 4;
     this.adapters = this.prefillItems + bucket.prefillItems * itemWords;
@@ -88,6 +96,8 @@ export class StepLayout {
       tokens: at(this.tokens),
       positions: at(this.positions),
       outputRows: at(this.outputRows),
+      logitRows: at(this.logitRows),
+      logitBatchRows: at(this.logitBatchRows),
       kvPlaces: at(this.kvPlaces),
       tables: at(this.tables),
       sampling: at(this.sampling),
@@ -117,36 +127,56 @@ export class StepLayout {
     words.fill(-1, this.tables + count, this.tables + rows);
     words.set(step.outputRows, this.outputRows);
     words.fill(0, this.outputRows + step.outputRows.length, this.outputRows + outputRows);
-    this.#writeSampling(memory, step);
+    const places = this.#writeLogitRows(words, step);
+    for (let place = 0; place < this.bucket.logitRows; place++) {
+      this.#writeSampling(memory, step, place, places ? (places[place] ?? -1) : place);
+    }
     this.#writeItems(words, step, blockPositions);
     if (this.bucket.hasAdapters) this.#writeAdapters(words, step);
     words.set(step.blocks, this.blocks);
     return this.blocks + step.blocks.length;
   }
 
-  #writeSampling({ words, floats, doubles }: UploadMemory, step: StepColumns): void {
+  /** @returns which output row each row of logits is; nothing where they are the same */
+  #writeLogitRows(words: Int32Array, { outputRows, ends }: StepColumns): Int32Array | undefined {
+    if (!picksLogits(this.bucket) || !ends) return undefined;
+    const { logitRows } = ends;
+    words.fill(0, this.logitRows, this.logitBatchRows + this.bucket.logitRows);
+    words.set(logitRows, this.logitRows);
+    logitRows.forEach((row, place) => {
+      words[this.logitBatchRows + place] = outputRows[row] as number;
+    });
+    return logitRows;
+  }
+
+  /** How the token of the output row `row` is chosen from the logits at `place`; −1, or a row beyond the step's, is padding. */
+  #writeSampling(
+    { words, floats, doubles }: UploadMemory,
+    step: StepColumns,
+    place: number,
+    row: number,
+  ): void {
     const { sampling, samplingRows } = step;
-    const count = step.outputRows.length;
-    for (let row = 0; row < this.bucket.outputRows; row++) {
-      const at = this.sampling + row * samplingWords;
-      if (samplingRows && row < count) {
-        words[at + 5] = sampling.position[row] as number;
-        writePointer(words, at + 8, samplingRows.states[row] as number);
-        writePointer(words, at + 10, samplingRows.adjusted[row] as number);
-        writePointer(words, at + 12, samplingRows.logprobs[row] as number);
-        words[at + 14] = samplingRows.top;
-      } else words.fill(0, at + 8, at + 14);
-      const temperature = row < count ? (sampling.temperature[row] as number) : 0;
-      words[at] = temperature > 0 ? 1 : 0;
-      if (temperature === 0) continue;
-      const minP = sampling.minP[row] as number;
-      floats[at + 1] = 1 / temperature;
-      words[at + 2] = sampling.topK[row] as number;
-      floats[at + 3] = sampling.topP[row] as number;
-      floats[at + 4] = minP > 0 ? Math.min(distanceMax, -Math.log(minP) + distanceSlack) : distanceMax;
-      const [seed, sequence] = [sampling.seed[row] as number, sampling.sequence[row] as number];
-      doubles[at / 2 + 3] = uniform(seed, sequence, sampling.position[row] as number);
-    }
+    const at = this.sampling + place * samplingWords;
+    const isOne = row >= 0 && row < step.outputRows.length;
+    words[at + 15] = row;
+    if (samplingRows && isOne) {
+      words[at + 5] = sampling.position[row] as number;
+      writePointer(words, at + 8, samplingRows.states[row] as number);
+      writePointer(words, at + 10, samplingRows.adjusted[row] as number);
+      writePointer(words, at + 12, samplingRows.logprobs[row] as number);
+      words[at + 14] = samplingRows.top;
+    } else words.fill(0, at + 8, at + 14);
+    const temperature = isOne ? (sampling.temperature[row] as number) : 0;
+    words[at] = temperature > 0 ? 1 : 0;
+    if (temperature === 0) return;
+    const minP = sampling.minP[row] as number;
+    floats[at + 1] = 1 / temperature;
+    words[at + 2] = sampling.topK[row] as number;
+    floats[at + 3] = sampling.topP[row] as number;
+    floats[at + 4] = minP > 0 ? Math.min(distanceMax, -Math.log(minP) + distanceSlack) : distanceMax;
+    const [seed, sequence] = [sampling.seed[row] as number, sampling.sequence[row] as number];
+    doubles[at / 2 + 3] = uniform(seed, sequence, sampling.position[row] as number);
   }
 
   #writeAdapters(words: Int32Array, { segments, segmentRows, adapters }: StepColumns): void {
@@ -201,6 +231,11 @@ export class StepLayout {
   }
 }
 
+/** Whether a program makes logits of some of its output rows only, which the step names. */
+export function picksLogits({ hasHidden, logitRows, outputRows }: Bucket): boolean {
+  return hasHidden && logitRows > 0 && logitRows < outputRows;
+}
+
 /** What a step needs of a bucket. */
 export function stepNeeds(step: StepColumns): Bucket {
   let decodeItems = 0;
@@ -210,13 +245,14 @@ export function stepNeeds(step: StepColumns): Bucket {
     if (rows === 1) decodeItems++;
     else prefillItems += Math.ceil(rows / prefillRows);
   }
-  const hasAdapters = step.adapters?.subarray(0, step.segments).some((slot) => slot !== baseModel) ?? false;
+  const outputRows = step.outputRows.length;
   return {
     rows: step.tokens.length,
-    outputRows: step.outputRows.length,
-    decodeItems,
-    prefillItems,
-    hasAdapters,
+    outputRows,
+    logitRows: step.ends ? step.ends.logitRows.length : outputRows,
+    hasHidden: step.ends !== undefined,
+    ...{ decodeItems, prefillItems },
+    hasAdapters: step.adapters?.subarray(0, step.segments).some((slot) => slot !== baseModel) ?? false,
   };
 }
 
@@ -237,25 +273,48 @@ function roundItems(count: number): number {
   return count === 0 ? 0 : 2 ** Math.max(2, Math.ceil(Math.log2(count)));
 }
 
+/** Powers of two from 8, for counts of output rows, at most `most`; 0 stays 0. */
+function roundOutputs(count: number, most: number): number {
+  return count === 0 ? 0 : Math.min(most, 2 ** Math.max(3, Math.ceil(Math.log2(count))));
+}
+
 /** The bucket that a step runs in: few distinct ones, each with a program of its own. */
 export function bucketOf(needs: Bucket): Bucket {
-  const rows = roundRows(needs.rows);
-  const { hasAdapters } = needs;
-  if (needs.prefillItems === 0) {
-    // Pure decoding: every row is a sequence, and all or none is sampled.
-    const outputRows = needs.outputRows === 0 ? 0 : rows;
-    return { rows, outputRows, decodeItems: rows, prefillItems: 0, hasAdapters };
-  }
-  const mixedRows = roundMixedRows(needs.rows);
-  const outputRows =
-    needs.outputRows === 0
-      ? 0
-      : Math.min(mixedRows, 2 ** Math.max(3, Math.ceil(Math.log2(needs.outputRows))));
+  const { hasHidden, hasAdapters } = needs;
+  const isDecode = needs.prefillItems === 0;
+  const rows = isDecode ? roundRows(needs.rows) : roundMixedRows(needs.rows);
+  // Pure decoding: every row is a sequence, and all or none is sampled.
+  const all = isDecode && needs.outputRows > 0 ? rows : roundOutputs(needs.outputRows, rows);
+  const isEach = needs.logitRows === needs.outputRows;
   return {
-    rows: mixedRows,
-    outputRows,
-    decodeItems: roundItems(needs.decodeItems),
+    rows,
+    outputRows: all,
+    logitRows: isEach ? all : roundOutputs(needs.logitRows, all),
+    decodeItems: isDecode ? rows : roundItems(needs.decodeItems),
     prefillItems: roundItems(needs.prefillItems),
-    hasAdapters,
+    ...{ hasHidden, hasAdapters },
   };
 }
+
+/** The buckets of steps in which up to so many sequences take a row each, all of them sampled. */
+export function decodeBuckets(sequencesMax: number): Bucket[] {
+  const buckets: Bucket[] = [];
+  for (let rows = 1; rows <= sequencesMax; rows = (buckets.at(-1)?.rows ?? rows) + 1) {
+    const needs = { rows, outputRows: rows, logitRows: rows, decodeItems: rows, prefillItems: 0 };
+    buckets.push(bucketOf({ ...needs, hasHidden: false, hasAdapters: false }));
+  }
+  return buckets;
+}
+
+const noInts = new Int32Array(0);
+const noDoubles = new Float64Array(0);
+
+/** A step without rows: whatever bucket it is written into, all of it is padding. */
+export const emptyStep: StepColumns = {
+  ...{ tokens: noInts, positions: noInts, outputRows: noInts, segments: 0 },
+  ...{ segmentRows: noInts, kvLengths: noInts, blockStarts: noInts, blocks: noInts },
+  sampling: {
+    ...{ temperature: noDoubles, topP: noDoubles, minP: noDoubles, seed: noDoubles },
+    ...{ topK: noInts, sequence: noInts, position: noInts },
+  },
+};

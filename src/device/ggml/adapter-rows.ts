@@ -4,6 +4,7 @@ import { type AdapterPool, rankBucket } from './adapter-pool.ts';
 import type { Buffer, Context, Tensor } from './handles.ts';
 import type { GgmlLibrary } from './library.ts';
 import { MemoryMap } from './memory.ts';
+import type { RowPlan } from './row-plan.ts';
 
 /** A segment of so many rows is multiplied by its adapter's matrices by itself; smaller ones are gathered into groups. */
 export const rowsAloneMin = 8;
@@ -16,16 +17,17 @@ export interface AdapterShape {
   groups: number;
   /** Rows of a group; 0 where all rows with an adapter stand in segments of their own. */
   rows: number;
-  /** The same of the rows whose outputs are wanted. */
+  /** The same of the rows whose outputs are wanted, and of those that get logits where that is not all of them. */
   wantedRows: number;
+  logitRows: number;
   rank: number;
   /** Indexes of the segments that are multiplied by themselves. */
   alone: readonly number[];
 }
 
 /** A key that two shapes share if one graph serves both. */
-export function adapterKey({ groups, rows, wantedRows, rank, alone }: AdapterShape): string {
-  return `${groups},${rows},${wantedRows},${rank},${alone.join('+')}`;
+export function adapterKey({ groups, rows, wantedRows, logitRows, rank, alone }: AdapterShape): string {
+  return `${groups},${rows},${wantedRows},${logitRows},${rank},${alone.join('+')}`;
 }
 
 const int32Type = 26;
@@ -44,9 +46,10 @@ export class AdapterRows {
   readonly #library: GgmlLibrary;
   readonly #map: MemoryMap;
   readonly #buffer: Buffer;
-  /** Of all rows, and of those whose outputs are wanted. */
+  /** Of all rows, of those whose outputs are wanted, and of those that get logits. */
   readonly all: RowLists;
   readonly wanted: RowLists;
+  readonly logits: RowLists;
   /** By group: rows in it; by row: its group and its place there. */
   readonly #lengths: Int32Array;
   readonly #groups: Int32Array;
@@ -61,7 +64,7 @@ export class AdapterRows {
     // A group's length is a power of two.
     const gatherMax = places * 2 * batchTokensMax;
     const listBytes = (gatherMax + batchTokensMax) * Int32Array.BYTES_PER_ELEMENT;
-    this.#map = MemoryMap.anonymous(2 * listBytes, 'row numbers of adapters');
+    this.#map = MemoryMap.anonymous(3 * listBytes, 'row numbers of adapters');
     this.#buffer = library.ggml.ggml_backend_cpu_buffer_from_ptr(BigInt(this.#map.address), this.#map.bytes);
     const lists = (offset: number): RowLists => ({
       gather: new Int32Array(this.#map.view(offset, gatherMax * 4)),
@@ -71,6 +74,7 @@ export class AdapterRows {
     });
     this.all = lists(0);
     this.wanted = lists(listBytes);
+    this.logits = lists(2 * listBytes);
     this.#lengths = new Int32Array(places);
     this.#groups = new Int32Array(batchTokensMax);
     this.#within = new Int32Array(batchTokensMax);
@@ -85,8 +89,8 @@ export class AdapterRows {
   }
 
   /** Looks at a step's adapters and writes its lists. @returns undefined where no row has one */
-  place(batch: StepBatch): AdapterShape | undefined {
-    const { segments, outputs } = batch;
+  place(batch: StepBatch, { outputRows, logitBatchRows }: RowPlan): AdapterShape | undefined {
+    const { segments } = batch;
     const { adapter } = segments;
     if (!adapter) return undefined;
     const pool = this.#pool;
@@ -113,19 +117,20 @@ export class AdapterRows {
     this.firstPlace = first;
     const groups = (usesBase ? pool.basePlace : last) - first + 1;
     const rows = this.#fill(this.all, batch, groups, (row) => row, rowsAloneMin);
-    const isWanted = outputs.count < batch.tokens.length;
-    const wantedRows = isWanted ? this.#fillWanted(batch, groups) : 0;
-    return { groups, rows, wantedRows, rank: rankBucket(rank), alone };
+    const isWanted = outputRows.length < batch.tokens.length;
+    const wantedRows = isWanted ? this.#fillSome(this.wanted, batch, groups, outputRows) : 0;
+    const logitRows = logitBatchRows ? this.#fillSome(this.logits, batch, groups, logitBatchRows) : 0;
+    return { groups, rows, wantedRows, logitRows, rank: rankBucket(rank), alone };
   }
 
-  #fillWanted(batch: StepBatch, groups: number): number {
-    const { count, rows } = batch.outputs;
+  /** @param rows of the batch, ascending */
+  #fillSome(lists: RowLists, batch: StepBatch, groups: number, rows: Int32Array): number {
     let next = 0;
-    const wantedOf = (row: number): number => {
-      if (next >= count || rows[next] !== row) return -1;
+    const numberOf = (row: number): number => {
+      if (next >= rows.length || rows[next] !== row) return -1;
       return next++;
     };
-    return this.#fill(this.wanted, batch, groups, wantedOf, Number.POSITIVE_INFINITY);
+    return this.#fill(lists, batch, groups, numberOf, Number.POSITIVE_INFINITY);
   }
 
   /**

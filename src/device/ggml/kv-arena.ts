@@ -1,5 +1,5 @@
 import { definite } from '../../base/errors.ts';
-import { dtypes } from '../../graph/dtype.ts';
+import { type DType, dtypes } from '../../graph/dtype.ts';
 import type { KvSpec } from '../../graph/graph.ts';
 import type { KvDtype } from '../device.ts';
 import { DeviceError } from '../errors.ts';
@@ -13,8 +13,21 @@ export type GgmlKvType = Exclude<KvDtype, 'fp8'>;
 /** @throws DeviceError for a type that ggml lacks */
 export function ggmlKvType(dtype: KvDtype): GgmlKvType {
   if (dtype !== 'fp8') return dtype;
-  const fix = 'give --kv-dtype f16, or --device cuda';
+  const fix = 'give --kv-dtype q8_0 for 8 bits, or --device cuda';
   throw new DeviceError('DEVICE_DTYPE_UNSUPPORTED', `the ggml device has no fp8 KV cache: ${fix}`);
+}
+
+/** Bytes that so many elements take; they are whole blocks. */
+export function kvBytes(dtype: DType, elements: number): number {
+  const { blockElements, blockBytes } = dtypes[dtype];
+  return (elements / blockElements) * blockBytes;
+}
+
+/** @throws DeviceError where a head is not a whole number of the type's blocks */
+function checkHead(dtype: GgmlKvType, elements: number): void {
+  if (elements % dtypes[dtype].blockElements === 0) return;
+  const problem = `a KV cache of ${dtype} has blocks of ${dtypes[dtype].blockElements} elements, and this model's heads have ${elements}`;
+  throw new DeviceError('DEVICE_DTYPE_UNSUPPORTED', `${problem}: give --kv-dtype f16`);
 }
 
 /** One layer's heads, as its attention op names them. */
@@ -55,7 +68,7 @@ export class KvArena {
   readonly contextLength: number;
   readonly slotBytes: number;
   readonly bytesPerPosition: number;
-  readonly elementBytes: number;
+  readonly #dtype: GgmlKvType;
   readonly buffer: Buffer;
   readonly #library: GgmlLibrary;
   readonly #map: MemoryMap;
@@ -68,7 +81,11 @@ export class KvArena {
   ) {
     this.#library = library;
     this.contextLength = options.contextLength;
-    this.elementBytes = dtypes[options.dtype].blockBytes;
+    this.#dtype = options.dtype;
+    for (const { headDimension, valueHeadDimension } of heads) {
+      checkHead(options.dtype, headDimension);
+      checkHead(options.dtype, valueHeadDimension);
+    }
     const rowClasses: KvRowClass[] = [];
     let offset = 0;
     this.layers = spec.layers.map((layer, index) => {
@@ -87,13 +104,14 @@ export class KvArena {
 
   #rows(heads: KvHeads, rowClasses: KvRowClass[]) {
     const { kvHeads, headDimension, valueHeadDimension } = heads;
-    const rowBytes = (headDimension + valueHeadDimension) * this.elementBytes;
+    const valueOffset = kvBytes(this.#dtype, headDimension);
+    const rowBytes = valueOffset + kvBytes(this.#dtype, valueHeadDimension);
     const same = (known: KvRowClass) => known.rowBytes === rowBytes && known.kvHeads === kvHeads;
     if (!rowClasses.some(same)) rowClasses.push({ rowBytes, kvHeads });
     return {
       rowBytes,
       headBytes: rowBytes * this.contextLength,
-      valueOffset: headDimension * this.elementBytes,
+      valueOffset,
       rowClass: rowClasses.findIndex(same),
     };
   }

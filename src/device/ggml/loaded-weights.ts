@@ -15,7 +15,7 @@ import { hostMemory } from '../host-memory.ts';
 import { fuse } from '../passes/fuse.ts';
 import { AdapterPool } from './adapter-pool.ts';
 import { AdapterRows } from './adapter-rows.ts';
-import { ggmlKvType, KvArena, type KvHeads } from './kv-arena.ts';
+import { ggmlKvType, KvArena, type KvHeads, kvBytes } from './kv-arena.ts';
 import type { GgmlLibrary } from './library.ts';
 import { temperatureLanes } from './lower-probabilities.ts';
 import type { AdapterParts, ModelParts } from './lowering-state.ts';
@@ -64,7 +64,7 @@ export class GgmlLoadedWeights implements LoadedWeights {
       0,
     );
     this.kv = {
-      bytesPerPosition: elements * dtypes[kvType].blockBytes,
+      bytesPerPosition: kvBytes(kvType, elements),
       layout: 'slots',
       blockPositions: source.contextLength,
     };

@@ -45,23 +45,24 @@ export function lowerAdapters(state: LoweringState, node: NodeOf<'linear'>, prod
   const [rows = 0, width = 0] = node.shape;
   const inputs = state.node(node.inputs[0] ?? -1).shape.at(-1) ?? 0;
   const all = { x: state.input(node, 0), y: product, rows, inputs, width };
-  const isWanted = rows !== state.shape.tokens;
-  addGrouped(state, all, parts, isWanted);
-  if (!isWanted) for (const segment of shape.alone) addAlone(state, all, parts, segment);
+  const { tokens, outputRows } = state.shape;
+  const which = rows === tokens ? 'all' : rows === outputRows ? 'wanted' : 'logits';
+  addGrouped(state, all, parts, which);
+  if (which === 'all') for (const segment of shape.alone) addAlone(state, all, parts, segment);
 }
 
 function addGrouped(
   state: LoweringState,
   { x, y, rows, inputs, width }: Product,
   parts: readonly ProductPart[],
-  isWanted: boolean,
+  which: 'all' | 'wanted' | 'logits',
 ): void {
   const { ggml, context } = state;
   const { groups, rank, ...shape } = definite(state.shape.adapters, 'the shape of adapters');
-  const length = isWanted ? shape.wantedRows : shape.rows;
+  const length = { all: shape.rows, wanted: shape.wantedRows, logits: shape.logitRows }[which];
   if (length === 0) return;
   const { rows: lists } = definite(state.parts.adapters, 'adapters');
-  const list = isWanted ? lists.wanted : lists.all;
+  const list = lists[which];
   const gather = lists.tensor(context, list.gatherAddress, groups * length);
   const places = lists.tensor(context, list.placesAddress, rows);
   const gathered = ggml.ggml_reshape_4d(

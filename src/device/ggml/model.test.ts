@@ -112,7 +112,7 @@ const text = Array.from({ length: 20 }, (_, i) => (i * 37 + 5) % vocabularySize)
 test('an fp8 KV cache is refused with what to do', async () => {
   const device = openDevice({});
   const wanted = { ...options, kvDtype: 'fp8' as const };
-  await assert.rejects(loadModel(device, source('fp8'), wanted), /no fp8 KV cache: give --kv-dtype f16/);
+  await assert.rejects(loadModel(device, source('fp8'), wanted), /no fp8 KV cache: give --kv-dtype q8_0/);
   device.close();
 });
 

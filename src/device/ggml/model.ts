@@ -175,7 +175,7 @@ export class GgmlModel implements DeviceModel {
   #executableOf(batch: StepBatch, rows: RowPlan): Executable {
     const { segments, outputs, tokens } = batch;
     const segmentRows = Array.from(segments.rows.subarray(0, segments.count));
-    const adapters = this.parts.adapters?.rows.place(batch);
+    const adapters = this.parts.adapters?.rows.place(batch, rows);
     const shape = { tokens: tokens.length, segmentRows, adapters };
     // A stage that hands on all rows has one graph for any count of wanted ones.
     if (this.#handedOnWidth > 0) {

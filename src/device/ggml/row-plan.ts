@@ -7,6 +7,8 @@ export interface RowPlan {
   outputRows: Int32Array;
   /** Of those, the ones that get logits; absent: all, and the graph gives no hidden states. */
   logitRows?: Int32Array;
+  /** The same as rows of the batch. */
+  logitBatchRows?: Int32Array;
   /** [R] where each output row's logits and hidden state are; absent with {@link logitRows}. */
   logitPlaces?: Int32Array;
   hiddenPlaces?: Int32Array;
@@ -21,12 +23,15 @@ export function rowPlan({ tokens, segments, outputs }: StepBatch): RowPlan {
   const ends = rowEnds(outputs);
   if (!ends) return { outputRows: own };
   const { logitRows, logitPlaces } = ends;
+  const logitBatchRows = logitRows.map((row) => own[row] as number);
   if (outputs.count <= segments.count) {
-    return { outputRows: own, logitRows, logitPlaces, hiddenPlaces: own.map((_, row) => row) };
+    const hiddenPlaces = own.map((_, row) => row);
+    return { outputRows: own, logitRows, logitBatchRows, logitPlaces, hiddenPlaces };
   }
   return {
     outputRows: Int32Array.from(tokens, (_, row) => row),
-    logitRows: logitRows.map((row) => own[row] as number),
+    logitRows: logitBatchRows,
+    logitBatchRows,
     logitPlaces,
     hiddenPlaces: own.slice(),
   };

@@ -13,7 +13,7 @@ const blockPositions = 32;
 /** Columns of the final hidden states that it makes up. */
 const hiddenWidth = 16;
 /** What a cache would take, if it held anything. */
-const kvBytes: Record<KvDtype, number> = { f32: 4, f16: 2, fp8: 1 };
+const kvBytes: Record<KvDtype, number> = { f32: 4, f16: 2, fp8: 1, q8_0: 34 / 32 };
 
 /**
  * The device without mathematics: tokens come from a hash of the sequence's history (or a script) after a given step time, so that
@@ -35,7 +35,7 @@ export function openDevice(texts: Readonly<Record<string, string>>): Device {
         (sum, layer) => sum + layer.keyElements + layer.valueElements,
         0,
       );
-      const bytesPerPosition = elements * kvBytes[modelOptions.kvDtype];
+      const bytesPerPosition = Math.ceil(elements * kvBytes[modelOptions.kvDtype]);
       return {
         weightBytes: 0,
         kv: { bytesPerPosition, layout: 'either', blockPositions },

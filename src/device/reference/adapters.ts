@@ -24,28 +24,39 @@ export class ReferenceAdapters {
     }
   }
 
-  /** What the adapters of a step's rows do. */
-  rowsOf({ segments, outputs, tokens }: StepBatch): RowAdapters {
+  /**
+   * What the adapters of a step's rows do.
+   * @param logitRows of the output rows, those that get logits, where that is not all of them
+   */
+  rowsOf({ segments, outputs, tokens }: StepBatch, logitRows?: Int32Array): RowAdapters {
     const all: (Parts | undefined)[] = [];
     for (let index = 0; index < segments.count; index++) {
       const slot = segments.adapter?.[index] ?? baseModel;
       for (let row = 0; row < (segments.rows[index] as number); row++) all.push(this.#slots.get(slot));
     }
     const wanted = Array.from(outputs.rows.subarray(0, outputs.count), (row) => all[row]);
-    return new RowAdapters(tokens.length, all, wanted);
+    const logits = logitRows && Array.from(logitRows, (row) => wanted[row]);
+    return new RowAdapters(tokens.length, all, wanted, logits);
   }
 }
 
-/** The adapter of each row of a step: of all rows, and of those whose outputs are wanted. */
+/** The adapter of each row of a step: of all rows, of those whose outputs are wanted, and of those that get logits. */
 export class RowAdapters {
   readonly #tokens: number;
   readonly #all: readonly (Parts | undefined)[];
   readonly #wanted: readonly (Parts | undefined)[];
+  readonly #logits: readonly (Parts | undefined)[];
 
-  constructor(tokens: number, all: readonly (Parts | undefined)[], wanted: readonly (Parts | undefined)[]) {
+  constructor(
+    tokens: number,
+    all: readonly (Parts | undefined)[],
+    wanted: readonly (Parts | undefined)[],
+    logits = wanted,
+  ) {
     this.#tokens = tokens;
     this.#all = all;
     this.#wanted = wanted;
+    this.#logits = logits;
   }
 
   /**
@@ -58,7 +69,8 @@ export class RowAdapters {
     const rows = y.length / width;
     const inputs = x.length / rows;
     // As many wanted rows as rows are all of them, in order.
-    const adapters = rows === this.#tokens ? this.#all : this.#wanted;
+    const some = rows === this.#wanted.length ? this.#wanted : this.#logits;
+    const adapters = rows === this.#tokens ? this.#all : some;
     adapters.forEach((parts, row) => {
       let column = row * width;
       for (const { name, rows: outputs } of linears) {

@@ -38,6 +38,26 @@ test('f16 and fp8 round what is written', () => {
   assert.equal(kv.gather(table, 0, 3).values[0], -0.3125);
 });
 
+test('q8_0 rounds to a scale for 32 elements, which is a half itself', () => {
+  const wide = { layers: [{ kind: 'self' as const, keyElements: 64, valueElements: 32 }] };
+  const kv = new KvBlocks(wide, { blocks: 1, blockPositions: 4, hostBlocks: 0 }, 'q8_0');
+  const place = Int32Array.of(0);
+  kv.extend(place, 1, 1);
+  const keys = Float32Array.from(
+    { length: 64 },
+    (_, index) => (index < 32 ? 127 : 0.254) * (index % 2 ? 1 : -0.3),
+  );
+  kv.write(place, 0, 0, keys, new Float32Array(32));
+  const stored = kv.gather(place, 0, 1);
+  assert.deepEqual([...stored.keys.subarray(0, 2)], [-38, 127]);
+  // 0.002 as a half is 0.0020008.
+  for (const [at, multiple] of [-38, 127].entries()) {
+    assert.ok(Math.abs(stored.keys[32 + at]! - multiple * 0.0020008) < 1e-5);
+  }
+  assert.ok(stored.values.subarray(0, 32).every((value) => value === 0));
+  assert.throws(() => filled('q8_0'), /blocks of 32 elements.*--kv-dtype f16/);
+});
+
 test('a copy is independent of its source, which is poisoned when released', () => {
   const kv = filled();
   const held = kv.gather(table, 0, 3);

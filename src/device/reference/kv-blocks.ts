@@ -22,27 +22,54 @@ interface Block {
   layers: KvRows[];
 }
 
-const rounding: Record<KvDtype, ((value: number) => number) | undefined> = {
-  f32: undefined,
-  f16: (value) => f16ToF32(f32ToF16(value)),
-  fp8: (value) => e4m3Values[f32ToE4m3(value)] as number,
+/** What values are once they were stored. */
+type Rounding = (values: Float32Array) => Float32Array;
+
+const rounding: Record<KvDtype, Rounding> = {
+  f32: (values) => values,
+  f16: (values) => values.map((value) => f16ToF32(f32ToF16(value))),
+  fp8: (values) => values.map((value) => e4m3Values[f32ToE4m3(value)] as number),
+  q8_0: (values) => values.map((value, index) => roundedToScale(value, q8Scale(values, index))),
 };
+
+const q8Elements = 32;
+const q8Max = 127;
+
+/** The scale of the block that an element is in: what makes its largest value 127. */
+function q8Scale(values: Float32Array, index: number): number {
+  const start = index - (index % q8Elements);
+  let most = 0;
+  for (const value of values.subarray(start, start + q8Elements)) most = Math.max(most, Math.abs(value));
+  return most / q8Max;
+}
+
+/** The scale itself is stored as a half. */
+function roundedToScale(value: number, scale: number): number {
+  return scale === 0 ? 0 : Math.round(value / scale) * f16ToF32(f32ToF16(scale));
+}
 
 /**
  * The KV cache as plain float32 arrays, in blocks of any size. What was never written, or was released, is NaN, so that reading it spoils
- * the logits visibly. With `kvDtype` f16 or fp8 (e4m3, without a scale) every element is rounded to that on its way in.
+ * the logits visibly. With `kvDtype` f16, fp8 (e4m3, without a scale) or q8_0 (8 bits, with a
+ * scale for 32 elements) every element is rounded to that on its way in.
  */
 export class KvBlocks {
   readonly #spec: KvSpec;
   readonly #size: KvPoolSize;
   readonly #blocks: Block[];
   readonly #hostBlocks: Block[];
-  readonly #round: ((value: number) => number) | undefined;
+  readonly #rounded: Rounding;
 
+  /** @throws DeviceError for q8_0 and rows that are no whole number of its blocks */
   constructor(spec: KvSpec, size: KvPoolSize, kvDtype: KvDtype) {
     this.#spec = spec;
     this.#size = size;
-    this.#round = rounding[kvDtype];
+    this.#rounded = rounding[kvDtype];
+    const widths = spec.layers.flatMap(({ keyElements, valueElements }) => [keyElements, valueElements]);
+    if (kvDtype === 'q8_0' && widths.some((width) => width % q8Elements !== 0)) {
+      const problem = `a KV cache of q8_0 has blocks of ${q8Elements} elements, which do not divide this model's ${widths[0]}`;
+      throw new DeviceError('DEVICE_DTYPE_UNSUPPORTED', `${problem}: give --kv-dtype f16`);
+    }
     this.#blocks = Array.from({ length: size.blocks }, () => emptyBlock(spec));
     this.#hostBlocks = Array.from({ length: size.hostBlocks }, () => emptyBlock(spec));
   }
@@ -121,10 +148,6 @@ export class KvBlocks {
       values.set(rows.values.subarray(0, length * valueElements), first * valueElements);
     }
     return { keys, values };
-  }
-
-  #rounded(source: Float32Array): Float32Array {
-    return this.#round ? source.map(this.#round) : source;
   }
 
   #copy(from: number, to: number, length: number): void {

@@ -199,7 +199,7 @@ export class ReferenceModel implements DeviceModel {
       ...(batch.hidden && { floats: { hidden: batch.hidden } }),
       ...(collective && { collective }),
       weights: this.#weights,
-      ...(segments.adapter && { adapters: this.#adapters?.rowsOf(batch) }),
+      ...(segments.adapter && { adapters: this.#adapters?.rowsOf(batch, logitRows) }),
       segments: views,
       kv: this.#kv,
     });

@@ -254,7 +254,7 @@ describe('Infer', { concurrency: false }, () => {
       [{ ...text, lora_task_id: 1 }, status.UNIMPLEMENTED, /serves no LoRA adapters/],
       [{ ...text, lora_weights: halves }, status.INVALID_ARGUMENT, /lora_task_id must be set/],
       [{ ...text, output_schema_hash: 'abc' }, status.UNIMPLEMENTED, /output_schema_hash/],
-      [{ ...text, force_tools: true }, status.UNIMPLEMENTED, /force_tools/],
+      [{ ...text, force_tools: true }, status.INVALID_ARGUMENT, /force_tools/],
     ];
     for (const [request, code, details] of cases) {
       const error = await failure(infer(client, request));

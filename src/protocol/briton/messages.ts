@@ -25,6 +25,14 @@ export interface InferenceRequest {
   output_schema_hash?: string;
   tools_id?: number;
   force_tools?: boolean;
+  guided_decoding_params?: GuidedDecodingParams;
+}
+
+/** Briton's `GuidedDecodingParams`. */
+export interface GuidedDecodingParams {
+  /** A number of its `GuideType`. */
+  guide_type: number;
+  guide: string;
 }
 
 /** Briton's `Tensor`. */
@@ -92,6 +100,17 @@ function shapeOf(message: Buffer): number[] {
   return shape;
 }
 
+function guidedDecoding(reader: ProtoReader): GuidedDecodingParams {
+  const read: GuidedDecodingParams = { guide_type: 0, guide: '' };
+  const fields = new ProtoReader(reader.bytes());
+  for (let number = fields.field(); number !== 0; number = fields.field()) {
+    if (number === 1) read.guide_type = Number(fields.uint64());
+    else if (number === 2) read.guide = fields.string();
+    else fields.skip();
+  }
+  return read;
+}
+
 /** The fields by their numbers. */
 const fields: Record<number, readonly [name: keyof InferenceRequest, read: ReadField]> = {
   1: ['request_id', int64],
@@ -116,6 +135,7 @@ const fields: Record<number, readonly [name: keyof InferenceRequest, read: ReadF
   23: ['output_schema_hash', text],
   24: ['tools_id', unsigned],
   25: ['force_tools', (reader) => reader.bool()],
+  26: ['guided_decoding_params', guidedDecoding],
 };
 
 /** Requests: only read here. */

@@ -4,17 +4,20 @@ import { greedySampling, type SamplingParameters } from '../../runtime/requests/
 import { badWordTokens } from '../bad-words.ts';
 import { ProtocolError } from '../errors.ts';
 import type { ServedModel } from '../served-model.ts';
+import { guideOf } from './guides.ts';
 import { outputTokensDefault } from './limits.ts';
 import type { InferenceRequest } from './messages.ts';
 
 /**
  * A request as the engine takes it. Fields mean what they mean to TensorRT-LLM: without top-k and top-p the likeliest token is taken, a
  * top-k or top-p of 0 is no limit, `end_id` replaces the model's own end ids, and an answer ends where the context does.
+ * @param schemas folder of the schemas that requests may name
  * @throws ProtocolError PARAMETER_INVALID (INVALID_ARGUMENT), PARAMETER_UNSUPPORTED (UNIMPLEMENTED); TokenizerError
  */
 export async function generationInput(
   request: InferenceRequest,
   model: ServedModel,
+  schemas?: string,
 ): Promise<GenerationInput> {
   refuseUnsupported(request);
   const promptTokens = await promptOf(request, model);
@@ -34,8 +37,10 @@ export async function generationInput(
       'stop_words',
       `stop_words has ${stopWords.length} entries; at most ${stopStringsMax} are taken`,
     );
+  const guide = await guideOf(request, model, schemas);
   return {
     promptTokens,
+    ...(guide && { guide }),
     sampling: await samplingOf(request, model),
     maxTokens: Math.min(asked, room),
     minTokens: 0,
@@ -53,19 +58,6 @@ export async function generationInput(
 function refuseUnsupported(request: InferenceRequest): void {
   if (request.beam_width !== undefined && request.beam_width !== 1)
     throw invalid('beam_width', `beam_width is ${request.beam_width}; answers are streamed, so it must be 1`);
-  const refusals: [string, unknown, string][] = [
-    ['output_schema_hash', request.output_schema_hash || undefined, 'structured output is not served yet'],
-    ['force_tools', request.force_tools || undefined, 'structured output is not served yet'],
-  ];
-  for (const [parameter, value, why] of refusals)
-    if (value !== undefined)
-      throw new ProtocolError(
-        'PARAMETER_UNSUPPORTED',
-        `${parameter} is not supported: ${why}; leave it out`,
-        {
-          parameter,
-        },
-      );
 }
 
 /** A text that carries its BOS already (a rendered chat) gets no second one. */

@@ -25,6 +25,8 @@ export interface BritonOptions {
   keys?: ApiKeys;
   /** Bounds what clients may take; to be shared by all servers of a process. Default: some of its own. */
   bounds?: ClientBounds;
+  /** Folder of JSON schemas by their hashes, for `output_schema_hash`. Absent: requests that name one are refused. */
+  schemas?: string | undefined;
   /** Measures each generation. */
   observer?: GenerationObserver;
   clock?: Clock;
@@ -116,8 +118,8 @@ class Briton {
         'SERVER_SHUTTING_DOWN',
         'the server is shutting down; send the request to another one',
       );
-    const { model, observer } = this.#options;
-    const input = await generationInput(call.request, model);
+    const { model, observer, schemas } = this.#options;
+    const input = await generationInput(call.request, model, schemas);
     const adapter = await adapterOf(call.request, this.#tasks);
     if (call.cancelled) return;
     let generation: Generation | undefined;

@@ -2,6 +2,7 @@ import { RepositoryError } from '../../repository/errors.ts';
 import type { LoadParameters } from '../../repository/model.ts';
 import type { PlainMessage } from '../proto-messages.ts';
 import {
+  cudaHandleBytes,
   cudaStatus,
   isServerReady,
   refuseRepositoryName,
@@ -101,7 +102,8 @@ export const grpcAdministration: readonly GrpcAdministration[] = [
   {
     name: 'CudaSharedMemoryRegister',
     api: 'shared-memory',
-    answer: (_context, { raw_handle }) => registerCuda(raw_handle as Uint8Array),
+    // Only over HTTP is a handle's length looked at.
+    answer: () => registerCuda(Buffer.alloc(cudaHandleBytes)),
   },
   { name: 'CudaSharedMemoryUnregister', api: 'shared-memory', answer: () => nothing },
   { name: 'TraceSetting', api: 'trace', answer: grpcTraceSettings },

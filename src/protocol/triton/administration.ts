@@ -216,7 +216,8 @@ function register(context: TritonContext, isCuda: boolean, name: string, body: B
   context.sharedMemory.register(name, key, offset === undefined ? 0 : Number(asUnsigned(offset)), byteSize);
 }
 
-const cudaHandleBytes = 64;
+/** Of a `cudaIpcMemHandle_t`. */
+export const cudaHandleBytes = 64;
 
 /** As tritonserver without a GPU. @throws RepositoryError INVALID_ARGUMENT always */
 export function registerCuda(handle: Uint8Array): never {

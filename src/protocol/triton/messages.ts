@@ -207,16 +207,12 @@ function writeInferResponse(head: ResponseHead, { outputs, parameters, isFinal }
 
 const nothing = new Uint8Array(0);
 
-function writeOutput({ tensor, sharedMemory }: WireOutput): void {
+/** That a tensor lies in shared memory is said over HTTP only, as tritonserver has it. */
+function writeOutput({ tensor }: WireOutput): void {
   const output = writer.begin(5);
   writer.string(1, tensor.name);
   writer.string(2, tensor.datatype);
   writer.packedIntegers(3, tensor.shape);
-  if (sharedMemory) {
-    writeParameter(4, 'shared_memory_region', sharedMemory.region);
-    writeParameter(4, 'shared_memory_byte_size', tensor.data.length);
-    if (sharedMemory.offset > 0) writeParameter(4, 'shared_memory_offset', sharedMemory.offset);
-  }
   writer.end(output);
 }
 

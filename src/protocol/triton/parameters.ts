@@ -18,9 +18,6 @@ export interface RequestParameters {
   emptyFinal?: boolean;
 }
 
-/** Named by tritonserver's newest releases as reserved; 2.51 dies of it over HTTP. */
-const headersName = 'headers';
-
 function refuse(message: string): never {
   throw new RepositoryError('INVALID_ARGUMENT', message);
 }
@@ -45,8 +42,7 @@ export function httpParameters(json: Json | undefined): RequestParameters {
       refuse(
         "parameter keys starting with 'triton_' are reserved for Triton usage and should not be specified.",
       );
-    } else if (name === headersName) refuse("parameter 'headers' is reserved and cannot be specified.");
-    else found.custom[name] = customParameter(name, value);
+    } else found.custom[name] = customParameter(name, value);
   }
   return found;
 }

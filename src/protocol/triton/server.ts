@@ -9,6 +9,7 @@ import { errorBody, errorResponse, httpStatus } from './errors.ts';
 import { handleGenerate, handleGenerateStream, handleInfer } from './inference.ts';
 import { type HttpAnswer, jsonType, textType } from './responses.ts';
 import type { RouteGroups, TritonRoute } from './routes.ts';
+import { Turns } from './turns.ts';
 
 /** What the HTTP side adds to {@link TritonContext}. */
 export interface TritonHttpOptions {
@@ -27,15 +28,21 @@ const inferenceHandlers = {
   generate_stream: handleGenerateStream,
 };
 
+/** What a server's handlers share. */
+interface Serving extends TritonHttpOptions {
+  turns: Turns;
+}
+
 /** Adds KServe's v2 protocol under `/v2` to an app of `createHttpServer`; other protocols may share it. */
 export function addTriton(app: FastifyInstance, context: TritonContext, options: TritonHttpOptions): void {
   const settings = { bodyLimit: options.bodyBytesMax };
+  const serving: Serving = { ...options, turns: new Turns() };
   const plugin = async (scope: FastifyInstance): Promise<void> => {
     wordErrors(scope, errorResponse, options.logger);
     takeRawBodies(scope);
     options.gate?.guard(scope);
     const handler = (request: FastifyRequest, reply: FastifyReply): Promise<unknown> =>
-      answer(context, options, request, reply);
+      answer(context, serving, request, reply);
     // Probes have no key.
     scope.all('/health/*', settings, handler);
     await scope.register(async (guarded) => {
@@ -49,14 +56,14 @@ export function addTriton(app: FastifyInstance, context: TritonContext, options:
 
 async function answer(
   context: TritonContext,
-  options: TritonHttpOptions,
+  serving: Serving,
   request: FastifyRequest,
   reply: FastifyReply,
 ): Promise<unknown> {
   // Undecoded, as tritonserver matches it.
   const path = request.url.split('?', 1)[0] as string;
   const inference = modelPath.exec(path);
-  if (inference) return answerInference(context, options, request, reply, inference);
+  if (inference) return answerInference(context, serving, request, reply, inference);
   for (const route of tritonRoutes) {
     const groups = route.pattern.exec(path);
     if (groups) return send(reply, administer(context, route, request, groups));
@@ -66,7 +73,7 @@ async function answer(
 
 async function answerInference(
   context: TritonContext,
-  { bodyBytesMax }: TritonHttpOptions,
+  { bodyBytesMax, turns }: Serving,
   request: FastifyRequest,
   reply: FastifyReply,
   [, modelName = '', version = '', kind = '']: RouteGroups,
@@ -77,6 +84,8 @@ async function answerInference(
   }
   const restricted = refuseRestricted(context, 'inference', request);
   if (restricted) return send(reply, restricted);
+  const turn = turns.take();
+  if (turn) await turn;
   const handle = inferenceHandlers[kind as keyof typeof inferenceHandlers];
   const given = await handle({ context, request, reply, modelName, version, bodyBytesMax });
   // A stream answers by itself.

@@ -3,6 +3,7 @@ import type { Tensor, ValuesOf } from '../../repository/tensor.ts';
 import {
   type DataType,
   decodeBytes,
+  elementCount,
   encodeBytes,
   type NumericDataType,
   valuesOf,
@@ -115,13 +116,20 @@ function countError(): RepositoryError {
   return new RepositoryError('INTERNAL', "Shape does not match true shape of 'data' field");
 }
 
-/** An output's elements as JSON texts. @throws RepositoryError INVALID_ARGUMENT for FP16 and BF16 */
+/** Elements of one output in JSON: a million take about half a second and 20 MB. */
+export const jsonElementsMax = 1_048_576;
+
+/** An output's elements as JSON texts. @throws RepositoryError INVALID_ARGUMENT for FP16 and BF16, and for more than {@link jsonElementsMax} */
 export function elementsAsJson(tensor: Tensor): string[] {
   const { datatype } = tensor;
   refuseHalves(
     datatype,
     `sending ${datatype} data via JSON is not supported. Please use the binary data format for output`,
   );
+  if (elementCount(tensor.shape) > jsonElementsMax) {
+    const problem = `output '${tensor.name}' has ${elementCount(tensor.shape)} elements, over the ${jsonElementsMax} of one in JSON`;
+    throw new RepositoryError('INVALID_ARGUMENT', `${problem}; ask for binary_data, or over gRPC`);
+  }
   if (datatype === 'BYTES') {
     return decodeBytes(tensor.data, tensor.name).map((bytes) =>
       JSON.stringify(Buffer.from(bytes).toString('utf8')),

@@ -27,7 +27,6 @@ export function completeConfig(config: ModelConfig, folderName: string): ModelCo
   if (batching && batching.preferred_batch_size.length === 0 && config.max_batch_size > 0) {
     batching.preferred_batch_size = [config.max_batch_size];
   }
-  for (const sample of config.model_warmup) sample.count = sample.count === 0 ? 1 : sample.count;
   return inSchemaOrder(config);
 }
 
@@ -55,7 +54,8 @@ function instanceGroups({ name, instance_group: groups }: ModelConfig): Instance
     ...group,
     name: group.name === '' ? `${name}_${index}` : group.name,
     kind: group.kind === 'KIND_AUTO' ? 'KIND_CPU' : group.kind,
-    count: group.count === 0 ? 1 : group.count,
+    // As tritonserver takes what is no number of instances.
+    count: Math.max(1, group.count),
   }));
 }
 

@@ -29,8 +29,9 @@ const nowhere = { line: 1, column: 1 };
 
 function fieldValues(name: string, field: FieldSchema, given: unknown, depth: number): TextValue[] {
   if (field.label === 'repeated') {
-    if (!Array.isArray(given)) throw invalid(name, 'must be a list');
-    return given.map((one) => valueAsText(name, field, one, depth));
+    // One value is as good as a list of it.
+    const list = Array.isArray(given) ? given : [given];
+    return list.map((one) => valueAsText(name, field, one, depth));
   }
   if (field.label === 'map') {
     if (typeof given !== 'object' || Array.isArray(given)) throw invalid(name, 'must be an object');
@@ -51,6 +52,9 @@ function valueAsText(name: string, { type }: FieldSchema, given: unknown, depth:
   if (typeof given === 'boolean') return { kind: 'name', text: String(given), ...nowhere };
   if (typeof given === 'number') return { kind: 'number', text: plain(given), ...nowhere };
   if (typeof given !== 'string') throw invalid(name, 'has a value of the wrong type');
+  // So it reads a truth.
+  if (type === 'bool' && (given === 'true' || given === 'false'))
+    return { kind: 'name', text: given, ...nowhere };
   const isText = type === 'string' || typeof type === 'object';
   // Protobuf writes 64-bit numbers as texts.
   return { kind: isText || !/^-?\d+$/.test(given) ? 'string' : 'number', text: given, ...nowhere };

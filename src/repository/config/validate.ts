@@ -1,5 +1,6 @@
 import { RepositoryError } from '../errors.ts';
 import { elementCount } from '../tensor.ts';
+import { validateFlow } from './ensemble-flow.ts';
 import type { ModelConfig, ModelInput, ModelOutput } from './types.ts';
 
 /**
@@ -7,17 +8,11 @@ import type { ModelConfig, ModelInput, ModelOutput } from './types.ts';
  * @throws RepositoryError INVALID_ARGUMENT
  */
 export function validateIdentity(config: ModelConfig, folderName: string): void {
-  const { name, version_policy: policy } = config;
+  const { name } = config;
   if (name !== folderName) {
     throw invalid(
       `unexpected directory name '${folderName}' for model '${name}', directory name must equal model name`,
     );
-  }
-  if (policy.latest?.num_versions === 0) {
-    throw invalid(`version policy 'latest' of ${name} must keep at least one version`);
-  }
-  if (policy.specific?.versions.length === 0) {
-    throw invalid(`version policy 'specific' of ${name} must name at least one version`);
   }
   const isEnsemble = config.platform === 'ensemble';
   if (isEnsemble && !config.ensemble_scheduling) {
@@ -29,6 +24,9 @@ export function validateIdentity(config: ModelConfig, folderName: string): void 
   if (isEnsemble && config.instance_group.length > 0) {
     throw invalid(`instance group should not be specified for ensemble '${name}'`);
   }
+  if (isEnsemble) validateFlow(config);
+  if (config.max_batch_size < 0) throw invalid(`'max_batch_size' must be non-negative value for ${name}`);
+  validateBatching(config);
 }
 
 /**
@@ -37,8 +35,6 @@ export function validateIdentity(config: ModelConfig, folderName: string): void 
  * @throws RepositoryError INVALID_ARGUMENT
  */
 export function validateConfig(config: ModelConfig): void {
-  if (config.max_batch_size < 0)
-    throw invalid(`'max_batch_size' must be non-negative value for ${config.name}`);
   for (const input of config.input) validateTensor('input', input, config);
   for (const output of config.output) validateTensor('output', output, config);
   checkUnique(config);
@@ -52,7 +48,7 @@ function validateTensor(
   config: ModelConfig,
 ): void {
   const { name: model, max_batch_size } = config;
-  if (tensor.name === '') throw invalid(`model ${what} must specify 'name'`);
+  if (tensor.name === '') throw invalid(`model ${what} must specify 'name' for ${model}`);
   if (tensor.data_type === 'TYPE_INVALID') {
     throw invalid(`model ${what} '${tensor.name}' must specify 'data_type' for ${model}`);
   }
@@ -65,6 +61,11 @@ function validateTensor(
       `model ${what} '${tensor.name}' dimension must be integer >= 1, or -1 to indicate a variable-size dimension for ${model}`,
     );
   }
+  if (tensor.is_shape_tensor)
+    throw invalid(`shape tensors are only supported for TensorRT platform for ${model}`);
+  if ('format' in tensor && tensor.format !== 'FORMAT_NONE' && dims.length !== 3) {
+    throw invalid(`model ${what} NHWC/NCHW require 3 dims for ${model}`);
+  }
   if (reshape) validateReshape(what, tensor.name, dims, reshape.shape, config);
 }
 
@@ -75,16 +76,23 @@ function validateReshape(
   shape: readonly number[],
   config: ModelConfig,
 ): void {
+  const { name: model } = config;
   if (shape.length === 0 && config.max_batch_size === 0) {
-    throw invalid(`model ${what} '${name}' cannot have empty reshape for non-batching model ${config.name}`);
+    const problem = 'cannot have empty reshape for non-batching model as scalar tensors are not supported';
+    throw invalid(`model ${what} '${name}' ${problem} for ${model}`);
   }
   if (shape.some((dimension) => dimension < 1 && dimension !== -1)) {
-    throw invalid(`model ${what} '${name}' reshape dimensions must be integer >= 1, or -1`);
+    const range = 'must be integer >= 1, or -1 to indicate a variable-size dimension';
+    throw invalid(`model ${what} '${name}' reshape dimensions ${range} for ${model}`);
   }
   const variable = (list: readonly number[]) => list.filter((dimension) => dimension === -1).length;
   const fixed = (list: readonly number[]) => elementCount(list.filter((dimension) => dimension !== -1));
-  if (variable(dims) !== variable(shape) || fixed(dims) !== fixed(shape)) {
-    throw invalid(`model ${what} '${name}' has different size for dims and reshape`);
+  if (fixed(dims) !== fixed(shape)) {
+    throw invalid(`model ${what} '${name}' has different size for dims and reshape for ${model}`);
+  }
+  if (variable(dims) !== variable(shape)) {
+    const problem = 'has different number of variable-size dimensions for dims and reshape';
+    throw invalid(`model ${what} '${name}' ${problem} for ${model}`);
   }
 }
 
@@ -106,7 +114,7 @@ function checkUnique(config: ModelConfig): void {
   }
 }
 
-function validateScheduling(config: ModelConfig): void {
+function validateBatching(config: ModelConfig): void {
   const { name, dynamic_batching: batching, max_batch_size: max } = config;
   for (const size of batching?.preferred_batch_size ?? []) {
     if (size <= 0) throw invalid(`dynamic batching preferred size must be positive for ${name}`);
@@ -119,10 +127,20 @@ function validateScheduling(config: ModelConfig): void {
   if (levels > 0 && (level === 0 || level > levels)) {
     throw invalid(`default priority level must be in range [1, ${levels}] for ${name}`);
   }
+  for (const own of Object.keys(batching?.priority_queue_policy ?? {})) {
+    if (Number(own) < 1 || Number(own) > levels) {
+      throw invalid(
+        `priority queue policy must have priority level in range [1, ${levels}] for ${name}, got ${own}`,
+      );
+    }
+  }
+}
+
+function validateScheduling(config: ModelConfig): void {
   if (config.sequence_batching) {
     throw new RepositoryError(
       'UNSUPPORTED',
-      `sequence_batching of '${name}' is not supported; the models of a repository here keep no state between requests`,
+      `sequence_batching of '${config.name}' is not supported; the models of a repository here keep no state between requests`,
     );
   }
 }
@@ -133,8 +151,6 @@ export const instancesMax = 256;
 function validateInstances(config: ModelConfig): void {
   let count = 0;
   for (const group of config.instance_group) {
-    if (group.count < 0)
-      throw invalid(`instance group '${group.name}' of ${config.name} has a negative count`);
     count += group.count;
   }
   if (count > instancesMax) {

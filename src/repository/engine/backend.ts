@@ -14,6 +14,7 @@ import { refuseMissingFeatures } from './features.ts';
 import { GatheredRows } from './gathered-rows.ts';
 import { type EngineFacts, type GenerationPlan, planGeneration } from './generation.ts';
 import { Inputs } from './inputs.ts';
+import { type LogitTypes, logitsOfRow, logitTypesOf } from './logits.ts';
 import { adaptersOf, type RowAdapters } from './lora.ts';
 import { SequenceOutput } from './outputs.ts';
 import { RowRun } from './run.ts';
@@ -59,6 +60,7 @@ class EngineModel {
   readonly #excludesPrompt: boolean;
   /** Names of the outputs that the configuration declares. */
   readonly #declared: ReadonlySet<string>;
+  readonly #logitTypes: LogitTypes;
   readonly inputTokens = new TokenLengths();
   readonly outputTokens = new TokenLengths();
   readonly #clock: Clock;
@@ -75,6 +77,7 @@ class EngineModel {
     this.#isDecoupled = config.model_transaction_policy?.decoupled ?? false;
     this.#excludesPrompt = parameterTruth(config, 'exclude_input_in_output') ?? false;
     this.#declared = new Set(config.output.map(({ name }) => name));
+    this.#logitTypes = logitTypesOf(config);
     this.#clock = clock;
     this.#epochOffsetNs = clock.wallMs() * 1e6 - clock.nowNs();
   }
@@ -179,6 +182,8 @@ class EngineModel {
     respond: (outputs: Tensor[], isLast: boolean) => void,
   ): { run: RowRun; plan: GenerationPlan } {
     const plan = planGeneration(execution.request, inputs, row, this.#facts);
+    const returns = logitsOfRow(execution, inputs, row, this.#logitTypes);
+    if (returns) plan.request.returns = returns;
     const excluded = inputs.get('exclude_input_in_output');
     const excludesPrompt = excluded ? inputs.truth('exclude_input_in_output', row) : this.#excludesPrompt;
     const { sequences, beams } = plan.request;
@@ -200,6 +205,8 @@ class EngineModel {
           withTimes: inputs.truth('return_perf_metrics', row),
           withInputCount: inputs.truth('return_num_input_tokens', row),
           withOutputCount: inputs.truth('return_num_output_tokens', row),
+          logitTypes: this.#logitTypes,
+          kvBlockPositions: this.#lease.client.description.kvChunkPositions,
           epochOffsetNs: this.#epochOffsetNs,
         }),
       respond: (outputs, isLast, sequence) => {

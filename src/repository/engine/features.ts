@@ -29,8 +29,6 @@ const missing: readonly MissingFeature[] = [
     inputs: ['multimodal_embedding', 'mrope_rotary_cos_sin', 'mrope_position_deltas'],
   },
   { feature: 'disaggregated serving', inputs: ['context_phase_params'] },
-  { feature: 'context logits', truths: ['return_context_logits'] },
-  { feature: 'generation logits', truths: ['return_generation_logits'] },
 ];
 
 /** @throws RepositoryError UNSUPPORTED naming the feature, the tensor, and what to do */

@@ -1,10 +1,9 @@
+import type { OutputRows } from '../../runtime/outputs/output-rows.ts';
 import type { RequestStart } from '../../runtime/requests/events.ts';
 import type { Execution } from '../execution.ts';
 import { smallInt32Tensor, type Tensor, tensorOf } from '../tensor.ts';
+import { joinedRows, type LogitTypes, logitsTensor } from './logits.ts';
 import type { TokensMark } from './marks.ts';
-
-/** Positions that the KV counts of a request call a block; the runtime itself counts positions. */
-export const kvBlockPositions = 64;
 
 /** What a response says beside its tokens. */
 export interface SequenceResult {
@@ -26,6 +25,10 @@ export interface OutputOptions {
   withTimes: boolean;
   withInputCount: boolean;
   withOutputCount: boolean;
+  /** Logits that the configuration declares, by output. */
+  logitTypes: LogitTypes;
+  /** Positions of a KV block, or as far as the cache finds prompts by, where it has none. */
+  kvBlockPositions: number;
   /** Milliseconds since the epoch minus the clock's, to show absolute times. */
   epochOffsetNs: number;
 }
@@ -37,6 +40,10 @@ export class SequenceOutput {
   readonly #sequence = {};
   #ids: number[] = [];
   #logprobs: number[] = [];
+  /** Of the prompt, until they were shown. */
+  #contextLogits: OutputRows | undefined;
+  /** Of the ids since the last response. */
+  #generationLogits: OutputRows[] = [];
   /** Log-probability of all its tokens; a beam search says it itself. */
   sum = 0;
   /** Tokens so far. */
@@ -54,8 +61,15 @@ export class SequenceOutput {
     return this.#ids.length > 0;
   }
 
-  begun(_start: RequestStart, nowNs: number): void {
+  /** @param contextLogits where they were asked for */
+  begun(nowNs: number, contextLogits: OutputRows | undefined): void {
     this.#firstTokenNs = nowNs;
+    this.#contextLogits = contextLogits;
+  }
+
+  /** The logits of the last ids that were pushed. */
+  pushLogits(rows: OutputRows): void {
+    this.#generationLogits.push(rows);
   }
 
   push(id: number, logprob: number | undefined): void {
@@ -81,6 +95,7 @@ export class SequenceOutput {
     const shape = length === 1 ? shapeOfOne : [1, 1, length];
     const outputs = [smallInt32Tensor('output_ids', shape, ids, mark), lengthTensor(length)];
     this.#addLogprobs(outputs);
+    this.#addLogits(outputs);
     if (batchIndex !== undefined) outputs.push(int32('batch_index', batchIndex));
     if (sequenceIndex !== undefined) outputs.push(int32('sequence_index', sequenceIndex));
     if (this.#options.withInputCount) outputs.push(int32('num_input_tokens', prompt.length));
@@ -103,8 +118,26 @@ export class SequenceOutput {
     outputs.push(tensorOf('output_log_probs', 'FP32', [1, 1, values.length], values));
   }
 
+  /** Where they were asked for: the prompt's in the first response, the tokens' with them. */
+  #addLogits(outputs: Tensor[]): void {
+    const { logitTypes } = this.#options;
+    const context = this.#contextLogits;
+    if (context) {
+      const { rows, width, values } = context;
+      outputs.push(logitsTensor('context_logits', [1, rows, width], values, logitTypes));
+    }
+    const [first] = this.#generationLogits;
+    if (first) {
+      const values = joinedRows(this.#generationLogits);
+      const shape = [1, 1, values.length / first.width, first.width];
+      outputs.push(logitsTensor('generation_logits', shape, values, logitTypes));
+    }
+    this.#contextLogits = undefined;
+    this.#generationLogits = [];
+  }
+
   #addTimes(outputs: Tensor[], { start, nowNs }: SequenceResult): void {
-    const { prompt, epochOffsetNs } = this.#options;
+    const { prompt, epochOffsetNs, kvBlockPositions } = this.#options;
     const { times } = this.#execution;
     const { proposed, accepted } = this.drafts;
     const reused = Math.floor((start?.cachedTokens ?? 0) / kvBlockPositions);

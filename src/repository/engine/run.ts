@@ -2,6 +2,7 @@ import type { Clock } from '../../base/clock.ts';
 import { engineError } from '../../generation/errors.ts';
 import { LateStopStrings } from '../../generation/late-stop-strings.ts';
 import type { RequestHandle } from '../../runtime/client.ts';
+import { type OutputRows, outputRows } from '../../runtime/outputs/output-rows.ts';
 import type { RequestStart, SequenceEvent } from '../../runtime/requests/events.ts';
 import { StopStringMatcher } from '../../tokenizer/stop-strings.ts';
 import type { IncrementalDecoder, Tokenizer } from '../../tokenizer/types.ts';
@@ -9,6 +10,7 @@ import { RepositoryError } from '../errors.ts';
 import type { Execution } from '../execution.ts';
 import type { Tensor } from '../tensor.ts';
 import type { GenerationPlan } from './generation.ts';
+import { firstRows } from './logits.ts';
 import type { SequenceOutput, SequenceResult } from './outputs.ts';
 import { StopSequences } from './word-lists.ts';
 
@@ -97,7 +99,7 @@ export class RowRun {
 
   accept(event: SequenceEvent): void {
     if (this.#execution.isOver) return;
-    if (event.start) this.#begun(event.start);
+    if (event.start) this.#begun(event.start, outputRows(event.outputs, 'contextLogits'));
     const sequence = this.#sequences[event.sequence];
     if (!sequence || sequence.isDone) return;
     if (event.finish === 'error' || event.finish === 'cancelled') {
@@ -105,18 +107,22 @@ export class RowRun {
       return;
     }
     if (event.drafts) sequence.output.drafts = event.drafts;
+    const before = sequence.output.count;
     const isStopped = this.#append(sequence, event);
+    const logits = outputRows(event.outputs, 'generationLogits');
+    // What follows a stop word is not shown.
+    if (logits) sequence.output.pushLogits(firstRows(logits, sequence.output.count - before));
     if (event.beam) sequence.output.sum = event.beam.cumulativeLogprob;
     if (isStopped && event.finish === undefined) this.#handle?.cancel(event.sequence);
     if (isStopped || event.finish !== undefined) this.#finish(sequence);
     else if (this.#isStreaming && sequence.output.hasNews) this.#respond(sequence, false);
   }
 
-  #begun(start: RequestStart): void {
+  #begun(start: RequestStart, contextLogits: OutputRows | undefined): void {
     this.#start = start;
     const nowNs = this.#clock.nowNs();
     this.#execution.begin(nowNs - start.prefillMs * 1e6);
-    for (const { output } of this.#sequences) output.begun(start, nowNs);
+    for (const { output } of this.#sequences) output.begun(nowNs, contextLogits);
   }
 
   /** @returns whether a stop word ended it */

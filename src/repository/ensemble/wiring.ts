@@ -23,7 +23,7 @@ interface Declaration {
 }
 
 /**
- * Checks an ensemble's wiring against the models it is made of, and orders it.
+ * Checks an ensemble's wiring (sound in itself: `config/ensemble-flow.ts`) against the models it is made of, and orders it.
  * @param configOf a step's model's configuration. @throws RepositoryError where there is none
  * @throws RepositoryError INVALID_ARGUMENT in Triton's manner
  */
@@ -32,54 +32,32 @@ export function wireEnsemble(
   configOf: (step: EnsembleStep) => ModelConfig,
 ): WiredStep[] {
   const steps = config.ensemble_scheduling?.step ?? [];
-  if (steps.length === 0) throw invalid(config, 'must specify at least one step');
+  const { name: own } = config;
   const configs = steps.map((step) => {
-    if (step.model_name === '') throw invalid(config, 'a step has no model_name');
-    if (step.model_name === config.name) throw invalid(config, 'contains itself: circular dependency');
+    if (step.model_name === own) {
+      const message = `circular dependency between ensembles: ${own} -> ... -> ${own} -> ${own}`;
+      throw new RepositoryError('INVALID_ARGUMENT', message);
+    }
     return configOf(step);
   });
   const declarations = new Map<string, Declaration>();
-  for (const { name, data_type, dims } of config.input) {
-    declarations.set(name, { dataType: data_type, shape: fullShape(config, dims), owner: config.name });
+  for (const { name, data_type, dims } of [...config.input, ...config.output]) {
+    agree(config, declarations, name, { dataType: data_type, shape: fullShape(config, dims), owner: own });
   }
-  const producers = producersOf(config, steps);
+  const producers = producersOf(steps);
   steps.forEach((step, index) => {
     checkStep(config, step, configs[index] as ModelConfig, declarations);
   });
-  for (const { name, data_type, dims } of config.output) {
-    if (!producers.has(name)) {
-      throw invalid(config, `no step produces the output '${name}'`);
-    }
-    agree(config, declarations, name, {
-      dataType: data_type,
-      shape: fullShape(config, dims),
-      owner: config.name,
-    });
-  }
-  checkSources(config, steps, producers);
   const wired = steps.map((step, index) => wire(step, configs[index] as ModelConfig, steps, producers));
   checkOrder(config, wired);
   return wired;
 }
 
-function producersOf(config: ModelConfig, steps: readonly EnsembleStep[]): Map<string, number> {
-  const producers = new Map<string, number>();
-  steps.forEach((step, index) => {
-    for (const tensor of Object.values(step.output_map)) {
-      if (producers.has(tensor)) {
-        throw invalid(
-          config,
-          `ensemble tensor '${tensor}' can appear in an output map only once (again in step of model '${step.model_name}')`,
-        );
-      }
-      producers.set(tensor, index);
-    }
-  });
-  for (const { name } of config.input) {
-    if (producers.has(name))
-      throw invalid(config, `ensemble tensor '${name}' is an input and a step's output`);
-  }
-  return producers;
+/** The step that produces each tensor. */
+function producersOf(steps: readonly EnsembleStep[]): Map<string, number> {
+  return new Map(
+    steps.flatMap((step, index) => Object.values(step.output_map).map((tensor) => [tensor, index] as const)),
+  );
 }
 
 function checkStep(
@@ -112,7 +90,6 @@ function checkStep(
     const shape = fullShape(model, output.dims);
     agree(config, declarations, tensor, { dataType: output.data_type, shape, owner: step.model_name });
   }
-  if (Object.keys(step.output_map).length === 0) throw invalid(config, `output map ${where} is empty`);
 }
 
 function agree(
@@ -159,25 +136,6 @@ function shapesMeet(a: readonly number[], b: readonly number[]): boolean {
     a.length === b.length &&
     a.every((dimension, index) => dimension === -1 || b[index] === -1 || dimension === b[index])
   );
-}
-
-/** Every tensor that a step reads comes from somewhere. */
-function checkSources(
-  config: ModelConfig,
-  steps: readonly EnsembleStep[],
-  producers: ReadonlyMap<string, number>,
-): void {
-  const inputs = new Set(config.input.map(({ name }) => name));
-  for (const step of steps) {
-    for (const tensor of Object.values(step.input_map)) {
-      if (!inputs.has(tensor) && !producers.has(tensor)) {
-        throw invalid(
-          config,
-          `ensemble tensor '${tensor}' of step of model '${step.model_name}' is neither an input nor produced by a step`,
-        );
-      }
-    }
-  }
 }
 
 function wire(

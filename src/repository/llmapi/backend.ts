@@ -110,7 +110,8 @@ class LlmModel {
       throw new RepositoryError('INVALID_ARGUMENT', 'Streaming is only supported in decoupled mode.');
     }
     const prompt = promptOf(execution);
-    const run = new LlmRun(execution, isStreaming, prompt);
+    const { kvChunkPositions } = this.#lease.client.description;
+    const run = new LlmRun(execution, isStreaming, prompt, kvChunkPositions);
     if (id !== '') this.#byId.set(id, run);
     const { onOver } = execution;
     execution.onOver = () => {
@@ -161,14 +162,17 @@ class LlmRun {
   readonly #execution: Execution;
   readonly #isStreaming: boolean;
   readonly #prefix: string;
+  readonly #blockPositions: number;
   #generation: Generation | undefined;
   #text = '';
   #logprob = 0;
   #cached = 0;
 
-  constructor(execution: Execution, isStreaming: boolean, prompt: string) {
+  /** @param blockPositions of the engine's KV cache */
+  constructor(execution: Execution, isStreaming: boolean, prompt: string, blockPositions: number) {
     this.#execution = execution;
     this.#isStreaming = isStreaming;
+    this.#blockPositions = blockPositions;
     const excludes = execution.input('sampling_param_exclude_input_from_output');
     this.#prefix = excludes && !truthOf(execution, 'sampling_param_exclude_input_from_output') ? prompt : '';
   }
@@ -228,10 +232,12 @@ class LlmRun {
   #metrics(): Tensor[] {
     const { promptTokens } = definite(this.#generation, 'the generation').usage;
     const { startedNs, arrivedNs } = this.#execution.times;
+    const reused = Math.floor(this.#cached / this.#blockPositions);
+    const blocks = Math.ceil(promptTokens / this.#blockPositions);
     const values = {
-      kv_cache_reused_block: this.#cached,
-      kv_cache_missed_block: promptTokens - this.#cached,
-      kv_cache_hit_rate: promptTokens > 0 ? this.#cached / promptTokens : 0,
+      kv_cache_reused_block: reused,
+      kv_cache_missed_block: blocks - reused,
+      kv_cache_hit_rate: blocks > 0 ? reused / blocks : 0,
       arrival_time_ns: arrivedNs,
       first_scheduled_time_ns: startedNs,
     };

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import type { KvAbility, KvPoolSize } from '../../device/device.ts';
+import { type KvAbility, type KvPoolSize, kvDtypes } from '../../device/device.ts';
 import { RuntimeError } from '../errors.ts';
 
 const count = z.int().min(0).max(Number.MAX_SAFE_INTEGER);
@@ -10,7 +10,7 @@ const settingsSchema = z.object({
   device: z.string().max(100),
   contextLength: count.min(1),
   batchTokensMax: count.min(1),
-  kvDtype: z.enum(['f16', 'f32', 'fp8']),
+  kvDtype: z.enum(kvDtypes),
 });
 
 /** What a rank says about the weights that it loaded. */

@@ -142,8 +142,8 @@ function checkReturns(request: GenerationRequest, returns: RequestReturns, engin
     if (request.maxTokens !== 0) throw invalid("hidden states are a prompt's; send maxTokens 0 with them");
   }
   if (request.maxTokens === 0) checkPromptOnly(request, returns);
-  if (request.beams && (returns.contextLogits || returns.generationLogits)) {
-    throw invalid('beam search returns no logits; ask for one of the two');
+  if (request.beams && returns.generationLogits) {
+    throw invalid('beam search returns no generation logits; ask for one of the two');
   }
   const { bytes } = outputLayout(request, engine);
   if (bytes <= engine.outputBytesMax) return;

@@ -134,3 +134,34 @@ test('NaN probabilities are left aside for the logits', () => {
   const context = { sampling, generated: 0, position: 1, counts: undefined, probabilities, uniform: 0.5 };
   assert.equal(new Sampler(4).sample(row, context), 1);
 });
+
+test('of a masked row the token from probabilities is the one from logits, and the likeliest allowed is found', () => {
+  const random = new SeededRandom(43);
+  for (let round = 0; round < 200; round++) {
+    const size = [40, 640, 2100, 5003][round % 4] as number;
+    const logits = Array.from({ length: size }, () => (random.next() + random.next() - 1) * 8);
+    const share = [0.01, 0.5, 0.98][round % 3] as number;
+    const mask = new Uint32Array(Math.ceil(size / 32)).fill(random.integer(2) === 0 ? 0 : 0xffffffff);
+    const isAllowed = (token: number) => ((mask[token >> 5] as number) >>> (token & 31)) & 1;
+    for (let token = random.integer(64); token < size; token++) {
+      const bit = 1 << (token & 31);
+      const word = mask[token >> 5] as number;
+      mask[token >> 5] = random.next() < share ? word | bit : word & ~bit;
+    }
+    mask[0] = (mask[0] as number) | 1;
+    const sampling = compile({ temperature: 0.7, ...randomCuts(random) });
+    const sampler = new Sampler(size);
+    const fixed = { generated: 0, position: 1, counts: undefined, mask };
+    const at = (draw: number, probabilities?: ProbabilityRow) =>
+      sampler.sample(rowsOf(logits, 0.7)[0], { ...fixed, sampling, probabilities, uniform: draw });
+    const draw = 1e-5 + random.next() * (1 - 2e-5);
+    const token = at(draw, rowsOf(logits, 0.7)[1]);
+    const near = [draw, draw - 1e-5, draw + 1e-5].map((other) => at(other));
+    assert.ok(near.includes(token) && isAllowed(token) === 1, `round ${round}: ${token}, not one of ${near}`);
+    const best = sampler.sample(rowsOf(logits, 1)[0], { ...fixed, sampling: compile({}), uniform: 0 });
+    const allowed = logits.map((logit, index) =>
+      isAllowed(index) ? Math.fround(logit) : Number.NEGATIVE_INFINITY,
+    );
+    assert.equal(best, allowed.indexOf(allowed.reduce((a, b) => Math.max(a, b))));
+  }
+});

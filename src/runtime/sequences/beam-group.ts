@@ -1,6 +1,6 @@
 import { definite } from '../../base/errors.ts';
 import type { StepOutput } from '../../device/step.ts';
-import type { RuntimeError } from '../errors.ts';
+import { RuntimeError } from '../errors.ts';
 import type { FinishReason, TokenLogprobs } from '../requests/events.ts';
 import { type LogitRow, rowOf } from '../sampling/logit-row.ts';
 import { tokenLogprobs } from '../sampling/logprobs.ts';
@@ -73,6 +73,7 @@ export class BeamGroup {
     const { sampling, stopTokens, request } = this.#owner;
     const width = definite(request.beams, 'beam parameters').width;
     const row = rowOf(definite(output.logits, 'logits'), place.logits, this.#host.vocabularySize);
+    if (!this.#shows(sequence, row)) return;
     const { generated } = sequence;
     const context = {
       sampling,
@@ -92,6 +93,20 @@ export class BeamGroup {
       sampling.logprobs < 0 ? () => unreported : reporter(row, candidates, sampling.logprobs);
     this.#deliveries.set(sequence, { candidates, logprobsOf });
     if (this.#deliveries.size === this.#beams.length) this.#advance();
+  }
+
+  /** Hands the logits behind the prompt to who asked for them. @returns false where there was no room for them */
+  #shows(sequence: Sequence, row: LogitRow): boolean {
+    const { isPromptComputed, outputs } = this.#owner;
+    if (isPromptComputed || !outputs) return true;
+    try {
+      outputs.contextLogits(sequence.promptLength - 1, row);
+      return true;
+    } catch (thrown) {
+      if (!(thrown instanceof RuntimeError)) throw thrown;
+      this.#host.failed(sequence, thrown);
+      return false;
+    }
   }
 
   #advance(): void {

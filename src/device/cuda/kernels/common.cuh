@@ -57,6 +57,15 @@ struct alignas(16) Vector {
   T values[lanesOf16];
 };
 
+// As many float32 as a vector has elements; 16-byte aligned.
+__device__ __forceinline__ void loadFloats(float (&out)[lanesOf16], const float* source) {
+#pragma unroll
+  for (int e = 0; e < lanesOf16; e += 4) {
+    const float4 four = *reinterpret_cast<const float4*>(source + e);
+    out[e] = four.x, out[e + 1] = four.y, out[e + 2] = four.z, out[e + 3] = four.w;
+  }
+}
+
 __device__ __forceinline__ float warpSum(float x) {
 #pragma unroll
   for (int offset = 16; offset > 0; offset >>= 1) x += __shfl_xor_sync(0xffffffffu, x, offset);

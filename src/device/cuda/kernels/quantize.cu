@@ -11,6 +11,11 @@
 #define VECTORS 2
 #endif
 
+// MODE 2: gate and up are sums of e4m3 numbers, still without their rows' and columns' scales.
+#ifndef SCALED
+#define SCALED 0
+#endif
+
 struct Parameters {
   const T* x;          // rows of width (MODE 2: 2 · width), xStride apart; all multiples of a vector
   const float* weight; // MODE 1: [width]
@@ -18,6 +23,10 @@ struct Parameters {
   float* scales;       // [rows]
   int width, xStride;
   float epsilon;
+#if SCALED
+  const float* rowScales;    // [rows]
+  const float* columnScales; // of the gate's columns, then up's
+#endif
 };
 
 constexpr float largestE4m3 = 448.0f;
@@ -31,6 +40,9 @@ extern "C" __global__ void quantize(const __grid_constant__ Parameters p) {
   const T* x = p.x + (size_t)blockIdx.x * p.xStride;
   float values[VECTORS][lanesOf16];
   float squares = 0, most = 0;
+#if SCALED
+  const float rowScale = p.rowScales[blockIdx.x];
+#endif
 #pragma unroll
   for (int k = 0; k < VECTORS; k++) {
     const int i = (k * blockDim.x + threadIdx.x) * lanesOf16;
@@ -39,14 +51,28 @@ extern "C" __global__ void quantize(const __grid_constant__ Parameters p) {
 #if MODE == 2
     const Vector up = *reinterpret_cast<const Vector*>(x + p.width + i);
 #endif
+#if MODE == 1
+    float weights[lanesOf16];
+    loadFloats(weights, p.weight + i);
+#endif
+#if SCALED
+    float gateScales[lanesOf16], upScales[lanesOf16];
+    loadFloats(gateScales, p.columnScales + i);
+    loadFloats(upScales, p.columnScales + p.width + i);
+#endif
 #pragma unroll
     for (int e = 0; e < lanesOf16; e++) {
       float value = toFloat(v.values[e]);
 #if MODE == 1
       squares += value * value;
-      value *= p.weight[i + e];
+      value *= weights[e];
 #elif MODE == 2
-      value = __fdividef(value, 1.0f + __expf(-value)) * toFloat(up.values[e]);
+      float other = toFloat(up.values[e]);
+#if SCALED
+      value *= rowScale * gateScales[e];
+      other *= rowScale * upScales[e];
+#endif
+      value = __fdividef(value, 1.0f + __expf(-value)) * other;
 #endif
       values[k][e] = value;
       most = fmaxf(most, fabsf(value));

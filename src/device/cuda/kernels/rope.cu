@@ -3,7 +3,13 @@
 //
 // `heads` of q turn into qOut (which may be q). `kvHeads` of k turn into the cache; v is copied there. kvHeads 0: no cache. Without
 // frequencies nothing turns.
+//
+// SCALED: q, k and v are sums of e4m3 numbers, still without their rows' and columns' scales.
 #include "cached.cuh"
+
+#ifndef SCALED
+#define SCALED 0
+#endif
 
 struct Parameters {
   const T* q;
@@ -18,6 +24,10 @@ struct Parameters {
   int heads, kvHeads, headDimension, valueDimension, blockPositions;
   int dimensions;
   float magnitude;
+#if SCALED
+  const float* rowScales;    // [rows]
+  const float* columnScales; // of q's columns, then k's, then v's
+#endif
 };
 
 constexpr int pairsMax = 256;
@@ -82,6 +92,12 @@ extern "C" __global__ void rope(const __grid_constant__ Parameters p) {
     return head < p.heads ? q + head * p.headDimension : k + (head - p.heads) * p.headDimension;
   };
   const int all = p.heads + p.kvHeads;
+#if SCALED
+  const float rowScale = p.rowScales[row];
+  auto scaleAt = [&](int head, int d) { return rowScale * p.columnScales[head * p.headDimension + d]; };
+#else
+  auto scaleAt = [](int, int) { return 1.0f; };
+#endif
 
   // A unit is 4 pairs: 8-byte accesses in the usual 16-bit case.
   if (pairs > 0 && pairs % 4 == 0) {
@@ -99,6 +115,12 @@ extern "C" __global__ void rope(const __grid_constant__ Parameters p) {
       const Four low = *reinterpret_cast<const Four*>(from + a), high = *reinterpret_cast<const Four*>(from + b);
 #pragma unroll
       for (int e = 0; e < 4; e++) x[e] = toFloat(low.values[e]), x[e + 4] = toFloat(high.values[e]);
+#if SCALED
+      const float* scales = p.columnScales + head * p.headDimension;
+      const float4 lowScales = *reinterpret_cast<const float4*>(scales + a), highScales = *reinterpret_cast<const float4*>(scales + b);
+      x[0] *= rowScale * lowScales.x, x[1] *= rowScale * lowScales.y, x[2] *= rowScale * lowScales.z, x[3] *= rowScale * lowScales.w;
+      x[4] *= rowScale * highScales.x, x[5] *= rowScale * highScales.y, x[6] *= rowScale * highScales.z, x[7] *= rowScale * highScales.w;
+#endif
       float lowOut[4], highOut[4];
 #pragma unroll
       for (int e = 0; e < 4; e++) {
@@ -129,7 +151,7 @@ extern "C" __global__ void rope(const __grid_constant__ Parameters p) {
       const int a = i, b = i + pairs;
 #endif
       const T* from = source(head);
-      const float one = toFloat(from[a]), two = toFloat(from[b]);
+      const float one = toFloat(from[a]) * scaleAt(head, a), two = toFloat(from[b]) * scaleAt(head, b);
       store(head, a, one * cosines[i] - two * sines[i]);
       store(head, b, one * sines[i] + two * cosines[i]);
     }
@@ -140,14 +162,20 @@ extern "C" __global__ void rope(const __grid_constant__ Parameters p) {
     for (int u = threadIdx.x; u < all * rest; u += blockDim.x) {
       const int head = u / rest, i = 2 * pairs + u % rest;
       const T* from = source(head);
-      if (head >= p.heads || from != qOut + head * p.headDimension) store(head, i, toFloat(from[i]));
+      if (head >= p.heads || from != qOut + head * p.headDimension) store(head, i, toFloat(from[i]) * scaleAt(head, i));
     }
   }
   const int valuesAll = p.kvHeads * p.valueDimension;
   auto valueTarget = [&](int i) { return values + (size_t)(i / p.valueDimension) * p.blockPositions * p.valueDimension + i % p.valueDimension; };
   if (p.valueDimension % lanesOf16 == 0 && p.vStride % lanesOf16 == 0) {
     for (int i = threadIdx.x * lanesOf16; i < valuesAll; i += blockDim.x * lanesOf16) {
-      const Vector vector = *reinterpret_cast<const Vector*>(v + i);
+      Vector vector = *reinterpret_cast<const Vector*>(v + i);
+#if SCALED
+      float scales[lanesOf16];
+      loadFloats(scales, p.columnScales + all * p.headDimension + i);
+#pragma unroll
+      for (int e = 0; e < lanesOf16; e++) vector.values[e] = fromFloat<T>(toFloat(vector.values[e]) * rowScale * scales[e]);
+#endif
 #if KV_FP8
       unsigned short* to = reinterpret_cast<unsigned short*>(valueTarget(i));
 #pragma unroll
@@ -159,9 +187,9 @@ extern "C" __global__ void rope(const __grid_constant__ Parameters p) {
   } else {
     for (int i = threadIdx.x; i < valuesAll; i += blockDim.x)
 #if KV_FP8
-      *valueTarget(i) = (unsigned char)packE4m3(toFloat(v[i]), 0.0f);
+      *valueTarget(i) = (unsigned char)packE4m3(toFloat(v[i]) * scaleAt(all, i), 0.0f);
 #else
-      *valueTarget(i) = v[i];
+      *valueTarget(i) = fromFloat<T>(toFloat(v[i]) * scaleAt(all, i));
 #endif
   }
 }

@@ -18,13 +18,13 @@ struct Row {
   float* adjusted;  // [width], with a state: room for the row's changed logits
   float* logprobs;  // or null: the chosen token's, then `top` ids (int32), then as many values
   int top;
-  int unused;
+  int output;       // of the step's output rows; −1 is padding
 };
 
 struct Parameters {
   const float* logits; // [rows, width]
   const Row* rows;
-  int* tokens;         // [rows]
+  int* tokens;         // by output row
   int width;
 };
 
@@ -376,7 +376,7 @@ extern "C" __global__ void __launch_bounds__(threads) sample(const __grid_consta
   if (row.state) adjust(logits, row, *row.state, p.width);
   const int token = choose(row.state ? row.adjusted : logits, row, p.width, s);
   if (threadIdx.x == 0) {
-    p.tokens[blockIdx.x] = token;
+    if (row.output >= 0) p.tokens[row.output] = token;
     if (row.state && row.state->counts && token >= 0) row.state->counts[token] = (row.state->counts[token] | 1) + 2;
   }
   if (row.logprobs == nullptr) return;
