@@ -23,8 +23,9 @@ export function simulatedDrafts(
       request.draft = { tokens: Int32Array.from(guess(tokens, 1 + random.integer(6))) };
     }
     if (random.integer(6) === 0) request.prediction = Int32Array.from(guess(tokens, tokens.length));
-    if (random.integer(8) === 0) request.speculation = { draftsMax: random.integer(4) };
-    else if (random.integer(8) === 0) request.speculation = { lookup: { max: 3, min: 1 } };
+    const wish = random.integer(8);
+    if (wish === 0) request.speculation = { draftsMax: random.integer(4) };
+    if (wish === 1) request.speculation = { lookup: { max: 3, min: 1 } };
   }
   if (random.integer(3) === 0) return {};
   const isDeferred = random.integer(2) === 0;
