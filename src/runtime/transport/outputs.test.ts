@@ -61,8 +61,14 @@ function events(client: RemoteEngine, asked: Omit<GenerationRequest, 'id'>): Pro
   });
 }
 
+const waitMs = 60_000;
+
 async function until(isSo: () => boolean): Promise<void> {
-  while (!isSo()) await new Promise((resolve) => setImmediate(resolve));
+  const deadline = Date.now() + waitMs;
+  while (!isSo()) {
+    assert.ok(Date.now() < deadline, String(isSo));
+    await new Promise((resolve) => setImmediate(resolve));
+  }
 }
 
 test('logits cross in files, each with its token; what was read is deleted', async (t) => {
