@@ -60,7 +60,7 @@ async function logitsOf(model: DeviceModel, tokens: readonly number[]): Promise<
 interface Peer {
   /** The likeliest token at every scored position. */
   choices: number[];
-  /** Greedy continuations of the first texts' heads. */
+  /** Greedy answers to the first texts' heads: up to 49 tokens, to the end of the text. */
   greedy: number[][];
 }
 
@@ -92,8 +92,8 @@ async function comparison(choices: readonly number[], matrices: 'auto' | 'fp8', 
   }
   model.close();
   device.close();
-  const shared = (tokens / prompts.length).toFixed(1);
-  return `; transformers' likeliest token at ${(100 * same).toFixed(2)} %, ${equal} of ${prompts.length} greedy texts of 49 tokens its own (${shared} tokens on average)`;
+  const all = peer.greedy.reduce((sum, text) => sum + text.length, 0);
+  return `; transformers' likeliest token at ${(100 * same).toFixed(2)} %, ${equal} of ${prompts.length} greedy answers its own (${tokens} of ${all} tokens before they part)`;
 }
 
 /** 49 greedy tokens behind each prompt, all at once. */

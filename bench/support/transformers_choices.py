@@ -1,5 +1,5 @@
 """What HF transformers makes of the texts that bench/cuda-quality.ts scores: its perplexity in float32, the likeliest token at every position, and
-greedy continuations. transformers_choices.py MODEL-FOLDER TEXTS.json OUT.json [cpu]"""
+greedy answers. transformers_choices.py MODEL-FOLDER TEXTS.json OUT.json [cpu]"""
 
 import json
 import sys
@@ -24,8 +24,8 @@ with torch.inference_mode():
         scored += len(answer)
         choices += logits.argmax(-1).tolist()
         if index < 64:
-            out = model.generate(ids[:, : len(head)], attention_mask=torch.ones_like(ids[:, : len(head)]),
-                                 do_sample=False, min_new_tokens=49, max_new_tokens=49)
+            head_ids = ids[:, : len(head)]
+            out = model.generate(head_ids, attention_mask=torch.ones_like(head_ids), do_sample=False, max_new_tokens=49)
             greedy.append(out[0, len(head) :].tolist())
 print(f"transformers, float32: {scored} tokens, perplexity {torch.tensor(loss / scored).exp().item():.4f}")
 with open(target, "w") as file:

@@ -26,9 +26,6 @@ const sampling =
   (changes: Partial<SamplingParameters>): NonNullable<Feature['request']> =>
   (request) => ({ sampling: { ...request.sampling, ...changes } });
 
-/** What no device gives but ggml, `reference` and `null`. */
-export const hiddenFeature = 'embeddings, hidden states';
-
 const returning =
   (changes: RequestReturns): NonNullable<Feature['request']> =>
   (request) => ({ returns: { ...request.returns, ...changes } });
@@ -52,7 +49,7 @@ export const features: readonly Feature[] = [
   { name: 'context logits', request: returning({ contextLogits: true }) },
   { name: 'generation logits', request: returning({ generationLogits: true }) },
   {
-    name: hiddenFeature,
+    name: 'embeddings, hidden states',
     request: (request) => ({
       ...returning({ pooling: 'mean', contextHidden: true })(request),
       maxTokens: 0,
