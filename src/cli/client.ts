@@ -6,6 +6,7 @@ import type { InputDataFlags } from './client/input-data.ts';
 import { integerOption, numberOption } from './values.ts';
 
 const int32Max = 2 ** 31 - 1;
+const tokenizerTypes = ['auto', 't5', 'llama', 'sp'];
 const compressionNames = ['none', 'deflate', 'gzip'];
 
 /** `nereid client` */
@@ -37,6 +38,12 @@ function inflightCommand(): Command {
     .option('--input-tokens-csv <file>', 'ids instead of a text, comma separated')
     .option('--output-tokens-csv <file>', 'the ids that --check-output expects')
     .option('--tokenizer-dir <folder>', 'a folder with tokenizer.json; needed for --text')
+    .addOption(
+      new Option(
+        '--tokenizer-type <name>',
+        'as the original takes it; tokenizer.json says it by itself',
+      ).choices(tokenizerTypes),
+    )
     .option('--end-id <id>', "default: the tokenizer's", integerOption(-1, int32Max))
     .option('--pad-id <id>', '', integerOption(-1, int32Max), 50256)
     .option('--request-output-len <n>', 'tokens to make', integerOption(1, int32Max), 16)
@@ -104,6 +111,12 @@ function gptCommand(): Command {
   return new Command('gpt')
     .description('tools/gpt/client.py: one text to the model tensorrt_llm, and how long it took')
     .requiredOption('--tokenizer-dir <folder>', 'a folder with tokenizer.json')
+    .addOption(
+      new Option(
+        '--tokenizer-type <name>',
+        'as the original takes it; tokenizer.json says it by itself',
+      ).choices(tokenizerTypes),
+    )
     .option('-u, --url <host:port>', 'KServe gRPC', 'localhost:8001')
     .option('-t, --text <text>', 'the prompt', 'Born in north-east France, Soyer trained as a')
     .option('-o, --output-len <n>', 'tokens to make', integerOption(1, int32Max), 10)

@@ -1,5 +1,6 @@
 import { Command, CommanderError } from 'commander';
 import { packageVersion } from '../base/package-version.ts';
+import { withDashes } from './client-flags.ts';
 import { type CommandRow, commands } from './commands.ts';
 import { exitCodes, reportError } from './errors.ts';
 
@@ -39,7 +40,7 @@ async function run(argv: readonly string[]): Promise<void> {
     const wanted = name === asked || name === help;
     program.addCommand(wanted ? await loadCommand(name, row) : placeholder(name, row));
   }
-  await program.parseAsync(argv, { from: 'user' });
+  await program.parseAsync(asked === 'client' ? withDashes(argv) : argv, { from: 'user' });
 }
 
 function createProgram(): Command {

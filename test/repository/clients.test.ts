@@ -71,7 +71,15 @@ describe('nereid client', () => {
     context.after(() => gpt.close());
     const own = await tritonServer({ repository: gpt.repository });
     context.after(() => own.close());
-    const flags = ['-u', `localhost:${own.grpcPort}`, '--tokenizer-dir', tokenizer, '-t', prompt, '-o', '8'];
+    const flags = [
+      '-u',
+      `localhost:${own.grpcPort}`,
+      '--tokenizer_dir',
+      tokenizer,
+      '-t',
+      prompt,
+      '--output_len=8',
+    ];
     const { code, stdout, stderr } = await runCli(['client', 'gpt', ...flags]);
     assert.equal(code, 0, stderr);
     assert.match(stdout, /^\[INFO\] Latency: \d+\.\d{3} ms\nInput: \.+\nOutput: chef and\n$/);

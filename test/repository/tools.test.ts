@@ -84,4 +84,11 @@ describe('repositories', () => {
     assert.match(said.stderr, /3 of 5 models have problems/);
     rmSync(folder, { recursive: true });
   });
+
+  test('a repository that is not there is no empty one', async () => {
+    const missing = join(tmpdir(), 'nereid-no-such-repository');
+    const { code, stderr } = await runCli(['serve', '--model-repository', missing, '--http-port', '0']);
+    assert.equal(code, 1);
+    assert.match(stderr, /there is no folder .*nereid-no-such-repository.*MODEL_LOAD_FAILED/);
+  });
 });

@@ -10,7 +10,7 @@ import { openRepository } from '../../src/repository/repository.ts';
 import { writeTestModels } from './models.ts';
 import { tritonServer } from './test-server.ts';
 
-/** The long form: `NEREID_MALFORMED_REQUESTS=100000 node tools/test.mjs triton/malformed`. */
+/** The long form: `NEREID_MALFORMED_REQUESTS=100000 node --import tsx --test test/triton/malformed-memory.test.ts`. */
 const total = Number(process.env.NEREID_MALFORMED_REQUESTS ?? 2_000);
 /** What the heap may be larger by at the end than after the first quarter: a leak of one request's bytes a request is more. */
 const growthBytesMax = 8 * 1024 * 1024 + total * 100;

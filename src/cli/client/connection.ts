@@ -42,7 +42,6 @@ interface ResponseMessage {
 }
 
 const request = messageCodec(protoFile, 'inference.ModelInferRequest');
-const unaryResponse = messageCodec(protoFile, 'inference.ModelInferResponse');
 const streamResponse = messageCodec(protoFile, 'inference.ModelStreamInferResponse');
 
 /** gRPC's names of what messages are packed with, and its numbers of them. */
@@ -76,24 +75,6 @@ export class KserveConnection {
     });
   }
 
-  /** One request, one response. `signal` cancels it. @throws CliError */
-  infer(asked: ClientRequest, signal?: AbortSignal): Promise<ClientResponse> {
-    return new Promise((resolve, reject) => {
-      const call = this.#client.makeUnaryRequest(
-        `${service}/ModelInfer`,
-        (message: object) => request.encode(message as never),
-        (bytes) => unaryResponse.decode(bytes),
-        messageOf(asked, false),
-        new Metadata(),
-        (error, message) => {
-          if (error) reject(failure(error));
-          else resolve({ ...responseOf((message ?? {}) as ResponseMessage), isFinal: true });
-        },
-      );
-      signal?.addEventListener('abort', () => call.cancel(), { once: true });
-    });
-  }
-
   /** A bidirectional stream; responses of all its requests come to `onResponse`. */
   stream(onResponse: (response: ClientResponse) => void): ClientStream {
     const call = this.#client.makeBidiStreamRequest(
@@ -118,7 +99,7 @@ export class KserveConnection {
     // Whoever waits for the end hears of it.
     ended.catch(() => {});
     return {
-      send: (asked) => call.write(messageOf(asked, true)),
+      send: (asked) => call.write(messageOf(asked)),
       end: () => call.end(),
       cancel: () => call.cancel(),
       ended,
@@ -155,7 +136,7 @@ function credentialsOf(flags: ConnectionFlags): ChannelCredentials {
   }
 }
 
-function messageOf({ model, id, inputs, outputs }: ClientRequest, isStream: boolean): object {
+function messageOf({ model, id, inputs, outputs }: ClientRequest): object {
   return {
     model_name: model,
     id,
@@ -163,7 +144,7 @@ function messageOf({ model, id, inputs, outputs }: ClientRequest, isStream: bool
     outputs: outputs?.map((name) => ({ name })),
     raw_input_contents: inputs.map(({ data }) => data),
     // The last response of a request is then always marked, if need be by an empty one.
-    parameters: isStream ? { triton_enable_empty_final_response: { bool_param: true } } : {},
+    parameters: { triton_enable_empty_final_response: { bool_param: true } },
   };
 }
 

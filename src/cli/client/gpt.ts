@@ -36,7 +36,7 @@ export async function runGpt({ url, text, tokenizerDir, outputLen, topk, topp }:
   const connection = new KserveConnection(url);
   try {
     const startMs = performance.now();
-    const { outputs } = await connection.infer({ model: 'tensorrt_llm', id: '', inputs });
+    const outputs = await answerOf(connection, inputs);
     const latencyMs = performance.now() - startMs;
     const ids = outputs.get('output_ids');
     if (!ids) throw new CliError('REQUEST_REFUSED', 'the answer has no output_ids', { usage: false });
@@ -46,4 +46,22 @@ export async function runGpt({ url, text, tokenizerDir, outputLen, topk, topp }:
   } finally {
     connection.close();
   }
+}
+
+/** The one response, over a stream: that way models answer whether they are decoupled or not. @throws CliError */
+async function answerOf(
+  connection: KserveConnection,
+  inputs: readonly Tensor[],
+): Promise<Map<string, Tensor>> {
+  let outputs = new Map<string, Tensor>();
+  let failure: string | undefined;
+  const stream = connection.stream((response) => {
+    if (response.outputs.size > 0) outputs = response.outputs;
+    failure ??= response.error;
+  });
+  stream.send({ model: 'tensorrt_llm', id: '', inputs });
+  stream.end();
+  await stream.ended;
+  if (failure !== undefined) throw new CliError('REQUEST_REFUSED', failure, { usage: false });
+  return outputs;
 }

@@ -1,3 +1,4 @@
+import { statSync } from 'node:fs';
 import Table from 'cli-table3';
 import type { Logger } from 'pino';
 import type { ModelRepository } from '../../repository/model.ts';
@@ -23,7 +24,7 @@ type OpenText = (tokenizerFolder: string) => Promise<ModelText>;
 
 /**
  * Opens the folders of `--model-repository`, loads what the control mode says, and prints tritonserver's table of models.
- * @throws CliError MODEL_LOAD_FAILED for a model that fails to load, with `--exit-on-error`
+ * @throws CliError MODEL_LOAD_FAILED for a folder that is not there, and for a model that fails to load, with `--exit-on-error`
  */
 export async function openModelRepository(
   folders: RepositoryServeOptions,
@@ -31,6 +32,11 @@ export async function openModelRepository(
   logger: Logger,
   signal: AbortSignal,
 ): Promise<OpenRepository> {
+  for (const folder of folders.folders) {
+    if (statSync(folder, { throwIfNoEntry: false })?.isDirectory()) continue;
+    const message = `there is no folder ${folder}; --model-repository takes the one that holds the models' folders`;
+    throw new CliError('MODEL_LOAD_FAILED', message, { usage: false });
+  }
   const { openRepository } = await import('../../repository/repository.ts');
   const repository = await openRepository({
     folders: folders.folders,
