@@ -6,13 +6,16 @@ import {
   type SamplingParameters,
 } from '../../src/runtime/requests/request.ts';
 import { simulatedGuide } from '../support/simulated-guides.ts';
+import { featureAdapters } from './adapters.ts';
 
 /** How a feature is turned on. Two features together are the one's changes after the other's. */
 export interface Feature {
   /** As the table has it. */
   name: string;
   /** Of the engine. `drafter` names what guesses tokens; the test makes it. */
-  engine?: Partial<Omit<EngineCoreOptions, 'speculation'>> & { drafter?: 'ngram' | 'draft-model' };
+  engine?: Partial<Omit<EngineCoreOptions, 'speculation'>> & {
+    drafter?: 'ngram' | 'draft-model' | 'draft-head';
+  };
   /** What a request asks for that changes its answer: the answer is compared with that of the same request alone, without other features. */
   request?: (request: GenerationRequest) => Partial<GenerationRequest>;
   /** What a request brings that may change no answer. */
@@ -61,11 +64,13 @@ export const features: readonly Feature[] = [
       beams: { width: Math.max(2, sequences), lengthPenalty: 1, earlyStopping: false, diversityRate: 0 },
     }),
   },
+  { name: 'LoRA adapters', request: ({ id }) => ({ adapter: featureAdapters[id % featureAdapters.length] }) },
   { name: 'prefix reuse', engine: { prefixReuse: true } },
   { name: 'pauses (`max_utilization`)', engine: { capacityPolicy: 'max_utilization' } },
   { name: 'overlapped steps', engine: { inFlightStepsMax: 2 } },
   { name: 'n-gram drafts', engine: { drafter: 'ngram' } },
   { name: 'draft model', engine: { drafter: 'draft-model' } },
+  { name: 'draft head', engine: { drafter: 'draft-head' } },
   { name: 'draft tokens of the request', brings: () => ({ draft: { tokens: Int32Array.of(101, 102) } }) },
   { name: 'prediction', brings: ({ promptTokens }) => ({ prediction: promptTokens.slice() }) },
 ];

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { packageRoot } from '../../src/base/entry.ts';
 import type { DeviceModelSource } from '../../src/device/device.ts';
 import { nullModelSource } from '../../src/device/null/index.ts';
+import type { AdapterCache } from '../../src/runtime/adapters/adapter-cache.ts';
 import { RuntimeError } from '../../src/runtime/errors.ts';
 import { EngineCore, type EngineCoreOptions } from '../../src/runtime/loop/engine-core.ts';
 import { type EngineSizes, type LoadedEngine, loadModel } from '../../src/runtime/process/load-model.ts';
@@ -12,8 +13,10 @@ import type { SequenceEvent } from '../../src/runtime/requests/events.ts';
 import type { GenerationRequest } from '../../src/runtime/requests/request.ts';
 import { sourceOfHuggingFace } from '../device/golden-models.ts';
 import { runToEnd } from '../support/engine-simulator.ts';
+import { randomHead } from '../support/random-head.ts';
 import { noMishaps, SimulatedFollower, simulatedVocabulary } from '../support/simulated-guides.ts';
 import { shownBy } from '../support/simulated-outputs.ts';
+import { adapterSettings, openFeatureAdapters } from './adapters.ts';
 import type { Feature } from './registry.ts';
 
 /** Where features run: a device, and how its KV cache is laid out. */
@@ -56,12 +59,19 @@ export const vocabularySize = 256;
 export class FeatureBench {
   readonly #source: DeviceModelSource;
   readonly #loaded: LoadedEngine;
+  readonly #adapters: AdapterCache | undefined;
   readonly #sizes: EngineSizes;
   /** Whether a row's values are the same in every batch, to the last bit. */
   readonly #isExact: boolean;
 
-  private constructor(source: DeviceModelSource, loaded: LoadedEngine, sizes: EngineSizes) {
+  private constructor(
+    source: DeviceModelSource,
+    loaded: LoadedEngine,
+    sizes: EngineSizes,
+    adapters: AdapterCache | undefined,
+  ) {
     this.#source = source;
+    this.#adapters = adapters;
     this.#loaded = loaded;
     this.#sizes = sizes;
     this.#isExact = sizes.device === 'null' || sizes.device === 'reference';
@@ -71,10 +81,12 @@ export class FeatureBench {
     const sizes: EngineSizes = {
       ...{ device, deviceOptions, threads: 1, slots: 6, batchTokensMax: 48, kvDtype: 'f32', contextLength },
       ...{ kvBlockPositions, prefixReuse: false, kvPositionsMax: 6 * contextLength },
+      adapters: adapterSettings,
     };
     const source =
       device === 'null' ? nullModelSource({ vocabularySize, contextLength }) : await smallModel();
-    return new FeatureBench(source, await loadModel('features', source, sizes), sizes);
+    const loaded = await loadModel('features', source, sizes);
+    return new FeatureBench(source, loaded, sizes, await openFeatureAdapters(loaded.model, source));
   }
 
   /**
@@ -83,15 +95,19 @@ export class FeatureBench {
    */
   async run(features: readonly Feature[], requests: readonly GenerationRequest[]): Promise<string[]> {
     const { drafter, ...options } = engineOptions(features);
+    const draft = drafter === 'draft-head' ? await headOf(this.#source) : this.#source;
     const speculation =
-      drafter &&
-      (await loadSpeculation({ method: drafter, draftsMax: 4 }, this.#source, this.#source, this.#sizes));
+      drafter && (await loadSpeculation({ method: drafter, draftsMax: 4 }, this.#source, draft, this.#sizes));
     const said = new Map<string, { tokens: number[]; shown: string[] }>();
     const failures: SequenceEvent[] = [];
     const { model, options: loaded } = this.#loaded;
     const core = new EngineCore(
       model,
-      { ...loaded, ...guided, prefixReuse: false, inFlightStepsMax: 1, ...options, speculation },
+      {
+        ...{ ...loaded, ...guided, prefixReuse: false, inFlightStepsMax: 1, ...options },
+        speculation,
+        adapters: this.#adapters,
+      },
       (events) => {
         for (const event of events) {
           const key = `${event.requestId}/${event.sequence}`;
@@ -134,15 +150,27 @@ function engineOptions(features: readonly Feature[]): NonNullable<Feature['engin
   return Object.assign({}, ...features.map(({ engine }) => engine));
 }
 
+/** On the null device, which knows no weights, a head is the model again. */
+function headOf(source: DeviceModelSource): Promise<DeviceModelSource> | DeviceModelSource {
+  if (source.weights.size === 0) return source;
+  head ??= randomHead(join(temporaryFolder(), 'head'), source);
+  return head;
+}
+
+let head: Promise<DeviceModelSource> | undefined;
 let small: Promise<DeviceModelSource> | undefined;
+
+function temporaryFolder(): string {
+  const temporary = mkdtempSync(join(tmpdir(), 'nereid-features-'));
+  process.once('exit', () => rmSync(temporary, { recursive: true, force: true }));
+  return temporary;
+}
 
 /** A random Llama of a few thousand parameters: what is said means nothing, but every device says the same. */
 function smallModel(): Promise<DeviceModelSource> {
   if (small) return small;
   const folder = join(packageRoot, 'test/goldens/hf/smollm');
-  const temporary = mkdtempSync(join(tmpdir(), 'nereid-features-'));
-  process.once('exit', () => rmSync(temporary, { recursive: true, force: true }));
-  const file = join(temporary, 'model.gguf');
+  const file = join(temporaryFolder(), 'model.gguf');
   small = sourceOfHuggingFace(folder, file).then((source) => ({ ...source, contextLength }));
   return small;
 }

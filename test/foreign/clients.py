@@ -1,7 +1,8 @@
 """Drives a Nereid server with one third-party client, the way its own documentation shows, and asserts what it sees.
 
-Usage: clients.py CLIENT SAYS_URL CALLS_URL JSON_URL
-Each URL is a server whose model always answers the same: a sentence, a call to the tool `add`, a JSON object in a code fence.
+Usage: clients.py CLIENT SAYS_URL CALLS_URL JSON_URL ANYTHING_URL
+Each URL is a server whose model always answers the same: a sentence, a call to the tool `add`, a JSON object in a code fence; the last one's says
+tokens by chance, so that only a guide makes sense of it.
 """
 
 import asyncio
@@ -9,7 +10,7 @@ import json
 import sys
 
 says = "Once upon a time, a client asked."
-client_name, says_url, calls_url, json_url = sys.argv[1:5]
+client_name, says_url, calls_url, json_url, anything_url = sys.argv[1:6]
 question = [{"role": "user", "content": "Tell me."}]
 add = {
     "type": "function",
@@ -62,6 +63,16 @@ def langchain():
     assert responses.invoke("Tell me.").text == says
 
 
+def bounded_person():
+    from pydantic import BaseModel, Field
+
+    class Person(BaseModel):
+        name: str = Field(pattern="^[a-z ]{1,20}$")
+        age: int = Field(ge=0, le=120)
+
+    return Person
+
+
 def instructor():
     import instructor as client
     import openai
@@ -74,6 +85,10 @@ def instructor():
     patched = client.from_openai(openai.OpenAI(base_url=f"{json_url}/v1", api_key="none"), mode=client.Mode.MD_JSON)
     person = patched.chat.completions.create(model="test", messages=question, response_model=Person)
     assert (person.name, person.age) == ("Ada", 36)
+    for mode in (client.Mode.TOOLS, client.Mode.JSON_SCHEMA):
+        guided = client.from_openai(openai.OpenAI(base_url=f"{anything_url}/v1", api_key="none"), mode=mode)
+        fields = dict(model="test", messages=question, max_tokens=300, max_retries=0)
+        assert 0 <= guided.chat.completions.create(response_model=bounded_person(), **fields).age <= 120
 
 
 def pydantic_ai():
@@ -90,6 +105,13 @@ def pydantic_ai():
             return await result.get_output()
 
     assert asyncio.run(streamed()) == says
+    from pydantic_ai import NativeOutput, ToolOutput
+
+    anything = OpenAIProvider(base_url=f"{anything_url}/v1", api_key="none")
+    for model in (OpenAIChatModel("test", provider=anything), OpenAIResponsesModel("test", provider=anything)):
+        for output in (ToolOutput(bounded_person()), NativeOutput(bounded_person())):
+            agent = Agent(model, output_type=output, model_settings={"max_tokens": 300})
+            assert 0 <= agent.run_sync("Tell me.").output.age <= 120
 
 
 def anthropic():

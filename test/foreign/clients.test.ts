@@ -10,7 +10,7 @@ import { foreignPython } from './venv.ts';
 
 /**
  * The client matrix: third-party clients, each the way its own documentation shows (docs/clients.md), against servers that always say
- * the same: a sentence, a call to a tool, JSON. What each checks is in `clients.py` and `node/clients.mjs`.
+ * the same: a sentence, a call to a tool, JSON; and one that says tokens by chance, which a guide alone makes answers of. What each checks is in `clients.py` and `node/clients.mjs`.
  */
 const answers = [
   'Once upon a time, a client asked.',
@@ -62,6 +62,7 @@ describe('foreign clients', () => {
   let urls: string[] = [];
   before(async () => {
     for (const says of answers) servers.push(await sayingServer(says));
+    servers.push(await testServer({ model: { formats: { tools: format } } }));
     urls = await Promise.all(servers.map(async (server) => (await server.listen()).url));
   });
   after(() => Promise.all(servers.map((server) => server.close())));

@@ -57,6 +57,19 @@ def smolagents():
     messages = [{"role": "user", "content": [{"type": "text", "text": question}]}]
     about(model(messages).content)
     about("".join(delta.content or "" for delta in model.generate_stream(messages)))
+    from smolagents import tool
+
+    @tool
+    def look_up(word: str) -> str:
+        """Looks a word up.
+
+        Args:
+            word: The word.
+        """
+        return word
+
+    called = model.generate(messages, tools_to_call_from=[look_up])
+    assert called.tool_calls[0].function.name == "look_up", called
 
 
 def haystack():

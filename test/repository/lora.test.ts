@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { writeNpy } from '../../src/checkpoint/npy.ts';
 import { bytesTensor, type Tensor, tensorOf, valuesOf } from '../../src/repository/tensor.ts';
+import { taskLoadsMax } from '../../src/runtime/adapters/task-adapters.ts';
 import { temporaryFolder } from '../support/checkpoint-files.ts';
 import { adapterArrays } from '../support/null-adapters.ts';
 import { type EngineModels, engineModels } from './engine-models.ts';
@@ -42,6 +43,13 @@ async function refusal(models: EngineModels, ...extra: Tensor[]): Promise<string
 }
 
 test('weights come once, then the task id alone is enough; each task has its own', async (t) => {
+  // Other tests write adapters at the same time.
+  const before = process.env.TMPDIR;
+  process.env.TMPDIR = temporaryFolder(t);
+  t.after(() => {
+    if (before === undefined) delete process.env.TMPDIR;
+    else process.env.TMPDIR = before;
+  });
   const models = await engineModels();
   t.after(() => models.close());
   const plain = await idsOf(models);
@@ -124,6 +132,17 @@ test('what the host cache has no room for is forgotten, and sent again', async (
   for (const task of [1, 2, 3]) await idsOf(models, taskId(task), ...adapterOf(task));
   assert.match(await refusal(models, taskId(1)), /LoRA task 1 not found in cache/);
   assert.equal(await refusal(models, taskId(1), ...adapterOf(1)), 'nothing');
+});
+
+test('so many adapters are loaded at a time, and no more', async (t) => {
+  const models = await engineModels();
+  t.after(() => models.close());
+  const all = Array.from({ length: taskLoadsMax + 1 }, (_, task) =>
+    refusal(models, taskId(task), ...adapterOf(task)),
+  );
+  const outcomes = await Promise.all(all);
+  assert.deepEqual(outcomes.slice(0, taskLoadsMax), Array(taskLoadsMax).fill('nothing'));
+  assert.match(outcomes.at(-1) ?? '', /^UNAVAILABLE 16 LoRA adapters are being loaded \(taskLoadsMax\)/);
 });
 
 test('lora_prefetch_dir: folders by task id, others are skipped', async (t) => {

@@ -1,6 +1,6 @@
 /** The EAGLE-style head of nereid-16m: greedy texts are the model's own on `reference`, and most of its guesses hold. */
 import assert from 'node:assert/strict';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { ensureEngine } from '../../src/artifact/resolver.ts';
@@ -16,6 +16,7 @@ import { type GenerationRequest, greedySampling } from '../../src/runtime/reques
 import { openTokenizer } from '../../src/tokenizer/open.ts';
 import { temporaryFolder } from '../support/checkpoint-files.ts';
 import { auditedEngine, Outcomes, outcomesAlone, requestOf } from '../support/engine-simulator.ts';
+import { startServe } from '../support/serve.ts';
 
 process.env.NEREID_CACHE ??= join(packageRoot, '.cache', 'draft-head');
 process.env.NEREID_OFFLINE = '1';
@@ -92,6 +93,37 @@ for (const stepsInFlight of [1, 2]) {
     assert.ok(core.statistics().draftTokens > 0);
   });
 }
+
+test('nereid serve --draft-head, as docs/speculation.md prints it', async (t) => {
+  const printed = /^nereid serve nereid-16m (--draft-head \S+)/m.exec(
+    readFileSync(join(packageRoot, 'docs/speculation.md'), 'utf8'),
+  );
+  assert.ok(printed?.[1]);
+  const server = await startServe('draft-head', printed[1].split(' '));
+  t.after(() => server.stop());
+  const ask = async (more: object) => {
+    const messages = [{ role: 'user', content: 'What is a lighthouse?' }];
+    const response = await fetch(`${server.url}/v1/chat/completions`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ model: 'nereid-16m', temperature: 0, max_tokens: 32, messages, ...more }),
+    });
+    type Answer = {
+      choices: { message: { content: string } }[];
+      usage: { completion_tokens_details?: { accepted_prediction_tokens: number } };
+    };
+    const { choices, usage } = (await response.json()) as Answer;
+    return { text: choices[0]?.message.content, details: usage.completion_tokens_details };
+  };
+  const plain = await ask({ num_speculative_tokens: 0 });
+  assert.match(plain.text ?? '', /^lighthouse \(noun\)/);
+  assert.equal(plain.details, undefined);
+  const guessed = await ask({});
+  assert.equal(guessed.text, plain.text);
+  assert.ok((guessed.details?.accepted_prediction_tokens ?? 0) > 0);
+  const metrics = await (await fetch(`${server.url}/metrics`)).text();
+  assert.match(metrics, /^vllm:spec_decode_num_accepted_tokens_per_pos_total\{.*position="0".*\} [1-9]/m);
+});
 
 test('what is no head of the model is refused', (t) => {
   const target = { ...nullModelSource({ vocabularySize: 4096, contextLength: 64 }), hiddenWidth: 512 };

@@ -8,10 +8,9 @@ import { capacityPolicyNames } from '../../src/runtime/plan/capacity.ts';
 import type { FinishReason, SequenceEvent } from '../../src/runtime/requests/events.ts';
 import { type GenerationRequest, greedySampling } from '../../src/runtime/requests/request.ts';
 import type { EngineStatistics } from '../../src/runtime/requests/statistics.ts';
-import type { Drafter } from '../../src/runtime/speculation/drafter.ts';
-import type { SpeculationOptions } from '../../src/runtime/speculation/speculation.ts';
 import { type AuditedBatch, AuditedModel } from './audited-model.ts';
 import { addAdapters, randomAdapterRoom, simulatedAdapters, wholeAdapterRoom } from './simulated-adapters.ts';
+import { simulatedDrafts } from './simulated-drafts.ts';
 import {
   addGuides,
   type Mishaps,
@@ -201,7 +200,7 @@ export async function simulate(seed: number): Promise<EngineStatistics> {
   addGuides(guiding, requests);
   const mishaps = randomMishaps(guiding);
   const truths = await truthsOf(arrivals);
-  const speculation = randomSpeculation(new SeededRandom(seed + 1e6), arrivals, truths);
+  const speculation = simulatedDrafts(new SeededRandom(seed + 1e6), requests, truths);
   const outcomes = new Outcomes();
   const overrides = { ...options, speculation, adapterRoom, outputs: store, mishaps };
   const { core, model, clock } = await auditedEngine(overrides, (events) => outcomes.take(events));
@@ -285,40 +284,6 @@ async function truthsOf(arrivals: readonly Arrival[]): Promise<Truths> {
   const truths = new Map<number, Outcome[]>();
   for (const { request } of arrivals) truths.set(request.id, await outcomesAlone(request));
   return truths;
-}
-
-/** Drafts that are mostly right, from a drafter or with the requests; or none. */
-function randomSpeculation(
-  random: SeededRandom,
-  arrivals: readonly Arrival[],
-  truths: Truths,
-): SpeculationOptions {
-  const guess = (tokens: readonly number[], count: number): number[] =>
-    tokens.slice(0, count).map((token) => (random.integer(5) === 0 ? random.integer(900) : token));
-  for (const { request } of arrivals) {
-    const tokens = truths.get(request.id)?.[0]?.tokens ?? [];
-    if (request.beams || request.maxTokens === 0) continue;
-    if (random.integer(6) === 0 && tokens.length > 0) {
-      request.draft = { tokens: Int32Array.from(guess(tokens, 1 + random.integer(6))) };
-    }
-    if (random.integer(6) === 0) request.prediction = Int32Array.from(guess(tokens, tokens.length));
-  }
-  if (random.integer(3) === 0) return {};
-  const isDeferred = random.integer(2) === 0;
-  const drafter: Drafter = {
-    name: 'oracle',
-    propose: (wishes) => {
-      for (const { sequence, draftsMax } of wishes) {
-        if (random.integer(6) === 0) continue;
-        const truth = truths.get(sequence.owner.request.id)?.[sequence.index]?.tokens ?? [];
-        sequence.drafts = guess(truth.slice(sequence.generated), draftsMax);
-      }
-      return isDeferred ? new Promise((resolve) => setImmediate(resolve)) : undefined;
-    },
-    forget: () => {},
-    close: () => {},
-  };
-  return { drafter, draftsMax: 1 + random.integer(8) };
 }
 
 /** Every sequence has what it would have alone, but the cancelled, which have a beginning of it. */

@@ -61,6 +61,14 @@ export async function loadSpeculation(
   const { vocabularySize, batchTokensMax } = options;
   const own = { model, cache, vocabularySize, contextLength: options.contextLength, batchTokensMax };
   if (isHead) {
+    if (!model.hiddenWidth) {
+      model.close();
+      const problem = `the device '${options.device}' gives no hidden states, from which a draft head guesses`;
+      throw new RuntimeError(
+        'OPTIONS_INVALID',
+        `${problem}; serve without --draft-head, or on another device`,
+      );
+    }
     const { HeadDrafter } = await import('../speculation/head-drafter.ts');
     return { drafter: new HeadDrafter({ ...own, hiddenWidth: draft.hiddenWidth }), draftsMax };
   }
