@@ -46,7 +46,8 @@ function answer(shell: string, program: string): string[] {
 test('bash: commands, options, subcommands and their options, files', async () => {
   const script = await completionScript(commands, 'bash', false);
   assert.deepEqual(offered(script, 'nereid ser', '_nereid'), ['serve']);
-  assert.deepEqual(offered(script, 'nereid serve --briton', '_nereid'), ['--briton-port', '--briton-config']);
+  const briton = ['--briton-port', '--briton-config', '--briton-schemas'];
+  assert.deepEqual(offered(script, 'nereid serve --briton', '_nereid'), briton);
   assert.deepEqual(offered(script, 'nereid bench ser', '_nereid'), ['serving']);
   assert.ok(offered(script, 'nereid bench serving --request', '_nereid').includes('--request-rate'));
   assert.ok(offered(script, 'nereid trace summary pack', '_nereid').includes('package.json'));
