@@ -196,9 +196,14 @@ export class ApiKeys {
   }
 }
 
+/** The key of an `authorization` header or of gRPC metadata, which says `Bearer KEY`. */
+export function bearerKey(authorization: string | undefined): string | undefined {
+  return /^Bearer +(.+)$/i.exec(authorization ?? '')?.[1];
+}
+
 /** `Authorization: Bearer KEY`; Anthropic's clients say `x-api-key`, Azure's `api-key`. */
 function presentedKey({ headers }: FastifyRequest): string | undefined {
-  const bearer = /^Bearer +(.+)$/i.exec(headers.authorization ?? '')?.[1];
+  const bearer = bearerKey(headers.authorization);
   const other = headers['x-api-key'] ?? headers['api-key'];
   return bearer ?? (typeof other === 'string' ? other : undefined);
 }

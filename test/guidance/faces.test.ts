@@ -4,30 +4,12 @@ import OpenAI from 'openai';
 import { format as hermes } from '../../src/protocol/tool-parsers/hermes.ts';
 import { bytesTensor, tensorOf, textsOf } from '../../src/repository/tensor.ts';
 import { eventsOf, post } from '../openai/inject.ts';
+import { assertPerson, person } from '../openai/person.ts';
 import { type TestServer, testServer } from '../openai/test-server.ts';
 import { type EngineModels, engineModels } from '../repository/engine-models.ts';
 import { inferAll } from '../repository/model-folder.ts';
 
 /** Guided answers through every protocol, from an engine that says tokens by chance: whatever comes out keeps to the guide, or was cut off. */
-const person = {
-  type: 'object',
-  properties: {
-    name: { type: 'string', pattern: '^[a-z ]{1,8}$' },
-    age: { type: 'integer', minimum: 0, maximum: 120 },
-  },
-  required: ['name', 'age'],
-  additionalProperties: false,
-};
-
-function assertPerson(value: unknown): void {
-  const { name, age, ...others } = value as { name: string; age: number };
-  assert.ok(
-    /^[a-z ]{1,8}$/.test(name) && Number.isInteger(age) && age >= 0 && age <= 120,
-    JSON.stringify(value),
-  );
-  assert.deepEqual(others, {});
-}
-
 const servers: TestServer[] = [];
 let kserve: EngineModels | undefined;
 after(async () => {

@@ -3,7 +3,7 @@ import { bodyBytesMax } from '../../base/limits.ts';
 import { GenerationError } from '../../generation/errors.ts';
 import { Generation, type GenerationObserver } from '../../generation/generation.ts';
 import { TaskAdapters } from '../../runtime/adapters/task-adapters.ts';
-import type { ApiKeys, KeyUse } from '../authentication.ts';
+import { type ApiKeys, bearerKey, type KeyUse } from '../authentication.ts';
 import type { ClientBounds } from '../client-bounds.ts';
 import { eagerCodec } from '../grpc-eager-writes.ts';
 import { type RunningGrpcServer, startGrpcServer } from '../grpc-server.ts';
@@ -104,7 +104,7 @@ class Briton {
     const { keys } = this.#options;
     if (!keys) return undefined;
     const header = call.metadata.get('authorization')[0]?.toString();
-    const use = keys.check(/^Bearer +(.+)$/i.exec(header ?? '')?.[1]);
+    const use = keys.check(bearerKey(header));
     call.once('close', use.begin());
     return use;
   }

@@ -1,7 +1,7 @@
 import type { Metadata } from '@grpc/grpc-js';
 import { messageOf } from '../../base/errors.ts';
 import { RepositoryError } from '../../repository/errors.ts';
-import type { KeyUse } from '../authentication.ts';
+import { bearerKey, type KeyUse } from '../authentication.ts';
 import type { RestrictedApi, TritonContext } from './context.ts';
 import { grpcError } from './errors.ts';
 
@@ -26,9 +26,8 @@ export function admit(context: TritonContext, api: RestrictedApi, metadata: Meta
     return { refusal: grpcError(new RepositoryError('UNAVAILABLE', message)) };
   }
   if (!context.keys || api === 'health') return { key: undefined };
-  const shown = /^Bearer +(.+)$/i.exec(String(metadata.get('authorization')[0] ?? ''))?.[1];
   try {
-    return { key: context.keys.check(shown) };
+    return { key: context.keys.check(bearerKey(metadata.get('authorization')[0]?.toString())) };
   } catch (thrown) {
     return { refusal: { code: unauthenticated, details: messageOf(thrown) } };
   }
